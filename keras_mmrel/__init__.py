@@ -1,0 +1,23 @@
+"""Reliable and balanced multimodal classification in Keras 3."""
+
+from keras_mmrel import backend
+from keras_mmrel import encoders
+from keras_mmrel import layers
+from keras_mmrel import losses
+from keras_mmrel import models
+from keras_mmrel.models import ConcatFusion
+from keras_mmrel.models import LateFusion
+from keras_mmrel.models import MultimodalModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConcatFusion",
+    "LateFusion",
+    "MultimodalModel",
+    "backend",
+    "encoders",
+    "layers",
+    "losses",
+    "models",
+]

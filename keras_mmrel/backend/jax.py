@@ -1,0 +1,72 @@
+"""JAX: a stateless train step, global-view reductions."""
+
+from typing import Any
+
+import jax
+import keras
+from jax.scipy import special
+
+
+def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
+    """Run `keras.Model`'s JAX train step with gradients open to editing.
+
+    Variables hold no values while `fit` runs under JAX, so the hook sees the
+    step's arrays through a `keras.StatelessScope`; what it assigns to
+    non-trainable weights flows out of the step.
+    """
+    trainable, non_trainable, optimizer_variables, metrics_variables = state
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    gradient_function = jax.value_and_grad(
+        model.compute_loss_and_updates, has_aux=True
+    )
+    (_, auxiliary), gradients = gradient_function(
+        trainable,
+        non_trainable,
+        metrics_variables,
+        x,
+        y,
+        sample_weight,
+        training=True,
+        optimizer_variables=optimizer_variables,
+    )
+    loss, y_pred, non_trainable, metrics_variables = auxiliary
+
+    mapping = [
+        *zip(model.trainable_variables, trainable, strict=True),
+        *zip(model.non_trainable_variables, non_trainable, strict=True),
+    ]
+    with keras.StatelessScope(state_mapping=mapping) as scope:
+        gradients = model.modulate_gradients(
+            gradients, model.trainable_variables, {"y": y, "y_pred": y_pred}
+        )
+    non_trainable = [
+        scope.get_current_value(v) for v in model.non_trainable_variables
+    ]
+
+    trainable, optimizer_variables = model.optimizer.stateless_apply(
+        optimizer_variables, gradients, trainable
+    )
+    logs, metrics_variables = model._update_metrics_variables(
+        metrics_variables, loss, x, y, y_pred, sample_weight
+    )
+    return logs, (
+        trainable,
+        non_trainable,
+        optimizer_variables,
+        metrics_variables,
+    )
+
+
+def all_reduce_sum(x: Any) -> Any:
+    """Return `x`: JAX sees the global batch, so its sums are global."""
+    return x
+
+
+def lgamma(x: Any) -> Any:
+    """Log of the absolute gamma function, in float32."""
+    return special.gammaln(keras.ops.cast(x, "float32"))
+
+
+def digamma(x: Any) -> Any:
+    """Derivative of `lgamma`, in float32."""
+    return special.digamma(keras.ops.cast(x, "float32"))

@@ -1,0 +1,65 @@
+"""TensorFlow: a gradient-tape train step, replica-context reductions."""
+
+import warnings
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def train_step(model: Any, data: Any) -> dict:
+    """Run `keras.Model`'s TensorFlow train step with gradients open to editing.
+
+    A variable that the loss does not reach has the gradient `None`, which
+    the hook must pass on.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    with tf.GradientTape() as tape:
+        y_pred = model(x, training=True)
+        loss = model._compute_loss(
+            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
+        )
+        model._loss_tracker.update_state(
+            _unscale_for_distribution(loss),
+            sample_weight=tf.shape(_first_tensor(x))[0],
+        )
+        loss = model.optimizer.scale_loss(loss)
+
+    variables = model.trainable_weights
+    if variables:
+        gradients = tape.gradient(loss, variables)
+        gradients = model.modulate_gradients(
+            gradients, variables, {"y": y, "y_pred": y_pred}
+        )
+        model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    else:
+        warnings.warn("The model has no trainable weights.", stacklevel=2)
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def _first_tensor(x: Any) -> Any:
+    return next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
+
+
+def _unscale_for_distribution(loss: Any) -> Any:
+    """Undo the division by the replica count that Keras' losses apply."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return loss * replicas if replicas > 1 else loss
+
+
+def all_reduce_sum(x: Any) -> Any:
+    """Sum `x` over the replicas of the current strategy."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return x
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
+
+
+def lgamma(x: Any) -> Any:
+    """Log of the absolute gamma function, in float32."""
+    return tf.math.lgamma(tf.cast(x, "float32"))
+
+
+def digamma(x: Any) -> Any:
+    """Derivative of `lgamma`, in float32."""
+    return tf.math.digamma(tf.cast(x, "float32"))

@@ -1,0 +1,59 @@
+"""PyTorch: a backward-pass train step, process-group reductions."""
+
+import warnings
+from typing import Any
+
+import keras
+import torch
+
+
+def train_step(model: Any, data: Any) -> dict:
+    """Run `keras.Model`'s torch train step with gradients open to editing.
+
+    A parameter that the loss does not reach has the gradient `None`, which
+    the hook must pass on.
+    """
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    y_pred = model(x, training=True)
+    model.zero_grad()
+    loss = model._compute_loss(
+        x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
+    )
+    batch = next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
+    model._loss_tracker.update_state(loss, sample_weight=batch.shape[0])
+    loss = model.optimizer.scale_loss(loss)
+
+    variables = model.trainable_weights[:]
+    if variables:
+        loss.backward()
+        with torch.no_grad():
+            gradients = model.modulate_gradients(
+                [v.value.grad for v in variables],
+                variables,
+                {"y": y, "y_pred": y_pred},
+            )
+            model.optimizer.apply(gradients, variables)
+    else:
+        warnings.warn("The model has no trainable weights.", stacklevel=2)
+    return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+
+
+def all_reduce_sum(x: Any) -> Any:
+    """Sum `x` over the processes of the default process group."""
+    if not (
+        torch.distributed.is_available() and torch.distributed.is_initialized()
+    ):
+        return x
+    total = x.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total
+
+
+def lgamma(x: Any) -> Any:
+    """Log of the absolute gamma function, in float32."""
+    return torch.lgamma(keras.ops.cast(x, "float32"))
+
+
+def digamma(x: Any) -> Any:
+    """Derivative of `lgamma`, in float32."""
+    return torch.digamma(keras.ops.cast(x, "float32"))

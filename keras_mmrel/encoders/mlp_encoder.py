@@ -1,0 +1,87 @@
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_mmrel.encoders.checks import check_positive_integers
+from keras_mmrel.encoders.checks import check_rate
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class MLPEncoder(keras.layers.Layer):
+    """Encode a vector modality with dense blocks.
+
+    Each block is `Dense -> activation -> Dropout`. No batch statistics are
+    used, so a sample's feature depends on that sample alone.
+
+    Args:
+        hidden_units: Sequence of positive integers, the width of each block;
+            the last is the feature size `d`.
+        dropout: Float in `[0, 1)`, the dropout rate of every block.
+        activation: Activation of every block, as in `keras.layers.Dense`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, features)`.
+        training: Whether dropout is active.
+
+    Returns:
+        Tensor of shape `(batch, d)`.
+
+    Raises:
+        ValueError: If `hidden_units` is empty or not made of positive
+            integers, or `dropout` is outside `[0, 1)`.
+
+    Example:
+
+    >>> encoder = keras_mmrel.encoders.MLPEncoder((32, 16))
+    >>> encoder(np.zeros((4, 10))).shape
+    (4, 16)
+    """
+
+    def __init__(
+        self,
+        hidden_units: Sequence[int] = (64,),
+        dropout: float = 0.5,
+        activation: Any = "relu",
+        **kwargs: Any,
+    ) -> None:
+        check_positive_integers("hidden_units", hidden_units)
+        check_rate("dropout", dropout)
+        super().__init__(**kwargs)
+        self.hidden_units = tuple(hidden_units)
+        self.dropout = dropout
+        self.activation = keras.activations.get(activation)
+        self.blocks = [
+            keras.Sequential(
+                [
+                    keras.layers.Dense(
+                        units, self.activation, dtype=self.dtype_policy
+                    ),
+                    keras.layers.Dropout(dropout, dtype=self.dtype_policy),
+                ],
+                name=f"block_{index}",
+            )
+            for index, units in enumerate(self.hidden_units)
+        ]
+
+    def build(self, input_shape: tuple) -> None:
+        for block in self.blocks:
+            block.build(input_shape)
+            input_shape = block.compute_output_shape(input_shape)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        for block in self.blocks:
+            inputs = block(inputs, training=training)
+        return inputs
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (*input_shape[:-1], self.hidden_units[-1])
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "hidden_units": list(self.hidden_units),
+            "dropout": self.dropout,
+            "activation": keras.activations.serialize(self.activation),
+        }

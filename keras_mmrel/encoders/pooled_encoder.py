@@ -1,0 +1,93 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class PooledEncoder(keras.layers.Layer):
+    """Make an encoder of a backbone that returns a feature map.
+
+    The backbone's output is averaged over every axis between the batch and
+    the channels, so `(batch, h, w, d)` and `(batch, tokens, d)` both become
+    `(batch, d)`.
+
+    Args:
+        backbone: A built `keras.Model` or `keras.Layer`, from
+            `keras.applications` or keras-hub for example.
+        output_key: String or `None`. Which entry to take where the backbone
+            returns a dict.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Whatever the backbone takes.
+        training: Passed on to the backbone.
+
+    Returns:
+        Tensor of shape `(batch, d)`.
+
+    Raises:
+        ValueError: If `backbone` is no Keras layer, or its output is a dict
+            and `output_key` does not name an entry of it.
+
+    Example:
+
+    >>> backbone = keras.Sequential(
+    ...     [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)]
+    ... )
+    >>> encoder = keras_mmrel.encoders.PooledEncoder(backbone)
+    >>> encoder(np.zeros((2, 8, 8, 3))).shape
+    (2, 4)
+    """
+
+    def __init__(
+        self,
+        backbone: keras.layers.Layer,
+        output_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(backbone, keras.layers.Layer):
+            raise ValueError(
+                "`backbone` must be a `keras.Layer` or `keras.Model`. "
+                f"Received: backbone={backbone!r}"
+            )
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.output_key = output_key
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape that the backbone takes, batch axis included."""
+        return self.backbone.input_shape
+
+    def build(self, input_shape: Any) -> None:
+        if not self.backbone.built:
+            self.backbone.build(input_shape)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        outputs = self.backbone(inputs, training=training)
+        if isinstance(outputs, dict):
+            if self.output_key not in outputs:
+                raise ValueError(
+                    "`output_key` must name an output of the backbone "
+                    f"({sorted(outputs)}). Received: "
+                    f"output_key={self.output_key!r}"
+                )
+            outputs = outputs[self.output_key]
+        middle = tuple(range(1, len(outputs.shape) - 1))
+        return ops.mean(outputs, axis=middle) if middle else outputs
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "output_key": self.output_key,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "PooledEncoder":
+        config = dict(config)
+        config["backbone"] = keras.saving.deserialize_keras_object(
+            config["backbone"]
+        )
+        return cls(**config)

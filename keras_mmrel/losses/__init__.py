@@ -1,0 +1,3 @@
+from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
+
+__all__ = ["LabelCrossentropy"]

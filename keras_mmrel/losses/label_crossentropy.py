@@ -1,0 +1,85 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def one_hot_labels(y: Any, num_classes: int) -> Any:
+    """Turn integer or one-hot labels into `(batch, classes)` in float32.
+
+    Labels of shape `(batch,)` or `(batch, 1)` are class numbers; labels of
+    shape `(batch, num_classes)` are (soft) one-hot rows and pass through.
+    """
+    y = ops.convert_to_tensor(y)
+    if len(y.shape) == 2 and y.shape[1] == num_classes:
+        return ops.cast(y, "float32")
+    if len(y.shape) == 2 and y.shape[1] == 1:
+        y = ops.squeeze(y, axis=1)
+    if len(y.shape) != 1:
+        raise ValueError(
+            "`y` must be class numbers of shape (batch,) or one-hot rows of "
+            f"shape (batch, {num_classes}). Received: y.shape={tuple(y.shape)}"
+        )
+    return ops.one_hot(ops.cast(y, "int32"), num_classes, dtype="float32")
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class LabelCrossentropy(keras.losses.Loss):
+    """Cross-entropy from logits, for integer and one-hot labels alike.
+
+    The shape of the labels says what they are, so one loss serves both and a
+    model's default loss needs no argument.
+
+    Args:
+        label_smoothing: Float in `[0, 1)`. Share of each label's mass that is
+            spread evenly over all classes.
+        reduction: As in `keras.losses.Loss`.
+        name: Name of the loss.
+        dtype: Dtype of the computation; `None` means Keras' default.
+
+    Call arguments:
+        y_true: Class numbers of shape `(batch,)` or `(batch, 1)`, or one-hot
+            rows of shape `(batch, num_classes)`.
+        y_pred: Logits of shape `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If `label_smoothing` is outside `[0, 1)`, or the labels
+            have another shape.
+
+    Example:
+
+    >>> loss = keras_mmrel.losses.LabelCrossentropy()
+    >>> float(loss(np.array([0, 1]), np.zeros((2, 2))))  # log 2
+    0.6931471824645996
+    """
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        reduction: str = "sum_over_batch_size",
+        name: str = "label_crossentropy",
+        dtype: Any = None,
+    ) -> None:
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ValueError(
+                "`label_smoothing` must be in [0, 1). Received: "
+                f"label_smoothing={label_smoothing}"
+            )
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        labels = one_hot_labels(y_true, y_pred.shape[-1])
+        if self.label_smoothing:
+            labels = (
+                labels * (1.0 - self.label_smoothing)
+                + self.label_smoothing / y_pred.shape[-1]
+            )
+        log_probabilities = ops.log_softmax(ops.cast(y_pred, "float32"))
+        return -ops.sum(labels * log_probabilities, axis=-1)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "label_smoothing": self.label_smoothing,
+        }

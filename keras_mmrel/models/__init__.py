@@ -1,0 +1,5 @@
+from keras_mmrel.models.concat_fusion import ConcatFusion
+from keras_mmrel.models.late_fusion import LateFusion
+from keras_mmrel.models.multimodal_model import MultimodalModel
+
+__all__ = ["ConcatFusion", "LateFusion", "MultimodalModel"]

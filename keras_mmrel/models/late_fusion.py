@@ -1,0 +1,94 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.models.multimodal_model import MultimodalModel
+from keras_mmrel.models.validation import MASK
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class LateFusion(MultimodalModel):
+    """Classify each modality by itself and average the logits.
+
+    The fused logits are the mean over the modalities that are present. Each
+    modality's own cross-entropy, summed over modalities, is added to the loss
+    as `modality_loss`.
+
+    Args:
+        modalities: As in `keras_mmrel.models.MultimodalModel`.
+        num_classes: Integer of at least 2.
+        modality_loss_weight: Non-negative float, weight of `modality_loss`.
+        augmentation: As in `keras_mmrel.models.MultimodalModel`.
+        **kwargs: Arguments of `keras.Model`.
+
+    Raises:
+        ValueError: If `modality_loss_weight` is negative.
+
+    Example:
+
+    >>> model = keras_mmrel.LateFusion({"a": (8,), "b": (4,)}, 3)
+    >>> model.compile()
+    >>> out = model.predict({"a": np.zeros((2, 8)), "b": np.zeros((2, 4))})
+    >>> out["confidence"].shape
+    (2, 2)
+    """
+
+    def __init__(
+        self,
+        modalities: Any,
+        num_classes: int,
+        *,
+        modality_loss_weight: float = 1.0,
+        augmentation: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if modality_loss_weight < 0:
+            raise ValueError(
+                "`modality_loss_weight` must not be negative. Received: "
+                f"modality_loss_weight={modality_loss_weight}"
+            )
+        super().__init__(
+            modalities,
+            num_classes,
+            augmentation=augmentation,
+            auxiliary_loss_names=("modality_loss",),
+            **kwargs,
+        )
+        self.modality_loss_weight = modality_loss_weight
+        self.heads = [
+            keras.layers.Dense(num_classes, dtype="float32", name=f"head_{i}")
+            for i in range(len(self.modality_names))
+        ]
+        self.build_from_modalities()
+
+    def call(self, inputs: Any, training: bool | None = None) -> dict:
+        inputs = self.augment(self.prepare_inputs(inputs), training)
+        features = self.encode(inputs, training)
+        modality_logits = ops.stack(
+            [
+                head(feature)
+                for head, feature in zip(self.heads, features, strict=True)
+            ],
+            axis=1,
+        )
+        mask = inputs[MASK]
+        present = ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1.0)
+        logits = (
+            ops.sum(modality_logits * mask[:, :, None], axis=1) / present
+        )
+        return self.make_outputs(logits, modality_logits, mask)
+
+    def auxiliary_losses(
+        self, y: Any, outputs: Any, sample_weight: Any = None
+    ) -> dict:
+        loss = self.modality_crossentropy(
+            y, outputs["modality_logits"], outputs[MASK], sample_weight
+        )
+        return {"modality_loss": self.modality_loss_weight * loss}
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "modality_loss_weight": self.modality_loss_weight,
+        }
