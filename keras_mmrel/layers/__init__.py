@@ -1,0 +1,9 @@
+from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
+from keras_mmrel.layers.feature_gate import FeatureGate
+from keras_mmrel.layers.prototype_confidence import PrototypeConfidence
+
+__all__ = [
+    "CorruptionAugmentation",
+    "FeatureGate",
+    "PrototypeConfidence",
+]

@@ -1,0 +1,15 @@
+"""Seeded, serialisable corruptions of multimodal data."""
+
+from keras_mmrel.corruptions.corruption import Corruption
+from keras_mmrel.corruptions.gaussian_noise import GaussianNoise
+from keras_mmrel.corruptions.missing_modality import MissingModality
+from keras_mmrel.corruptions.salt_and_pepper import SaltAndPepper
+from keras_mmrel.corruptions.unaligned_samples import UnalignedSamples
+
+__all__ = [
+    "Corruption",
+    "GaussianNoise",
+    "MissingModality",
+    "SaltAndPepper",
+    "UnalignedSamples",
+]

@@ -1,0 +1,171 @@
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+MASK = "modality_mask"
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class CorruptionAugmentation(keras.layers.Layer):
+    """Corrupt modalities of training samples, each independently.
+
+    In training every modality of every sample is, with the given
+    probabilities, overlaid with Gaussian noise, replaced by that of another
+    sample of the batch, or dropped (set to zero, with its mask at 0). A
+    sample never loses its last modality. At inference nothing changes.
+
+    Pass it as `augmentation=` to any model of the library: the statistics
+    that a model keeps are always taken from the samples before corruption.
+
+    Args:
+        sigmas: Sequence of positive floats in units of the inputs; each hit
+            draws one.
+        noise_probability: Float in [0, 1].
+        shuffle_probability: Float in [0, 1].
+        drop_probability: Float in [0, 1].
+        seed: Integer or `None`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Dict of modality name -> tensor with the batch first, with or
+            without `"modality_mask"` `(batch, modalities)`. Integer tensors
+            get no noise. Missing modalities stay as they are.
+        training: Whether to corrupt.
+
+    Returns:
+        Dict of the same tensors, with `"modality_mask"` in training.
+
+    Raises:
+        ValueError: If a probability is outside [0, 1], or `sigmas` is empty
+            or not positive.
+
+    Example:
+
+    >>> layer = keras_mmrel.layers.CorruptionAugmentation(seed=0)
+    >>> x = {"a": np.zeros((4, 8)), "b": np.zeros((4, 3))}
+    >>> bool((keras.ops.abs(layer(x, training=True)["a"]) > 0).any())
+    True
+    """
+
+    def __init__(
+        self,
+        sigmas: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0),
+        noise_probability: float = 0.5,
+        shuffle_probability: float = 0.0,
+        drop_probability: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in (
+            ("noise_probability", noise_probability),
+            ("shuffle_probability", shuffle_probability),
+            ("drop_probability", drop_probability),
+        ):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(
+                    f"`{name}` must be in [0, 1]. Received: {name}={value!r}"
+                )
+        if len(sigmas) == 0 or not all(sigma > 0 for sigma in sigmas):
+            raise ValueError(
+                "`sigmas` must hold positive numbers. Received: "
+                f"sigmas={sigmas!r}"
+            )
+        super().__init__(autocast=False, **kwargs)
+        self.sigmas = tuple(sigmas)
+        self.noise_probability = noise_probability
+        self.shuffle_probability = shuffle_probability
+        self.drop_probability = drop_probability
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def build(self, input_shape: Any) -> None:
+        """Hold no weights."""
+
+    def call(
+        self, inputs: Mapping[str, Any], training: bool | None = None
+    ) -> dict[str, Any]:
+        if not training:
+            return dict(inputs)
+        names = [name for name in inputs if name != MASK]
+        batch = ops.shape(inputs[names[0]])[0]
+        mask = inputs.get(MASK)
+        if mask is None:
+            mask = ops.ones((batch, len(names)))
+        mask = ops.cast(mask, "float32")
+        corrupted = {name: inputs[name] for name in names}
+        if self.shuffle_probability:
+            corrupted = self._shuffle(corrupted, mask, batch)
+        if self.noise_probability:
+            corrupted = {
+                name: self._add_noise(x, mask[:, index], batch)
+                for index, (name, x) in enumerate(corrupted.items())
+            }
+        if self.drop_probability:
+            mask = self._drop(mask, batch)
+            corrupted = {
+                name: ops.where(_column(mask[:, index], x) > 0, x, 0 * x)
+                for index, (name, x) in enumerate(corrupted.items())
+            }
+        return {**corrupted, MASK: mask}
+
+    def _hit(self, shape: tuple, probability: float) -> Any:
+        draw = keras.random.uniform(shape, seed=self.generator)
+        return ops.cast(draw < probability, "float32")
+
+    def _add_noise(self, x: Any, present: Any, batch: Any) -> Any:
+        if not keras.backend.is_float_dtype(x.dtype):
+            return x
+        choice = keras.random.randint(
+            (batch,), 0, len(self.sigmas), seed=self.generator
+        )
+        sigma = ops.take(ops.convert_to_tensor(self.sigmas), choice)
+        sigma = sigma * self._hit((batch,), self.noise_probability) * present
+        noise = keras.random.normal(
+            ops.shape(x), dtype="float32", seed=self.generator
+        )
+        noisy = ops.cast(x, "float32") + noise * _column(sigma, x)
+        return ops.cast(noisy, x.dtype)
+
+    def _shuffle(self, inputs: dict, mask: Any, batch: Any) -> dict:
+        """Give hit rows the row of another sample, if that is present."""
+        shuffled = {}
+        for index, (name, x) in enumerate(inputs.items()):
+            order = keras.random.shuffle(
+                ops.arange(batch, dtype="int32"), seed=self.generator
+            )
+            present = mask[:, index]
+            use = (
+                self._hit((batch,), self.shuffle_probability)
+                * present
+                * ops.take(present, order)
+            )
+            shuffled[name] = ops.where(
+                _column(use, x) > 0, ops.take(x, order, axis=0), x
+            )
+        return shuffled
+
+    def _drop(self, mask: Any, batch: Any) -> Any:
+        keep = 1.0 - self._hit(
+            (batch, mask.shape[1]), self.drop_probability
+        )
+        left = mask * keep
+        any_left = ops.max(left, axis=1, keepdims=True) > 0
+        return ops.where(any_left, left, mask)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "sigmas": list(self.sigmas),
+            "noise_probability": self.noise_probability,
+            "shuffle_probability": self.shuffle_probability,
+            "drop_probability": self.drop_probability,
+            "seed": self.seed,
+        }
+
+
+def _column(values: Any, x: Any) -> Any:
+    """Shape `(batch,)` values so that they broadcast against `x`."""
+    return ops.reshape(values, (-1, *[1] * (len(x.shape) - 1)))

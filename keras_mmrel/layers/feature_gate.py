@@ -1,0 +1,333 @@
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mmrel import backend
+from keras_mmrel.layers.moments import class_moments
+from keras_mmrel.layers.moments import merge_moments
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class FeatureGate(keras.layers.Layer):
+    """Judge every feature, and every modality, against clean class statistics.
+
+    The layer keeps, per modality and class, the mean of clean training
+    samples (a noise-free prototype in input space) and the within-class
+    deviation of every feature. A sample is compared with its nearest class:
+
+    - *feature quality* is near 1 for a feature within `feature_radius`
+      deviations of that class and near 0 beyond. `gated` and `cleaned` pull
+      an unreliable feature to the mean over classes.
+    - *typicality* compares the sample's overall distance to that of clean
+      training samples: near 1 for an ordinary sample, near 0 for one further
+      away than almost all of them.
+
+    Nothing here is trained by gradients, and no gradient flows into quality
+    or typicality. Until the statistics are ready both are 1, and `gated` uses
+    the statistics seen so far.
+
+    Statistics come from `update_statistics` (streaming, exact: the order of
+    the batches does not matter) or from `adapt`.
+
+    Args:
+        num_classes: Integer of at least 2.
+        feature_sizes: `None`, or for each modality the number of its leading
+            features that are real; the rest is zero padding.
+        feature_radius: Positive float, in within-class deviations.
+        feature_slope: Positive float, steepness of the feature quality.
+        typicality_radius: Positive float, in deviations of the clean
+            training samples' (log) distance.
+        typicality_temperature: Positive float, softness of the typicality.
+        minimum_deviation: Positive float, the smallest deviation of a feature
+            in units of the input, which is expected in about [0, 1].
+        forgetting: Sequence of floats in (0, 1], one a modality, or `None`
+            for 1 everywhere. What a step leaves of the older statistics:
+            below 1 for a feature whose encoder is still learning.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Tensor `(batch, modalities, features)`.
+        mask: `None` or `(batch, modalities)`, 1 = present.
+
+    Returns:
+        Dict with `quality` `(batch, modalities, features)` and `typicality`
+        `(batch, modalities)`, both in [0, 1]; `gated`, the standardised
+        features times their quality, clipped to [-8, 8]; and `cleaned`, in
+        the units of the input.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the input has not
+            three axes.
+
+    Example:
+
+    >>> gate = keras_mmrel.layers.FeatureGate(num_classes=2)
+    >>> x = np.random.default_rng(0).uniform(size=(20, 3, 5))
+    >>> gate.adapt(x, np.arange(20) % 2)
+    >>> sorted(gate(x))
+    ['cleaned', 'gated', 'quality', 'typicality']
+
+    References:
+        - [QADM-Net](https://arxiv.org/abs/2412.14489): noise-free class
+          prototypes. Doing this at the level of input features, the
+          typicality and every formula are this library's own choice.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        feature_sizes: Sequence[int] | None = None,
+        feature_radius: float = 4.0,
+        feature_slope: float = 4.0,
+        typicality_radius: float = 3.0,
+        typicality_temperature: float = 0.5,
+        minimum_deviation: float = 0.02,
+        forgetting: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in (
+            ("feature_radius", feature_radius),
+            ("feature_slope", feature_slope),
+            ("typicality_radius", typicality_radius),
+            ("typicality_temperature", typicality_temperature),
+            ("minimum_deviation", minimum_deviation),
+        ):
+            if not value > 0:
+                raise ValueError(
+                    f"`{name}` must be positive. Received: {name}={value!r}"
+                )
+        if forgetting is not None and not all(0 < f <= 1 for f in forgetting):
+            raise ValueError(
+                "`forgetting` must hold values in (0, 1]. Received: "
+                f"forgetting={forgetting!r}"
+            )
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.feature_sizes = feature_sizes and tuple(feature_sizes)
+        self.feature_radius = feature_radius
+        self.feature_slope = feature_slope
+        self.typicality_radius = typicality_radius
+        self.typicality_temperature = typicality_temperature
+        self.minimum_deviation = minimum_deviation
+        self.forgetting = forgetting and tuple(forgetting)
+
+    def build(self, input_shape: tuple) -> None:
+        if len(input_shape) != 3:
+            raise ValueError(
+                "`inputs` must have the shape (batch, modalities, features). "
+                f"Received: shape={tuple(input_shape)}"
+            )
+        _, modalities, features = input_shape
+        sizes = self.feature_sizes or (features,) * modalities
+        if len(sizes) != modalities or max(sizes) > features:
+            raise ValueError(
+                f"`feature_sizes` must hold {modalities} sizes of at most "
+                f"{features}. Received: feature_sizes={sizes}"
+            )
+        # (modalities, features): 1 for a real feature, 0 for padding.
+        self.real = (np.arange(features) < np.array(sizes)[:, None]).astype(
+            "float32"
+        )
+        self.decay = np.array(self.forgetting or (1.0,) * modalities, "float32")
+
+        def statistic(name: str, *shape: int) -> Any:
+            return self.add_weight(
+                shape=shape,
+                initializer="zeros",
+                trainable=False,
+                dtype="float32",
+                aggregation="only_first_replica",
+                name=name,
+            )
+
+        classes = self.num_classes
+        self.counts = statistic("counts", modalities, classes, 1)
+        self.means = statistic("means", modalities, classes, features)
+        self.squares = statistic("squares", modalities, classes, features)
+        self.distance_counts = statistic("distance_counts", modalities)
+        self.distance_means = statistic("distance_means", modalities)
+        self.distance_squares = statistic("distance_squares", modalities)
+        self.ready = statistic("ready")
+
+    def call(self, inputs: Any, mask: Any = None) -> dict[str, Any]:
+        x = ops.cast(inputs, "float32")
+        centre, deviation, prototypes = self._standardisation()
+        standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
+        residual = self._residual(standardised, prototypes)
+        ready = self.ready > 0
+        quality = ops.sigmoid(
+            self.feature_slope * (self.feature_radius - residual)
+        )
+        quality = ops.stop_gradient(
+            ops.where(ready, quality, ops.ones_like(quality))
+        )
+        distance = self._distance(residual)
+        spread = ops.sqrt(
+            self.distance_squares / ops.maximum(self.distance_counts, 1.0)
+        )
+        score = (distance - self.distance_means) / ops.maximum(spread, 1e-3)
+        typicality = ops.sigmoid(
+            (self.typicality_radius - score) / self.typicality_temperature
+        )
+        typicality = ops.stop_gradient(
+            ops.where(ready, typicality, ops.ones_like(typicality))
+        )
+        if mask is not None:
+            typicality = typicality * ops.cast(mask, "float32")
+        return {
+            "quality": quality,
+            "typicality": typicality,
+            "gated": quality * standardised * self.real,
+            "cleaned": (quality * x + (1.0 - quality) * centre) * self.real,
+        }
+
+    def _standardisation(self) -> tuple[Any, Any, Any]:
+        """Mean over the classes seen, deviation, standardised prototypes."""
+        counts = ops.convert_to_tensor(self.counts)
+        means = ops.convert_to_tensor(self.means)
+        seen = ops.cast(counts > 0, "float32")
+        classes = ops.maximum(ops.sum(seen, axis=1), 1.0)
+        centre = ops.sum(means * seen, axis=1) / classes
+        total = ops.sum(counts, axis=1)
+        variance = ops.sum(ops.convert_to_tensor(self.squares), axis=1)
+        variance = variance / ops.maximum(total, 1.0)
+        deviation = ops.maximum(
+            self.minimum_deviation,
+            ops.sqrt(variance + (0.5 * self.minimum_deviation) ** 2),
+        )
+        # Before the first statistics inputs pass as they are.
+        deviation = ops.where(total > 0, deviation, ops.ones_like(deviation))
+        prototypes = (means - centre[:, None]) / deviation[:, None]
+        return centre, deviation, prototypes * seen
+
+    def _residual(self, standardised: Any, prototypes: Any) -> Any:
+        """Absolute deviation of every feature from the nearest class."""
+        real = standardised * self.real
+        distances = ops.sum(
+            ops.square(prototypes), axis=-1
+        ) - 2.0 * ops.einsum("bmd,mkd->bmk", real, prototypes)
+        unseen = ops.convert_to_tensor(self.counts)[:, :, 0] <= 0
+        distances = ops.where(unseen, 1e30, distances)
+        nearest = ops.one_hot(
+            ops.argmin(distances, axis=-1), self.num_classes, dtype="float32"
+        )
+        prototype = ops.einsum("bmk,mkd->bmd", nearest, prototypes)
+        return ops.abs(standardised - prototype)
+
+    def _distance(self, residual: Any) -> Any:
+        """Log of the mean squared residual, robust to single features."""
+        squares = ops.square(ops.minimum(residual, 5.0)) * self.real
+        sizes = ops.sum(ops.convert_to_tensor(self.real), axis=-1)
+        return ops.log(ops.sum(squares, axis=-1) / sizes + 1e-6)
+
+    def update_statistics(
+        self,
+        inputs: Any,
+        labels: Any,
+        mask: Any = None,
+        moments: Any = 1.0,
+        distances: Any = 1.0,
+    ) -> None:
+        """Add a batch of clean samples to the statistics.
+
+        Args:
+            inputs: `(batch, modalities, features)`.
+            labels: One-hot labels `(batch, num_classes)`.
+            mask: `None` or `(batch, modalities)`, 1 = present.
+            moments: 0 or 1, or a tensor `(modalities,)` of them: whether the
+                batch counts for the class means and deviations.
+            distances: Likewise for the distances that the typicality is
+                measured by; they need the class means to be known.
+        """
+        x = ops.stop_gradient(ops.cast(inputs, "float32"))
+        if mask is None:
+            mask = ops.ones_like(x[:, :, 0])
+        mask = ops.cast(mask, "float32")
+        decay = self.decay[:, None, None]
+        old = (self.counts * decay, self.means + 0.0, self.squares * decay)
+        use = mask * moments
+        count, mean, squares = merge_moments(
+            old, class_moments(x, labels, use, backend.all_reduce_sum)
+        )
+        touched = ops.max(use) > 0
+        for weight, value in (
+            (self.counts, count),
+            (self.means, mean),
+            (self.squares, squares),
+        ):
+            weight.assign(ops.where(touched, value, weight))
+        self._update_distances(x, mask * distances)
+
+    def _update_distances(self, x: Any, use: Any) -> None:
+        centre, deviation, prototypes = self._standardisation()
+        standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
+        distance = self._distance(self._residual(standardised, prototypes))
+        count = backend.all_reduce_sum(ops.sum(use, axis=0))
+        mean = backend.all_reduce_sum(ops.sum(use * distance, axis=0))
+        mean = mean / ops.maximum(count, 1.0)
+        squares = backend.all_reduce_sum(
+            ops.sum(use * ops.square(distance - mean), axis=0)
+        )
+        old = (
+            self.distance_counts * self.decay,
+            self.distance_means + 0.0,
+            self.distance_squares * self.decay,
+        )
+        merged = merge_moments(old, (count, mean, squares))
+        touched = ops.max(use) > 0
+        weights = (
+            self.distance_counts,
+            self.distance_means,
+            self.distance_squares,
+        )
+        for weight, value in zip(weights, merged, strict=True):
+            weight.assign(ops.where(touched, value, weight))
+
+    def adapt(self, inputs: Any, y: Any, mask: Any = None) -> None:
+        """Fit all statistics on clean samples at once and mark them ready.
+
+        Args:
+            inputs: `(samples, modalities, features)`.
+            y: Class numbers `(samples,)`.
+            mask: `None` or `(samples, modalities)`, 1 = present.
+        """
+        inputs = ops.convert_to_tensor(inputs)
+        if not self.built:
+            self.build(tuple(inputs.shape))
+        labels = ops.one_hot(
+            ops.cast(y, "int32"), self.num_classes, dtype="float32"
+        )
+        self.reset_statistics()
+        self.update_statistics(inputs, labels, mask, distances=0.0)
+        self.update_statistics(inputs, labels, mask, moments=0.0)
+        self.ready.assign(1.0)
+
+    def reset_statistics(self) -> None:
+        """Forget all statistics."""
+        for weight in self.non_trainable_weights:
+            weight.assign(ops.zeros_like(weight))
+
+    def compute_output_shape(self, input_shape: tuple) -> dict[str, tuple]:
+        return {
+            "quality": input_shape,
+            "typicality": input_shape[:2],
+            "gated": input_shape,
+            "cleaned": input_shape,
+        }
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "feature_sizes": self.feature_sizes,
+            "feature_radius": self.feature_radius,
+            "feature_slope": self.feature_slope,
+            "typicality_radius": self.typicality_radius,
+            "typicality_temperature": self.typicality_temperature,
+            "minimum_deviation": self.minimum_deviation,
+            "forgetting": self.forgetting,
+        }

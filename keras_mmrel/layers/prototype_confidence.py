@@ -1,0 +1,244 @@
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel import backend
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class PrototypeConfidence(keras.layers.Layer):
+    """Say how far each modality can be trusted, without a classifier.
+
+    Each modality has its own small encoder and one noise-free prototype a
+    class in the embedding space. The cosine similarity of a sample to the
+    prototypes, divided by the temperature, gives class probabilities; the
+    confidence is how far the largest one is above chance, times the
+    typicality that a `FeatureGate` supplies. Because embedding and prototypes
+    are compared on the sphere, a corrupted sample cannot gain confidence by
+    its size, as it can with a linear classifier.
+
+    No gradient flows through the confidence.
+
+    Args:
+        num_classes: Integer of at least 2.
+        embedding_dim: Positive integer, the size `h` of the embedding.
+        temperature: Positive float, or `None` for
+            `1 / log(99 * (num_classes - 1))`: with it a sample that lies on
+            its prototype, the others being orthogonal, has a probability
+            of 0.99.
+        dropout: Float in `[0, 1)`, on the encoder's hidden units.
+        seed: Integer or `None`, seed of the dropout.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Tensor `(batch, modalities, features)`, standardised and
+            gated, such as `FeatureGate`'s `gated`.
+        typicality: `None` or `(batch, modalities)` in [0, 1].
+        mask: `None` or `(batch, modalities)`, 1 = present.
+        training: Whether dropout is active.
+
+    Returns:
+        Dict with `embedding` `(batch, modalities, h)`, `logits` and
+        `probabilities` `(batch, modalities, num_classes)`, `confidence`
+        `(batch, modalities)` in [0, 1], and `prototypes`
+        `(modalities, num_classes, h)` of length 1.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    >>> layer = keras_mmrel.layers.PrototypeConfidence(num_classes=4)
+    >>> layer(np.zeros((5, 3, 10)))["confidence"].shape
+    (5, 3)
+
+    References:
+        - [QADM-Net](https://arxiv.org/abs/2412.14489): noise-free
+          prototypes and classifier-free confidence estimation. The formulas
+          are this library's own.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        embedding_dim: int = 32,
+        temperature: float | None = None,
+        dropout: float = 0.5,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if num_classes < 2 or embedding_dim < 1:
+            raise ValueError(
+                "`num_classes` must be at least 2 and `embedding_dim` "
+                f"positive. Received: num_classes={num_classes}, "
+                f"embedding_dim={embedding_dim}"
+            )
+        if temperature is not None and not temperature > 0:
+            raise ValueError(
+                "`temperature` must be positive or None. Received: "
+                f"temperature={temperature}"
+            )
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.embedding_dim = embedding_dim
+        self.temperature = temperature
+        self.tau = temperature or 1.0 / math.log(99.0 * (num_classes - 1))
+        self.dropout = dropout
+        self.seed = seed
+        self.drop = keras.layers.Dropout(
+            dropout, seed=seed, dtype=self.dtype_policy
+        )
+
+    def build(self, input_shape: tuple) -> None:
+        if len(input_shape) != 3:
+            raise ValueError(
+                "`inputs` must have the shape (batch, modalities, features). "
+                f"Received: shape={tuple(input_shape)}"
+            )
+        _, modalities, features = input_shape
+        width = self.embedding_dim
+
+        def dense(name: str, *shape: int) -> Any:
+            return self.add_weight(
+                shape=shape, initializer=_glorot(shape), name=name
+            )
+
+        self.hidden_kernel = dense("hidden_kernel", modalities, features, width)
+        self.hidden_bias = self.add_weight(
+            shape=(modalities, width), initializer="zeros", name="hidden_bias"
+        )
+        self.kernel = dense("kernel", modalities, width, width)
+        self.bias = self.add_weight(
+            shape=(modalities, width), initializer="zeros", name="bias"
+        )
+        self.prototypes = self.add_weight(
+            shape=(modalities, self.num_classes, width),
+            initializer=keras.initializers.RandomNormal(stddev=1.0),
+            name="prototypes",
+        )
+        # Streaming class means of the embedding, for `reset_prototypes`.
+        self.embedding_sums = self.add_weight(
+            shape=(modalities, self.num_classes, width),
+            initializer="zeros",
+            trainable=False,
+            dtype="float32",
+            aggregation="only_first_replica",
+            name="embedding_sums",
+        )
+
+    def call(
+        self,
+        inputs: Any,
+        typicality: Any = None,
+        mask: Any = None,
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        hidden = ops.einsum("bmd,mdh->bmh", inputs, self.hidden_kernel)
+        hidden = ops.relu(hidden + self.hidden_bias)
+        hidden = self.drop(hidden, training=training)
+        embedding = ops.einsum("bmh,mhg->bmg", hidden, self.kernel) + self.bias
+        prototypes = self.unit_prototypes()
+        logits = cosine_logits(embedding, prototypes, self.tau)
+        probabilities = ops.softmax(logits, axis=-1)
+        chance = 1.0 / self.num_classes
+        confidence = (ops.max(probabilities, axis=-1) - chance) / (1 - chance)
+        for factor in (typicality, mask):
+            if factor is not None:
+                confidence = confidence * ops.cast(factor, "float32")
+        return {
+            "embedding": embedding,
+            "logits": logits,
+            "probabilities": probabilities,
+            "confidence": ops.stop_gradient(confidence),
+            "prototypes": prototypes,
+        }
+
+    def unit_prototypes(self) -> Any:
+        """Prototypes `(modalities, num_classes, h)` of length 1, float32."""
+        return unit(ops.cast(self.prototypes, "float32"))
+
+    def orthogonality_loss(self) -> Any:
+        """Mean squared cosine between the prototypes of different classes."""
+        prototypes = self.unit_prototypes()
+        gram = ops.einsum("mkh,mlh->mkl", prototypes, prototypes)
+        off_diagonal = gram - ops.eye(self.num_classes, dtype="float32")
+        classes = self.num_classes
+        pairs = prototypes.shape[0] * classes * (classes - 1)
+        return ops.sum(ops.square(off_diagonal)) / pairs
+
+    def update_statistics(
+        self, embedding: Any, labels: Any, mask: Any, use: Any = 1.0
+    ) -> None:
+        """Add a clean batch to the class sums of the embedding.
+
+        Args:
+            embedding: `(batch, modalities, h)`, computed without dropout.
+            labels: One-hot labels `(batch, num_classes)`.
+            mask: `(batch, modalities)`, 1 = present.
+            use: 0 or 1, or a tensor of it: whether the batch counts.
+        """
+        directions = ops.stop_gradient(ops.cast(embedding, "float32"))
+        sums = ops.einsum("bmh,bk,bm->mkh", directions, labels, mask)
+        self.embedding_sums.assign_add(backend.all_reduce_sum(sums) * use)
+
+    def reset_prototypes(self, now: Any = 1.0) -> None:
+        """Set each prototype to its class's mean embedding, where one is known.
+
+        Only its direction matters, so the class sum serves as the mean; its
+        length becomes that of a fresh prototype.
+
+        Args:
+            now: 0 or 1, or a tensor of it: whether to do it.
+        """
+        sums = ops.convert_to_tensor(self.embedding_sums)
+        known = ops.sum(ops.square(sums), axis=-1, keepdims=True) > 0
+        fresh = unit(sums) * math.sqrt(self.embedding_dim)
+        current = ops.convert_to_tensor(self.prototypes)
+        chosen = ops.where(ops.logical_and(known, now > 0), fresh, current)
+        self.prototypes.assign(ops.cast(chosen, self.prototypes.dtype))
+
+    def compute_output_shape(
+        self,
+        input_shape: tuple,
+        typicality_shape: Any = None,
+        mask_shape: Any = None,
+    ) -> dict[str, tuple]:
+        batch, modalities, _ = input_shape
+        classes = (batch, modalities, self.num_classes)
+        return {
+            "embedding": (batch, modalities, self.embedding_dim),
+            "logits": classes,
+            "probabilities": classes,
+            "confidence": (batch, modalities),
+            "prototypes": (modalities, self.num_classes, self.embedding_dim),
+        }
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "embedding_dim": self.embedding_dim,
+            "temperature": self.temperature,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }
+
+
+def unit(x: Any) -> Any:
+    """Scale the last axis to length 1; a zero vector stays zero."""
+    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.maximum(square, 1e-12))
+
+
+def cosine_logits(embedding: Any, prototypes: Any, tau: float) -> Any:
+    """Cosine of `(b, m, h)` to unit prototypes `(m, k, h)` over `tau`."""
+    direction = unit(ops.cast(embedding, "float32"))
+    return ops.einsum("bmh,mkh->bmk", direction, prototypes) / tau
+
+
+def _glorot(shape: tuple[int, ...]) -> keras.initializers.Initializer:
+    """Glorot normal for a stack of matrices, one a modality."""
+    deviation = math.sqrt(2.0 / (shape[-2] + shape[-1]))
+    return keras.initializers.RandomNormal(stddev=deviation)

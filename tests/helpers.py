@@ -1,0 +1,194 @@
+"""Standard checks, so that a test reads like a table of arguments."""
+
+import json
+
+import keras
+import numpy as np
+from keras import ops
+
+SHAPES = {"a": (6,), "b": (4,), "c": (5,)}
+
+
+def to_numpy(outputs):
+    return keras.tree.map_structure(ops.convert_to_numpy, outputs)
+
+
+def assert_close(actual, expected, atol=1e-6):
+    keras.tree.map_structure(
+        lambda a, e: np.testing.assert_allclose(
+            ops.convert_to_numpy(a), ops.convert_to_numpy(e), atol=atol
+        ),
+        actual,
+        expected,
+    )
+
+
+def vectors(samples=48, shapes=None, classes=3, seed=0):
+    """A separable dataset of vector modalities in about [0, 1]."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(samples) % classes
+    x = {}
+    for name, shape in (shapes or SHAPES).items():
+        centres = rng.uniform(0.2, 0.8, size=(classes, *shape))
+        noise = 0.1 * rng.normal(size=(samples, *shape))
+        x[name] = (centres[y] + noise).astype("float32")
+    return x, y.astype("int32")
+
+
+def json_round_trip(obj):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(obj)))
+    return keras.saving.deserialize_keras_object(config)
+
+
+def run_layer_checks(layer, inputs, call_kwargs=None, output_shapes=None):
+    """Serialisation, symbolic shapes, saving, mixed precision of a layer.
+
+    Args:
+        layer: An unbuilt layer.
+        inputs: NumPy array, or list of arrays for several call arguments.
+        call_kwargs: Keyword arguments of every call.
+        output_shapes: Structure of the expected eager output shapes.
+    """
+    call_kwargs = call_kwargs or {}
+    args = inputs if isinstance(inputs, list) else [inputs]
+    config = layer.get_config()
+    assert json_round_trip(layer).get_config() == config
+
+    outputs = layer(*args, **call_kwargs)
+    if output_shapes is not None:
+        shapes = keras.tree.map_structure(lambda t: tuple(t.shape), outputs)
+        assert shapes == output_shapes
+    for leaf in keras.tree.flatten(outputs):
+        assert np.isfinite(ops.convert_to_numpy(leaf)).all()
+
+    symbolic = type(layer).from_config(config)(
+        *keras.tree.map_structure(
+            lambda a: keras.KerasTensor((None, *a.shape[1:]), dtype="float32"),
+            args,
+        ),
+        **call_kwargs,
+    )
+    for tensor, leaf in zip(
+        keras.tree.flatten(symbolic), keras.tree.flatten(outputs), strict=True
+    ):
+        assert len(tensor.shape) == len(leaf.shape)
+        assert tuple(tensor.shape[1:]) == tuple(leaf.shape[1:])
+
+    for policy in ("mixed_float16", "mixed_bfloat16"):
+        low = type(layer).from_config({**config, "dtype": policy})
+        for leaf in keras.tree.flatten(low(*args, **call_kwargs)):
+            assert np.isfinite(
+                ops.convert_to_numpy(ops.cast(leaf, "float32"))
+            ).all()
+
+
+def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
+    """What every model of the library must pass.
+
+    Args:
+        make_model: Function of `(modalities, num_classes, **kwargs)`.
+        tmp_path: Folder for saved files.
+        shapes: Modality shapes.
+        classes: Number of classes.
+    """
+    shapes = shapes or SHAPES
+    x, y = vectors(shapes=shapes, classes=classes)
+    keras.utils.set_random_seed(0)
+    model = make_model(shapes, classes)
+    count = len(x[next(iter(shapes))])
+    modalities = len(shapes)
+
+    copy = json_round_trip(model)
+    assert copy.get_config() == model.get_config()
+    assert [tuple(w.shape) for w in copy.weights] == [
+        tuple(w.shape) for w in model.weights
+    ]
+
+    model.compile()
+    before = [ops.convert_to_numpy(w) for w in model.trainable_weights]
+    history = model.fit(x, y, batch_size=16, epochs=3, verbose=0).history
+    assert all(np.isfinite(v).all() for v in history.values())
+    assert set(model.auxiliary_trackers) <= set(history)
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        assert np.abs(ops.convert_to_numpy(weight) - old).max() > 0, weight.path
+
+    outputs = model.predict(x, verbose=0)
+    assert outputs["logits"].shape == (count, classes)
+    assert outputs["probabilities"].shape == (count, classes)
+    assert outputs["modality_logits"].shape == (count, modalities, classes)
+    assert outputs["confidence"].shape == (count, modalities)
+    assert outputs["confidence"].min() >= 0
+    assert outputs["confidence"].max() <= 1
+    assert outputs["logits"].dtype == np.float32
+    np.testing.assert_allclose(outputs["probabilities"].sum(1), 1, atol=1e-5)
+
+    # Eager and compiled agree; rows do not know of each other at inference.
+    assert_close(dict(model(x, training=False)), outputs, atol=2e-5)
+    order = np.random.default_rng(1).permutation(count)
+    shuffled = model.predict(
+        {k: v[order] for k, v in x.items()}, batch_size=7, verbose=0
+    )
+    for key, value in outputs.items():
+        np.testing.assert_allclose(shuffled[key], value[order], atol=2e-5)
+
+    # A masked modality may hold anything.
+    mask = np.ones((count, modalities), "float32")
+    mask[::2, 0] = 0
+    zeros = {k: v.copy() for k, v in x.items()}
+    garbage = {k: v.copy() for k, v in x.items()}
+    first = next(iter(shapes))
+    zeros[first][::2] = 0
+    garbage[first][::2] = np.nan
+    expected = model.predict({**zeros, "modality_mask": mask}, verbose=0)
+    assert_close(
+        model.predict({**garbage, "modality_mask": mask}, verbose=0),
+        expected,
+        atol=0,
+    )
+    assert (expected["confidence"][::2, 0] == 0).all()
+
+    # All modalities missing: the class prior, confidence 0, no NaN.
+    nothing = {k: np.full_like(v, np.nan) for k, v in x.items()}
+    answer = model.predict(
+        {**nothing, "modality_mask": np.zeros_like(mask)}, verbose=0
+    )
+    prior = (np.bincount(y, minlength=classes) * 3 + 1) / (3 * count + classes)
+    np.testing.assert_allclose(
+        answer["probabilities"], np.tile(prior, (count, 1)), atol=1e-4
+    )
+    assert (answer["confidence"] == 0).all()
+
+    # Saving keeps predictions, optimizer and compile settings.
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    loaded = keras.saving.load_model(path)
+    assert type(loaded) is type(model)
+    assert_close(loaded.predict(x, verbose=0), outputs, atol=1e-6)
+    continued = loaded.fit(x, y, batch_size=16, epochs=1, verbose=0).history
+    assert np.isfinite(continued["loss"][0])
+    weights = str(tmp_path / "model.weights.h5")
+    model.save_weights(weights)
+    fresh = make_model(shapes, classes)
+    fresh.load_weights(weights)
+    assert_close(fresh.predict(x, verbose=0), outputs, atol=1e-6)
+
+    # Training with missing data, one-hot labels, weights, a batch of one.
+    fresh.compile()
+    history = fresh.fit(
+        {**garbage, "modality_mask": mask},
+        np.eye(classes, dtype="float32")[y],
+        sample_weight=np.linspace(0.5, 1.5, count),
+        verbose=0,
+    ).history
+    assert np.isfinite(history["loss"]).all()
+    one = {k: v[:1] for k, v in x.items()}
+    assert np.isfinite(fresh.train_on_batch(one, y[:1])).all()
+    assert np.isfinite(fresh.predict(one, verbose=0)["logits"]).all()
+
+    for policy in ("mixed_float16", "mixed_bfloat16"):
+        low = make_model(shapes, classes, dtype=policy)
+        low.compile()
+        logs = low.fit(x, y, epochs=2, verbose=0).history
+        assert np.isfinite(logs["loss"]).all()
+        assert low.predict(x, verbose=0)["logits"].dtype == np.float32
+    return model
