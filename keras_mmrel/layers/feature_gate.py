@@ -46,7 +46,8 @@ class FeatureGate(keras.layers.Layer):
         forgetting: Sequence of floats in (0, 1], one a modality, or `None`
             for 1 everywhere. What a step leaves of the older statistics:
             below 1 for a feature whose encoder is still learning.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
+            float32, whatever the `dtype`.
 
     Call arguments:
         inputs: Tensor `(batch, modalities, features)`.
@@ -104,8 +105,8 @@ class FeatureGate(keras.layers.Layer):
                 "`forgetting` must hold values in (0, 1]. Received: "
                 f"forgetting={forgetting!r}"
             )
-        kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        # Statistics lose too much in half precision.
+        super().__init__(**{**kwargs, "dtype": "float32"})
         self.num_classes = num_classes
         self.feature_sizes = feature_sizes and tuple(feature_sizes)
         self.feature_radius = feature_radius
@@ -259,7 +260,9 @@ class FeatureGate(keras.layers.Layer):
             (self.means, mean),
             (self.squares, squares),
         ):
-            weight.assign(ops.where(touched, value, weight))
+            weight.assign(
+                ops.where(touched, value, ops.convert_to_tensor(weight))
+            )
         self._update_distances(x, mask * distances)
 
     def _update_distances(self, x: Any, use: Any) -> None:
@@ -285,7 +288,9 @@ class FeatureGate(keras.layers.Layer):
             self.distance_squares,
         )
         for weight, value in zip(weights, merged, strict=True):
-            weight.assign(ops.where(touched, value, weight))
+            weight.assign(
+                ops.where(touched, value, ops.convert_to_tensor(weight))
+            )
 
     def adapt(self, inputs: Any, y: Any, mask: Any = None) -> None:
         """Fit all statistics on clean samples at once and mark them ready.
@@ -309,15 +314,7 @@ class FeatureGate(keras.layers.Layer):
     def reset_statistics(self) -> None:
         """Forget all statistics."""
         for weight in self.non_trainable_weights:
-            weight.assign(ops.zeros_like(weight))
-
-    def compute_output_shape(self, input_shape: tuple) -> dict[str, tuple]:
-        return {
-            "quality": input_shape,
-            "typicality": input_shape[:2],
-            "gated": input_shape,
-            "cleaned": input_shape,
-        }
+            weight.assign(np.zeros(weight.shape))
 
     def get_config(self) -> dict:
         return {

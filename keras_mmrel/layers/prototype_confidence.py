@@ -199,22 +199,6 @@ class PrototypeConfidence(keras.layers.Layer):
         chosen = ops.where(ops.logical_and(known, now > 0), fresh, current)
         self.prototypes.assign(ops.cast(chosen, self.prototypes.dtype))
 
-    def compute_output_shape(
-        self,
-        input_shape: tuple,
-        typicality_shape: Any = None,
-        mask_shape: Any = None,
-    ) -> dict[str, tuple]:
-        batch, modalities, _ = input_shape
-        classes = (batch, modalities, self.num_classes)
-        return {
-            "embedding": (batch, modalities, self.embedding_dim),
-            "logits": classes,
-            "probabilities": classes,
-            "confidence": (batch, modalities),
-            "prototypes": (modalities, self.num_classes, self.embedding_dim),
-        }
-
     def get_config(self) -> dict:
         return {
             **super().get_config(),
