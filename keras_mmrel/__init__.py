@@ -1,6 +1,8 @@
 """Reliable and balanced multimodal classification in Keras 3."""
 
 from keras_mmrel import backend
+from keras_mmrel import corruptions
+from keras_mmrel import datasets
 from keras_mmrel import encoders
 from keras_mmrel import layers
 from keras_mmrel import losses
@@ -16,6 +18,8 @@ __all__ = [
     "LateFusion",
     "MultimodalModel",
     "backend",
+    "corruptions",
+    "datasets",
     "encoders",
     "layers",
     "losses",

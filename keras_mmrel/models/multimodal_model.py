@@ -1,3 +1,4 @@
+import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -291,6 +292,42 @@ class MultimodalModel(MultimodalTrainer):
         if isinstance(config.get("augmentation"), dict):
             config["augmentation"] = restore(config["augmentation"])
         return cls(**config)
+
+    @classmethod
+    def load(cls, path: Any, **kwargs: Any) -> "MultimodalModel":
+        """Load a `.keras` file and make sure that it holds this class.
+
+        `keras.saving.load_model` loads the same file; this adds the check
+        and says in one sentence what is wrong with a damaged file.
+
+        Args:
+            path: The `.keras` file.
+            **kwargs: Arguments of `keras.saving.load_model`.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is damaged.
+            TypeError: If it holds a model of another class.
+        """
+        if not pathlib.Path(path).exists():
+            raise FileNotFoundError(
+                f"`path` must be a saved model. Received: path={str(path)!r}, "
+                "which does not exist"
+            )
+        try:
+            model = keras.saving.load_model(path, **kwargs)
+        except Exception as error:
+            raise ValueError(
+                "`path` must be an undamaged `.keras` file. Received: "
+                f"path={str(path)!r}, which could not be read "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        if not isinstance(model, cls):
+            raise TypeError(
+                f"`path` must hold a {cls.__name__}. Received: "
+                f"path={str(path)!r}, which holds a {type(model).__name__}"
+            )
+        return model
 
     def _seed_states(self) -> list[Any]:
         weights = {id(v) for v in self.weights}

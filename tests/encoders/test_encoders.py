@@ -1,0 +1,74 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_mmrel.encoders import ConvEncoder
+from keras_mmrel.encoders import MLPEncoder
+from keras_mmrel.encoders import PooledEncoder
+from tests.helpers import run_layer_checks
+from tests.helpers import to_numpy
+
+RNG = np.random.default_rng(0)
+
+
+def test_mlp_encoder():
+    run_layer_checks(
+        MLPEncoder((8, 5), dropout=0.1, activation="gelu"),
+        RNG.normal(size=(4, 7)).astype("float32"),
+        output_shapes=(4, 5),
+    )
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 3), (16, 12)])
+def test_conv_encoder_takes_images_and_spectrograms(shape):
+    run_layer_checks(
+        ConvEncoder((4, 6), groups=4),
+        RNG.normal(size=(3, *shape)).astype("float32"),
+        output_shapes=(3, 6),
+    )
+
+
+def test_conv_encoder_feature_depends_on_its_own_sample_alone():
+    encoder = ConvEncoder((4, 6))
+    x = RNG.normal(size=(5, 8, 8, 1)).astype("float32")
+    together = to_numpy(encoder(x, training=True))
+    alone = to_numpy(encoder(x[:1], training=True))
+    np.testing.assert_allclose(alone, together[:1], atol=1e-5)
+
+
+def test_pooled_encoder_averages_maps_and_token_sequences():
+    backbone = keras.Sequential(
+        [keras.Input((6, 6, 2)), keras.layers.Conv2D(4, 3)]
+    )
+    x = RNG.normal(size=(2, 6, 6, 2)).astype("float32")
+    run_layer_checks(PooledEncoder(backbone), x, output_shapes=(2, 4))
+    expected = to_numpy(backbone(x)).mean(axis=(1, 2))
+    np.testing.assert_allclose(
+        to_numpy(PooledEncoder(backbone)(x)), expected, atol=1e-5
+    )
+
+
+def test_pooled_encoder_takes_a_named_output():
+    inputs = keras.Input((5, 3))
+    outputs = {"sequence": keras.layers.Dense(4)(inputs)}
+    backbone = keras.Model(inputs, outputs)
+    x = np.ones((2, 5, 3), "float32")
+    assert PooledEncoder(backbone, "sequence")(x).shape == (2, 4)
+    with pytest.raises(ValueError, match="output_key='pooled'"):
+        PooledEncoder(backbone, "pooled")(x)
+
+
+@pytest.mark.parametrize(
+    "make, text",
+    [
+        (lambda: MLPEncoder(()), "`hidden_units` must be a non-empty"),
+        (lambda: MLPEncoder((8, -1)), "`hidden_units` must be a non-empty"),
+        (lambda: MLPEncoder((8,), dropout=1.0), "dropout=1.0"),
+        (lambda: ConvEncoder((4, 0)), "`filters` must be a non-empty"),
+        (lambda: ConvEncoder((4,), groups=0), "`groups` must be a non-empty"),
+        (lambda: PooledEncoder("resnet"), "backbone='resnet'"),
+    ],
+)
+def test_bad_arguments_are_named(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()

@@ -1,0 +1,208 @@
+"""Bad input is refused in one sentence before the first step."""
+
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_mmrel
+from tests.helpers import SHAPES
+from tests.helpers import vectors
+
+
+def compiled():
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    model.compile()
+    return model
+
+
+def change(x, **changes):
+    return {k: v for k, v in {**x, **changes}.items() if v is not None}
+
+
+X, Y = vectors()
+ONE_HOT = np.eye(3, dtype="float32")[Y]
+MASK = np.ones((48, 3), "float32")
+BAD_ARRAYS = {
+    "missing": (change(X, b=None), Y, r"missing: \['b'\]"),
+    "extra": (change(X, d=X["a"]), Y, r"unknown: \['d'\]"),
+    "no dict": (X["a"], Y, "Inputs must be a dict"),
+    "rank": (change(X, a=X["a"][:, :, None]), Y, r"\(batch, 6\).*48, 6, 1"),
+    "size": (change(X, a=X["a"][:, :5]), Y, r"\(batch, 6\).*\(48, 5\)"),
+    "lengths": (change(X, a=X["a"][:40]), Y, "same number of samples"),
+    "empty": ({k: v[:0] for k, v in X.items()}, Y[:0], "at least one sample"),
+    "nan": (
+        change(X, b=np.where(X["b"] > 0.5, np.nan, X["b"])),
+        Y,
+        f"Modality 'b' .* {int((X['b'] > 0.5).sum())} NaN",
+    ),
+    "inf": (change(X, b=X["b"] + np.inf), Y, "Modality 'b' .* 192 NaN"),
+    "mask shape": (
+        change(X, modality_mask=MASK[:, :2]),
+        Y,
+        r"'modality_mask' must have the shape \(batch, 3\)",
+    ),
+    "mask values": (
+        change(X, modality_mask=MASK * 0.5),
+        Y,
+        "only 0 .missing. and 1 .present.",
+    ),
+    "negative label": (X, Y - 1, r"\[0, 3\). Received: values from -1 to 1"),
+    "large label": (X, Y + 1, r"\[0, 3\). Received: values from 1 to 3"),
+    "float label": (X, Y.astype("float32"), "integer class numbers"),
+    "one-hot width": (X, np.eye(4)[Y], "must have 3 columns"),
+    "one-hot sum": (X, ONE_HOT * 2, "rows that sum to 1"),
+    "label rank": (X, ONE_HOT[:, :, None], r"y.shape=\(48, 3, 1\)"),
+    "label count": (X, Y[:40], "40 labels for 48 samples"),
+    "no label": (X, None, "y=None"),
+    "one class": (X, np.zeros_like(Y), "at least two classes"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARRAYS)
+def test_fit_refuses_and_leaves_the_model_usable(case):
+    x, y, text = BAD_ARRAYS[case]
+    model = compiled()
+    before = [ops.convert_to_numpy(w) for w in model.weights]
+    with pytest.raises(ValueError, match=text):
+        model.fit(x, y, verbose=0)
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), old)
+    model.fit(X, Y, verbose=0)
+
+
+def test_predict_evaluate_and_validation_data_are_checked_too():
+    model = compiled()
+    bad, y, text = BAD_ARRAYS["nan"]
+    with pytest.raises(ValueError, match=text):
+        model.predict(bad)
+    with pytest.raises(ValueError, match=text):
+        model.evaluate(bad, y)
+    with pytest.raises(ValueError, match=text):
+        model.fit(X, Y, validation_data=(bad, y), verbose=0)
+    # One class is enough to evaluate on.
+    model.evaluate(X, np.zeros_like(Y), verbose=0)
+
+
+def test_a_pipeline_is_checked_by_its_first_batch():
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return X, Y + 1
+
+    with pytest.raises(ValueError, match="class numbers in"):
+        compiled().fit(Batches(), verbose=0)
+
+
+def test_nan_under_mask_zero_is_allowed():
+    mask = MASK.copy()
+    mask[:, 1] = 0
+    x = change(X, b=np.full_like(X["b"], np.nan), modality_mask=mask)
+    history = compiled().fit(x, Y, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("classes", [1, 0, -3, 2.5, "3", None, True])
+def test_num_classes_must_be_an_integer_of_at_least_two(classes):
+    with pytest.raises(ValueError, match="`num_classes` must be an integer"):
+        keras_mmrel.ConcatFusion(SHAPES, classes)
+
+
+@pytest.mark.parametrize(
+    "modalities, text",
+    [
+        ({}, "non-empty dict"),
+        ([(6,)], "non-empty dict"),
+        ({"": (6,)}, "non-empty strings"),
+        ({"modality_mask": (6,)}, "non-empty strings"),
+        ({"a": 6}, r"`modalities\['a'\]` must be a shape"),
+        ({"a": (6, -1)}, r"`modalities\['a'\]` must be a shape"),
+        ({"a": ()}, r"`modalities\['a'\]` must be a shape"),
+        ({"a": (2, 2, 2, 2)}, "one to three axes"),
+    ],
+)
+def test_bad_modalities_are_named(modalities, text):
+    with pytest.raises(ValueError, match=text):
+        keras_mmrel.ConcatFusion(modalities, 3)
+
+
+def test_an_encoder_that_returns_a_map_is_named():
+    encoder = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 3)]
+    )
+    with pytest.raises(ValueError, match="encoder of modality 'image'"):
+        keras_mmrel.ConcatFusion({"image": encoder}, 3)
+
+
+def test_a_loss_on_probabilities_is_refused():
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    with pytest.raises(ValueError, match="from_logits=True"):
+        model.compile(loss=keras.losses.SparseCategoricalCrossentropy())
+
+
+def test_weights_of_another_class_are_refused(tmp_path):
+    path = str(tmp_path / "late.weights.h5")
+    keras_mmrel.LateFusion(SHAPES, 3).save_weights(path)
+    with pytest.raises(ValueError):
+        compiled().load_weights(path)
+
+
+def test_a_file_of_another_class_loads_as_what_it_is(tmp_path):
+    path = tmp_path / "late.keras"
+    keras_mmrel.LateFusion(SHAPES, 3).save(path)
+    assert type(keras.saving.load_model(path)) is keras_mmrel.LateFusion
+    with pytest.raises(TypeError, match="LateFusion"):
+        keras_mmrel.ConcatFusion.load(path)
+    assert type(keras_mmrel.LateFusion.load(path)) is keras_mmrel.LateFusion
+
+
+def test_a_config_of_another_class_is_named():
+    config = keras.layers.Dense(3).get_config()
+    with pytest.raises(ValueError, match="ConcatFusion and hold 'modalities'"):
+        keras_mmrel.ConcatFusion.from_config(config)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no zip", "no weights"])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    path = tmp_path / "model.keras"
+    compiled().save(path)
+    content = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "no zip":
+        path.write_bytes(b"hello")
+    else:
+        with zipfile.ZipFile(path) as archive:
+            config = archive.read("config.json")
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", config)
+    with pytest.raises(ValueError, match="model.keras"):
+        keras_mmrel.ConcatFusion.load(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.keras"):
+        keras_mmrel.ConcatFusion.load(tmp_path / "nowhere.keras")
+
+
+def test_after_ctrl_c_the_model_predicts_and_saves(tmp_path):
+    class Interrupt(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                raise KeyboardInterrupt
+
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y, batch_size=8, callbacks=[Interrupt()], verbose=0)
+    before = model.predict(X, verbose=0)
+    assert np.isfinite(before["logits"]).all()
+    model.save(tmp_path / "model.keras")
+    loaded = keras_mmrel.ConcatFusion.load(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(X, verbose=0)["logits"], before["logits"], atol=1e-6
+    )
+    model.fit(X, Y, verbose=0)

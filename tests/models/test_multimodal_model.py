@@ -1,0 +1,218 @@
+"""What the base offers, shown on ConcatFusion."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_mmrel
+from tests.helpers import SHAPES
+from tests.helpers import assert_close
+from tests.helpers import json_round_trip
+from tests.helpers import vectors
+
+
+def images(samples=24):
+    rng = np.random.default_rng(0)
+    x, y = vectors(samples)
+    x = {"a": x["a"]}
+    x["image"] = rng.normal(size=(samples, 8, 8, 1)).astype("float32")
+    x["sound"] = rng.normal(size=(samples, 10, 6)).astype("float32")
+    return x, y
+
+
+def test_default_encoders_take_vectors_images_and_spectrograms():
+    x, y = images()
+    model = keras_mmrel.ConcatFusion(
+        {"a": (6,), "image": (8, 8, 1), "sound": (10, 6)}, 3
+    )
+    model.compile()
+    model.fit(x, y, verbose=0)
+    assert model.predict(x, verbose=0)["logits"].shape == (24, 3)
+    assert model.modality_names == ["a", "image", "sound"]
+
+
+def test_user_encoders_are_trained_and_saved_with_the_model(tmp_path):
+    backbone = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(3, 3),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    x, y = images()
+    x = {"image": x["image"], "a": x["a"]}
+    model = keras_mmrel.ConcatFusion({"image": backbone, "a": (6,)}, 3)
+    assert model.built
+    model.compile()
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_close(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    copy = json_round_trip(model)
+    assert isinstance(copy.modality_specs["image"], keras.Sequential)
+
+
+def test_an_encoder_without_a_known_shape_is_built_by_data(tmp_path):
+    x, y = vectors()
+    model = keras_mmrel.ConcatFusion(
+        {"a": keras.layers.Dense(4), "b": (4,), "c": (5,)}, 3
+    )
+    assert not model.built
+    model.compile()
+    model.fit(x, y, verbose=0)
+    assert model.modality_shapes["a"] == (6,)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_close(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_one_modality_alone_works():
+    x, y = vectors(shapes={"a": (6,)})
+    model = keras_mmrel.LateFusion({"a": (6,)}, 3)
+    model.compile()
+    model.fit(x, y, verbose=0)
+    assert model.predict(x, verbose=0)["confidence"].shape == (48, 1)
+
+
+def test_integer_modalities_reach_their_encoder_as_integers():
+    encoder = keras.Sequential(
+        [
+            keras.Input((7,), dtype="int32"),
+            keras.layers.Embedding(10, 4),
+            keras.layers.GlobalAveragePooling1D(),
+        ]
+    )
+    x, y = vectors()
+    x = {"a": x["a"], "text": np.arange(48 * 7).reshape(48, 7) % 10}
+    model = keras_mmrel.ConcatFusion({"a": (6,), "text": encoder}, 3)
+    model.compile()
+    model.fit(x, y, verbose=0)
+    assert np.isfinite(model.predict(x, verbose=0)["logits"]).all()
+
+
+def test_own_loss_metrics_and_class_weight_act_on_the_fused_logits():
+    x, y = vectors()
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    model.compile(
+        "sgd",
+        keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=0.1
+        ),
+        metrics=[keras.metrics.CategoricalAccuracy(name="hits")],
+    )
+    history = model.fit(
+        x, np.eye(3)[y], class_weight={0: 2.0, 1: 1.0, 2: 0.5}, verbose=0
+    ).history
+    assert set(history) == {"loss", "hits"}
+    model.compile(loss="sparse_categorical_crossentropy")
+    loss = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+    log_p = np.log(model.predict(x, verbose=0)["probabilities"])
+    np.testing.assert_allclose(loss, -log_p[np.arange(48), y].mean(), rtol=1e-4)
+
+
+def test_sample_weights_of_zero_remove_samples_from_every_loss_term():
+    x, y = vectors()
+    half = {k: v[:24] for k, v in x.items()}
+    weights = np.r_[np.full(24, 2.0), np.zeros(24)].astype("float32")
+    model = keras_mmrel.LateFusion(SHAPES, 3)
+    model.compile()
+    whole = model.evaluate(
+        x, y, batch_size=48, sample_weight=weights, verbose=0, return_dict=True
+    )
+    part = model.evaluate(half, y[:24], verbose=0, return_dict=True)
+    np.testing.assert_allclose(
+        whole["modality_loss"], part["modality_loss"], rtol=1e-5
+    )
+    np.testing.assert_allclose(whole["loss"], part["loss"], rtol=1e-5)
+
+
+def test_gradient_groups_split_the_variables_by_layer():
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    groups = model.gradient_groups()
+    assert list(groups) == ["a", "b", "c", "fusion"]
+    grouped = [id(v) for group in groups.values() for v in group]
+    assert sorted(grouped) == sorted(id(v) for v in model.trainable_variables)
+    assert len(groups["fusion"]) == 4
+
+
+def test_auxiliary_losses_must_be_the_declared_ones():
+    class Undeclared(keras_mmrel.ConcatFusion):
+        def auxiliary_losses(self, y, outputs, sample_weight=None):
+            return {"surprise": ops.sum(outputs["logits"])}
+
+    model = Undeclared(SHAPES, 3)
+    model.compile()
+    with pytest.raises(ValueError, match="surprise"):
+        model.fit(*vectors(), verbose=0)
+
+
+def test_a_resumed_run_is_exact(tmp_path):
+    x, y = vectors()
+
+    def new_model():
+        keras.utils.set_random_seed(3)
+        model = keras_mmrel.LateFusion(SHAPES, 3)
+        model.compile(keras.optimizers.Adam(1e-2))
+        return model
+
+    kwargs = {"batch_size": 16, "shuffle": False, "verbose": 0}
+    straight = new_model()
+    straight.fit(x, y, epochs=4, **kwargs)
+    first = new_model()
+    first.fit(x, y, epochs=2, **kwargs)
+    first.save(tmp_path / "half.keras")
+    second = keras.saving.load_model(tmp_path / "half.keras")
+    second.fit(x, y, epochs=2, **kwargs)
+    for a, b in zip(straight.weights, second.weights, strict=True):
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(a), ops.convert_to_numpy(b), atol=1e-6
+        )
+
+
+def test_summary_counts_weights_before_any_data():
+    model = keras_mmrel.ConcatFusion({"a": (6,)}, 3)
+    # encoder 6*64+64, head 64*3, bias 3, class counts 3
+    assert model.count_params() == 448 + 192 + 3 + 3
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x, y, **kwargs):
+        super().__init__(**kwargs)
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        part = slice(16 * index, 16 * index + 16)
+        return {k: v[part] for k, v in self.x.items()}, self.y[part]
+
+
+def data_sources(x, y):
+    yield Batches(x, y)
+    yield (batch for batch in [(x, y)] * 2)
+    try:
+        import tensorflow as tf
+
+        yield tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    except ImportError:
+        pass
+    try:
+        import torch
+
+        tensors = {k: torch.from_numpy(v) for k, v in x.items()}
+        rows = [({k: v[i] for k, v in tensors.items()}, int(y[i]))
+                for i in range(len(y))]
+        yield torch.utils.data.DataLoader(rows, batch_size=16)
+    except ImportError:
+        pass
+
+
+def test_every_data_source_of_keras_feeds_fit():
+    x, y = vectors()
+    for source in data_sources(x, y):
+        model = keras_mmrel.LateFusion(SHAPES, 3)
+        model.compile()
+        history = model.fit(source, steps_per_epoch=2, verbose=0).history
+        assert np.isfinite(history["loss"]).all(), type(source)
