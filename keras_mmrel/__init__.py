@@ -1,6 +1,7 @@
 """Reliable and balanced multimodal classification in Keras 3."""
 
 from keras_mmrel import backend
+from keras_mmrel import callbacks
 from keras_mmrel import corruptions
 from keras_mmrel import datasets
 from keras_mmrel import encoders
@@ -10,6 +11,7 @@ from keras_mmrel import models
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
 from keras_mmrel.models import MultimodalModel
+from keras_mmrel.models import QADMNet
 
 __version__ = "0.1.0"
 
@@ -17,7 +19,9 @@ __all__ = [
     "ConcatFusion",
     "LateFusion",
     "MultimodalModel",
+    "QADMNet",
     "backend",
+    "callbacks",
     "corruptions",
     "datasets",
     "encoders",

@@ -19,6 +19,9 @@ class MLPEncoder(keras.layers.Layer):
             the last is the feature size `d`.
         dropout: Float in `[0, 1)`, the dropout rate of every block.
         activation: Activation of every block, as in `keras.layers.Dense`.
+        seed: Integer or `None`. Seed of the dropout. With PyTorch, Keras
+            draws unseeded dropout from torch's global generator, which no
+            file saves: set a seed where a resumed run must be exact.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -44,6 +47,7 @@ class MLPEncoder(keras.layers.Layer):
         hidden_units: Sequence[int] = (64,),
         dropout: float = 0.5,
         activation: Any = "relu",
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         check_positive_integers("hidden_units", hidden_units)
@@ -52,13 +56,18 @@ class MLPEncoder(keras.layers.Layer):
         self.hidden_units = tuple(hidden_units)
         self.dropout = dropout
         self.activation = keras.activations.get(activation)
+        self.seed = seed
         self.blocks = [
             keras.Sequential(
                 [
                     keras.layers.Dense(
                         units, self.activation, dtype=self.dtype_policy
                     ),
-                    keras.layers.Dropout(dropout, dtype=self.dtype_policy),
+                    keras.layers.Dropout(
+                        dropout,
+                        seed=None if seed is None else seed + index,
+                        dtype=self.dtype_policy,
+                    ),
                 ],
                 name=f"block_{index}",
             )
@@ -84,4 +93,5 @@ class MLPEncoder(keras.layers.Layer):
             "hidden_units": list(self.hidden_units),
             "dropout": self.dropout,
             "activation": keras.activations.serialize(self.activation),
+            "seed": self.seed,
         }

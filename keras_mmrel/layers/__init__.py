@@ -1,9 +1,11 @@
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
+from keras_mmrel.layers.dynamic_depth_fusion import DynamicDepthFusion
 from keras_mmrel.layers.feature_gate import FeatureGate
 from keras_mmrel.layers.prototype_confidence import PrototypeConfidence
 
 __all__ = [
     "CorruptionAugmentation",
+    "DynamicDepthFusion",
     "FeatureGate",
     "PrototypeConfidence",
 ]

@@ -55,9 +55,9 @@ class FeatureGate(keras.layers.Layer):
 
     Returns:
         Dict with `quality` `(batch, modalities, features)` and `typicality`
-        `(batch, modalities)`, both in [0, 1]; `gated`, the standardised
-        features times their quality, clipped to [-8, 8]; and `cleaned`, in
-        the units of the input.
+        `(batch, modalities)`, both in [0, 1]; `standardised` features,
+        clipped to [-8, 8]; `gated`, those times their quality; and
+        `cleaned`, in the units of the input.
 
     Raises:
         ValueError: If an argument is out of its range, or the input has not
@@ -69,7 +69,7 @@ class FeatureGate(keras.layers.Layer):
     >>> x = np.random.default_rng(0).uniform(size=(20, 3, 5))
     >>> gate.adapt(x, np.arange(20) % 2)
     >>> sorted(gate(x))
-    ['cleaned', 'gated', 'quality', 'typicality']
+    ['cleaned', 'gated', 'quality', 'standardised', 'typicality']
 
     References:
         - [QADM-Net](https://arxiv.org/abs/2412.14489): noise-free class
@@ -182,6 +182,7 @@ class FeatureGate(keras.layers.Layer):
         return {
             "quality": quality,
             "typicality": typicality,
+            "standardised": standardised * self.real,
             "gated": quality * standardised * self.real,
             "cleaned": (quality * x + (1.0 - quality) * centre) * self.real,
         }

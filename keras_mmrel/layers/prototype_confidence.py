@@ -113,10 +113,21 @@ class PrototypeConfidence(keras.layers.Layer):
         self.bias = self.add_weight(
             shape=(modalities, width), initializer="zeros", name="bias"
         )
-        self.prototypes = self.add_weight(
+        # A prototype is a base, set from class means, plus a trained offset:
+        # a training step may assign the base on every backend, while under
+        # JAX it cannot assign what gradients train.
+        self.prototype_base = self.add_weight(
             shape=(modalities, self.num_classes, width),
             initializer=keras.initializers.RandomNormal(stddev=1.0),
-            name="prototypes",
+            trainable=False,
+            dtype="float32",
+            aggregation="only_first_replica",
+            name="prototype_base",
+        )
+        self.prototype_offset = self.add_weight(
+            shape=(modalities, self.num_classes, width),
+            initializer="zeros",
+            name="prototype_offset",
         )
         # Streaming class means of the embedding, for `reset_prototypes`.
         self.embedding_sums = self.add_weight(
@@ -157,7 +168,10 @@ class PrototypeConfidence(keras.layers.Layer):
 
     def unit_prototypes(self) -> Any:
         """Prototypes `(modalities, num_classes, h)` of length 1, float32."""
-        return unit(ops.cast(self.prototypes, "float32"))
+        return unit(
+            ops.cast(self.prototype_base, "float32")
+            + ops.cast(self.prototype_offset, "float32")
+        )
 
     def orthogonality_loss(self) -> Any:
         """Mean squared cosine between the prototypes of different classes."""
@@ -195,9 +209,11 @@ class PrototypeConfidence(keras.layers.Layer):
         sums = ops.convert_to_tensor(self.embedding_sums)
         known = ops.sum(ops.square(sums), axis=-1, keepdims=True) > 0
         fresh = unit(sums) * math.sqrt(self.embedding_dim)
-        current = ops.convert_to_tensor(self.prototypes)
-        chosen = ops.where(ops.logical_and(known, now > 0), fresh, current)
-        self.prototypes.assign(ops.cast(chosen, self.prototypes.dtype))
+        base = ops.convert_to_tensor(self.prototype_base)
+        fresh = fresh - ops.cast(self.prototype_offset, "float32")
+        self.prototype_base.assign(
+            ops.where(ops.logical_and(known, now > 0), fresh, base)
+        )
 
     def get_config(self) -> dict:
         return {

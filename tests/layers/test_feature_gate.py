@@ -31,6 +31,7 @@ def test_standard_checks():
         output_shapes={
             "quality": (10, 2, 6),
             "typicality": (10, 2),
+            "standardised": (10, 2, 6),
             "gated": (10, 2, 6),
             "cleaned": (10, 2, 6),
         },

@@ -79,9 +79,9 @@ def test_reset_moves_prototypes_to_class_means_and_keeps_unseen_classes():
 def test_orthogonality_loss_is_zero_for_orthogonal_and_one_for_equal():
     layer = PrototypeConfidence(3, embedding_dim=8)
     layer.build(X.shape)
-    layer.prototypes.assign(np.tile(np.eye(3, 8), (2, 1, 1)))
+    layer.prototype_base.assign(np.tile(np.eye(3, 8), (2, 1, 1)))
     assert abs(float(layer.orthogonality_loss())) < 1e-6
-    layer.prototypes.assign(np.ones((2, 3, 8)))
+    layer.prototype_base.assign(np.ones((2, 3, 8)))
     assert abs(float(layer.orthogonality_loss()) - 1) < 1e-5
 
 

@@ -152,7 +152,11 @@ def test_a_resumed_run_is_exact(tmp_path):
 
     def new_model():
         keras.utils.set_random_seed(3)
-        model = keras_mmrel.LateFusion(SHAPES, 3)
+        encoders = {
+            name: keras_mmrel.encoders.MLPEncoder((16,), seed=index)
+            for index, name in enumerate(SHAPES)
+        }
+        model = keras_mmrel.LateFusion(encoders, 3)
         model.compile(keras.optimizers.Adam(1e-2))
         return model
 

@@ -1,0 +1,3 @@
+from keras_mmrel.callbacks.warmup_schedule import WarmupSchedule
+
+__all__ = ["WarmupSchedule"]

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# One command from a fresh checkout to a tested one, on all three backends:
+#
+#     scripts/test.sh                            # all that is not slow
+#     scripts/test.sh tests/layers -k gate       # arguments go to pytest
+#     BACKENDS=torch scripts/test.sh -m slow     # one backend
+#
+# Needs Python 3.11 to 3.13. KERAS_MMREL_DATA may name a folder with data sets.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"
+export MPLBACKEND="${MPLBACKEND:-Agg}"
+# Two workers share the cores: one thread each.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+bash scripts/install.sh jax,tensorflow,torch,dev
+
+failed=()
+for backend in ${BACKENDS:-jax tensorflow torch}; do
+    echo "== tests on $backend"
+    KERAS_BACKEND="$backend" "${VENV:-.venv}/bin/python" -m pytest -n 2 -q \
+        "$@" || failed+=("$backend")
+done
+
+if [ "${#failed[@]}" -gt 0 ]; then
+    echo "Failed on: ${failed[*]}" >&2
+    exit 1
+fi

@@ -1,0 +1,260 @@
+"""Facts about the package as a whole, read from its files."""
+
+import ast
+import graphlib
+import importlib
+import importlib.metadata
+import inspect
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import keras
+import pytest
+
+import keras_mmrel
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "keras_mmrel"
+FRAMEWORKS = {"jax", "jaxlib", "tensorflow", "torch"}
+# Loaded where they are used, so never at the top of a module.
+OPTIONAL = {
+    "keras_hub",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "tensorflow_io",
+}
+# Made to be subclassed: no file holds an instance of them.
+BASES = {"Corruption", "MultimodalModel"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in SOURCES}
+
+
+def imports_of(path, tree=None):
+    """Names of all modules that the nodes of `tree`, or a file, import.
+
+    `from a import b` counts as `a.b` where that is a module of the package,
+    and as `a` elsewhere, but `from keras import src` is always `keras.src`.
+    """
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    names = set()
+    for node in ast.walk(tree or ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join(
+                    [*package[: len(package) - node.level + 1], base]
+                ).rstrip(".")
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                known = full in MODULES or full == "keras.src"
+                names.add(full if known else base)
+    return names
+
+
+def top_level_imports_of(path):
+    """Names of the modules that loading the file imports."""
+    tree = ast.parse(path.read_text())
+    nodes, found = list(tree.body), []
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.append(node)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            nodes.extend(ast.iter_child_nodes(node))
+    return imports_of(path, ast.Module(body=found, type_ignores=[]))
+
+
+def subpackage(name):
+    """`keras_mmrel.layers.feature_gate` -> `layers`; the root -> an empty."""
+    return (name.split(".") + [""])[1]
+
+
+def subpackage_imports():
+    """Subpackage -> the other subpackages that it imports."""
+    graph = {}
+    for name, path in MODULES.items():
+        if name == "keras_mmrel":
+            continue
+        own = graph.setdefault(subpackage(name), set())
+        own |= {
+            subpackage(imported)
+            for imported in imports_of(path)
+            if imported.split(".")[0] == "keras_mmrel"
+        } - {subpackage(name)}
+    return graph
+
+
+def loaded_by(statement):
+    """Top-level names in `sys.modules` of a new process after a statement."""
+    code = (
+        f"{statement}\nimport json, sys\n"
+        "print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def public_objects():
+    """Qualified name -> each class and function in an `__all__`."""
+    found = {}
+    for name, path in MODULES.items():
+        if path.name == "__init__.py":
+            module = importlib.import_module(name)
+            for public in module.__all__:
+                value = getattr(module, public)
+                if inspect.isclass(value) or inspect.isfunction(value):
+                    found[f"{name}.{public}"] = value
+    return found
+
+
+def test_version_is_the_one_of_the_project_file():
+    assert keras_mmrel.__version__ == PROJECT["project"]["version"]
+
+
+def test_version_is_the_one_of_the_installed_metadata():
+    try:
+        version = importlib.metadata.version("keras-mmrel")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("keras-mmrel runs from its folder, not installed.")
+    assert version == keras_mmrel.__version__
+
+
+def test_changelog_has_an_entry_for_the_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert f"\n## {keras_mmrel.__version__}" in changelog
+
+
+def test_package_is_marked_as_typed():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_importing_the_package_loads_nothing_that_keras_does_not():
+    extra = loaded_by("import keras_mmrel") - loaded_by("import keras")
+    assert extra - sys.stdlib_module_names == {"keras_mmrel"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_module_keeps_to_keras_and_loads_the_optional_late(name):
+    path = MODULES[name]
+    imported = imports_of(path)
+    private = {i for i in imported if i.startswith("keras.src")}
+    assert not private
+    if subpackage(name) != "backend":
+        assert not FRAMEWORKS & {i.split(".")[0] for i in imported}
+    at_the_top = {i.split(".")[0] for i in top_level_imports_of(path)}
+    assert not OPTIONAL & at_the_top
+
+
+def test_private_keras_is_not_reached_by_attribute():
+    reached = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr == "src"
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "keras"
+    ]
+    assert not reached
+
+
+def test_subpackages_import_each_other_one_way():
+    # Raises CycleError, which names the cycle.
+    assert list(graphlib.TopologicalSorter(subpackage_imports()).static_order())
+
+
+def test_no_module_imports_from_the_root_namespace():
+    graph = subpackage_imports()
+    assert not [name for name, others in graph.items() if "" in others]
+
+
+@pytest.mark.parametrize(
+    ("below", "above"),
+    [
+        ("layers", {"models", "modulations", "evaluation", "callbacks"}),
+        ("losses", {"layers", "models", "modulations", "evaluation"}),
+        ("metrics", {"layers", "models", "modulations", "evaluation"}),
+        ("encoders", {"models", "modulations", "evaluation", "callbacks"}),
+        ("modulations", {"models", "evaluation", "callbacks"}),
+        ("models", {"evaluation", "datasets", "callbacks"}),
+        ("corruptions", {"models", "layers", "evaluation", "datasets"}),
+        ("datasets", {"models", "layers", "evaluation", "encoders"}),
+        ("evaluation", {"models", "layers", "modulations", "encoders"}),
+    ],
+)
+def test_lower_subpackage_does_not_import_a_higher_one(below, above):
+    assert not subpackage_imports().get(below, set()) & above
+
+
+def test_backend_imports_nothing_of_the_package():
+    assert subpackage_imports()["backend"] == set()
+
+
+def test_no_python_file_is_longer_than_400_lines():
+    folders = ["keras_mmrel", "tests", "examples", "guides", "scripts"]
+    files = [
+        file for folder in folders for file in ROOT.glob(f"{folder}/**/*.py")
+    ]
+    assert len(files) > len(SOURCES)
+    lengths = {
+        str(file.relative_to(ROOT)): len(file.read_text().splitlines())
+        for file in files
+    }
+    assert {file: n for file, n in lengths.items() if n > 400} == {}
+
+
+def test_a_public_module_holds_one_public_class_that_it_is_named_after():
+    wrong = {}
+    for name, path in MODULES.items():
+        if path.stem.startswith("_"):
+            continue
+        classes = [
+            node.name
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        ]
+        if [c.lower() for c in classes] not in (
+            [],
+            [path.stem.replace("_", "")],
+        ):
+            wrong[name] = classes
+    assert wrong == {}
+
+
+def test_every_public_name_has_a_docstring():
+    objects = public_objects()
+    assert objects
+    assert [n for n, value in objects.items() if not value.__doc__] == []
+
+
+def test_every_public_serialisable_class_is_registered_under_the_package():
+    names = {
+        value.__name__: keras.saving.get_registered_name(value)
+        for value in public_objects().values()
+        if hasattr(value, "get_config") and value.__name__ not in BASES
+    }
+    assert names
+    assert names == {name: f"keras_mmrel>{name}" for name in names}
