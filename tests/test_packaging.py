@@ -199,7 +199,7 @@ def test_no_module_imports_from_the_root_namespace():
         ("metrics", {"layers", "models", "modulations", "evaluation"}),
         ("encoders", {"models", "modulations", "evaluation", "callbacks"}),
         ("modulations", {"models", "evaluation", "callbacks"}),
-        ("models", {"evaluation", "datasets", "callbacks"}),
+        ("models", {"evaluation", "datasets"}),
         ("corruptions", {"models", "layers", "evaluation", "datasets"}),
         ("datasets", {"models", "layers", "evaluation", "encoders"}),
         ("evaluation", {"models", "layers", "modulations", "encoders"}),

@@ -13,7 +13,8 @@ class WarmupSchedule(keras.callbacks.Callback):
 
     The warm-up lasts `share` of all steps, but at least two epochs, so that
     statistics see every sample, and at most half of the run. Where the length
-    of an epoch is unknown the first epoch is counted.
+    of an epoch is unknown the first epoch counts as the first half of the
+    warm-up, and the second follows from it.
 
     Args:
         share: Float in (0, 1).
@@ -27,8 +28,11 @@ class WarmupSchedule(keras.callbacks.Callback):
         self._fresh = int(ops.convert_to_numpy(self.model.step)) == 0
         self._batches = 0
         steps = self.params.get("steps")
-        if self._fresh and steps:
-            self._set(steps)
+        if self._fresh:
+            # Unknown: all of the first epoch belongs to the warm-up.
+            self.model.warmup_steps.assign(1e9)
+            if steps:
+                self._set(steps)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._batches = batch + 1

@@ -21,8 +21,8 @@ class DynamicDepthFusion(keras.layers.Layer):
     - depth 1: a dense block and the classifier;
     - depth 2 to `max_depth`: residual blocks in between.
 
-    If no present modality reaches depth 1, the most confident one does. The
-    classifier sees the last block that ran. The fused prediction is a
+    If no present modality reaches depth 1, all present ones run at depth 1.
+    The classifier sees the last block that ran. The fused prediction is a
     product of experts: a mean of the modalities' log-probabilities weighted
     by depth, times the number of modalities that run to the power
     `sharpness`, since agreeing experts are worth more than one.
@@ -38,7 +38,8 @@ class DynamicDepthFusion(keras.layers.Layer):
         num_classes: Integer of at least 2.
         max_depth: Positive integer `L`, the most blocks that run.
         hidden_dim: Positive integer, units of every block.
-        dropout: Float in `[0, 1)`, on the first block's output.
+        dropout: Float in `[0, 1)`, on the first block's output and on the
+            input of every other block.
         sharpness: Float of at least 0, exponent of the number of modalities
             that run; 0 averages, 1 adds up as if they were independent.
         predicted_parameters: Whether the blocks from depth 2 on are scaled
@@ -53,7 +54,7 @@ class DynamicDepthFusion(keras.layers.Layer):
     Call arguments:
         inputs: Tensor `(batch, modalities, features)`.
         confidence: Tensor `(batch, modalities)` in [0, 1].
-        mask: `None` or `(batch, modalities)`, 1 = present.
+        modality_mask: `None` or `(batch, modalities)`, 1 = present.
         training: Whether dropout is active.
 
     Returns:
@@ -90,7 +91,7 @@ class DynamicDepthFusion(keras.layers.Layer):
         dropout: float = 0.5,
         sharpness: float = 0.5,
         predicted_parameters: bool = False,
-        quantiles: tuple[float, float] = (0.01, 0.10),
+        quantiles: tuple[float, float] = (0.01, 0.05),
         inference: str = "masked",
         seed: int | None = None,
         **kwargs: Any,
@@ -189,14 +190,14 @@ class DynamicDepthFusion(keras.layers.Layer):
         self,
         inputs: Any,
         confidence: Any,
-        mask: Any = None,
+        modality_mask: Any = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
         confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
-        if mask is None:
-            mask = ops.ones_like(confidence)
-        mask = ops.cast(mask, "float32")
-        depth = self.compute_depth(confidence, mask)
+        if modality_mask is None:
+            modality_mask = ops.ones_like(confidence)
+        modality_mask = ops.cast(modality_mask, "float32")
+        depth = self.compute_depth(confidence, modality_mask)
         if self.inference == "skip" and not training:
             hidden = self._run_skipping(inputs, depth, confidence)
         else:
@@ -233,13 +234,8 @@ class DynamicDepthFusion(keras.layers.Layer):
         depth = ops.round(self.max_depth * share)
         depth = ops.where(self.ready > 0, depth, float(self.max_depth))
         depth = ops.cast(depth, "float32") * mask
-        best = ops.one_hot(
-            ops.argmax(confidence + mask, axis=1),
-            confidence.shape[1],
-            dtype="float32",
-        )
         none = ops.max(depth, axis=1, keepdims=True) == 0
-        return ops.stop_gradient(ops.where(none, best * mask, depth))
+        return ops.stop_gradient(ops.where(none, mask, depth))
 
     # -- Blocks --------------------------------------------------------------
 
@@ -297,7 +293,8 @@ class DynamicDepthFusion(keras.layers.Layer):
         for level in range(2, self.max_depth + 1):
             active = ops.cast(depth >= level, "float32")
             guide = self._guide(hidden, confidence, active)
-            update = self._block(level, hidden, guide, every)
+            dropped = self.drop(hidden, training=training)
+            update = self._block(level, dropped, guide, every)
             hidden = hidden + update * ops.cast(active, x.dtype)[:, :, None]
             outputs.append(hidden)
         return outputs

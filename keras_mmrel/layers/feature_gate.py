@@ -5,9 +5,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel import backend
 from keras_mmrel.layers.moments import class_moments
 from keras_mmrel.layers.moments import merge_moments
+from keras_mmrel.layers.moments import reduce_moments
+from keras_mmrel.layers.moments import weighted_moments
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -21,9 +22,10 @@ class FeatureGate(keras.layers.Layer):
     - *feature quality* is near 1 for a feature within `feature_radius`
       deviations of that class and near 0 beyond. `gated` and `cleaned` pull
       an unreliable feature to the mean over classes.
-    - *typicality* compares the sample's overall distance to that of clean
-      training samples: near 1 for an ordinary sample, near 0 for one further
-      away than almost all of them.
+    - *typicality* compares the sample's overall distance, over the features
+      that pass, to that of clean training samples, and multiplies it by the
+      share of features that pass: near 1 for an ordinary sample, near 0 for
+      one further away than almost all of them.
 
     Nothing here is trained by gradients, and no gradient flows into quality
     or typicality. Until the statistics are ready both are 1, and `gated` uses
@@ -51,7 +53,7 @@ class FeatureGate(keras.layers.Layer):
 
     Call arguments:
         inputs: Tensor `(batch, modalities, features)`.
-        mask: `None` or `(batch, modalities)`, 1 = present.
+        modality_mask: `None` or `(batch, modalities)`, 1 = present.
 
     Returns:
         Dict with `quality` `(batch, modalities, features)` and `typicality`
@@ -130,10 +132,12 @@ class FeatureGate(keras.layers.Layer):
                 f"{features}. Received: feature_sizes={sizes}"
             )
         # (modalities, features): 1 for a real feature, 0 for padding.
-        self.real = (np.arange(features) < np.array(sizes)[:, None]).astype(
+        self._real = (np.arange(features) < np.array(sizes)[:, None]).astype(
             "float32"
         )
-        self.decay = np.array(self.forgetting or (1.0,) * modalities, "float32")
+        self._decay = np.array(
+            self.forgetting or (1.0,) * modalities, "float32"
+        )
 
         def statistic(name: str, *shape: int) -> Any:
             return self.add_weight(
@@ -154,37 +158,38 @@ class FeatureGate(keras.layers.Layer):
         self.distance_squares = statistic("distance_squares", modalities)
         self.ready = statistic("ready")
 
-    def call(self, inputs: Any, mask: Any = None) -> dict[str, Any]:
+    @property
+    def real(self) -> Any:
+        return ops.convert_to_tensor(self._real)
+
+    @property
+    def decay(self) -> Any:
+        return ops.convert_to_tensor(self._decay)
+
+    def call(self, inputs: Any, modality_mask: Any = None) -> dict[str, Any]:
         x = ops.cast(inputs, "float32")
-        centre, deviation, prototypes = self._standardisation()
-        standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
-        residual = self._residual(standardised, prototypes)
+        centre, _, _ = statistics = self._standardisation()
+        standardised, quality, distance = self._judge(x, statistics)
         ready = self.ready > 0
-        quality = ops.sigmoid(
-            self.feature_slope * (self.feature_radius - residual)
-        )
-        quality = ops.stop_gradient(
-            ops.where(ready, quality, ops.ones_like(quality))
-        )
-        distance = self._distance(residual)
+        quality = ops.where(ready, quality, self.real)
         spread = ops.sqrt(
             self.distance_squares / ops.maximum(self.distance_counts, 1.0)
         )
         score = (distance - self.distance_means) / ops.maximum(spread, 1e-3)
         typicality = ops.sigmoid(
             (self.typicality_radius - score) / self.typicality_temperature
-        )
+        ) * self._coverage(quality)
         typicality = ops.stop_gradient(
             ops.where(ready, typicality, ops.ones_like(typicality))
         )
-        if mask is not None:
-            typicality = typicality * ops.cast(mask, "float32")
+        if modality_mask is not None:
+            typicality = typicality * ops.cast(modality_mask, "float32")
         return {
             "quality": quality,
             "typicality": typicality,
-            "standardised": standardised * self.real,
-            "gated": quality * standardised * self.real,
-            "cleaned": (quality * x + (1.0 - quality) * centre) * self.real,
+            "standardised": standardised,
+            "gated": quality * standardised,
+            "cleaned": quality * x + (self.real - quality) * centre,
         }
 
     def _standardisation(self) -> tuple[Any, Any, Any]:
@@ -206,25 +211,36 @@ class FeatureGate(keras.layers.Layer):
         prototypes = (means - centre[:, None]) / deviation[:, None]
         return centre, deviation, prototypes * seen
 
-    def _residual(self, standardised: Any, prototypes: Any) -> Any:
-        """Absolute deviation of every feature from the nearest class."""
-        real = standardised * self.real
+    def _judge(self, x: Any, statistics: tuple) -> tuple[Any, Any, Any]:
+        """Standardised features, their quality, and the sample's distance."""
+        centre, deviation, prototypes = statistics
+        standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
+        standardised = standardised * self.real
+        fixed = ops.stop_gradient(standardised)
         distances = ops.sum(
             ops.square(prototypes), axis=-1
-        ) - 2.0 * ops.einsum("bmd,mkd->bmk", real, prototypes)
+        ) - 2.0 * ops.einsum("bmd,mkd->bmk", fixed, prototypes)
         unseen = ops.convert_to_tensor(self.counts)[:, :, 0] <= 0
-        distances = ops.where(unseen, 1e30, distances)
         nearest = ops.one_hot(
-            ops.argmin(distances, axis=-1), self.num_classes, dtype="float32"
+            ops.argmin(ops.where(unseen, 1e30, distances), axis=-1),
+            self.num_classes,
+            dtype="float32",
         )
-        prototype = ops.einsum("bmk,mkd->bmd", nearest, prototypes)
-        return ops.abs(standardised - prototype)
+        residual = ops.abs(
+            fixed - ops.einsum("bmk,mkd->bmd", nearest, prototypes)
+        )
+        quality = self.real * ops.sigmoid(
+            self.feature_slope * (self.feature_radius - residual)
+        )
+        # The log of the mean square over the features that pass the gate.
+        squares = quality * ops.square(ops.minimum(residual, 5.0))
+        passed = ops.sum(quality, axis=-1) + 1e-6
+        distance = ops.log(ops.sum(squares, axis=-1) / passed + 1e-6)
+        return standardised, quality, distance
 
-    def _distance(self, residual: Any) -> Any:
-        """Log of the mean squared residual, robust to single features."""
-        squares = ops.square(ops.minimum(residual, 5.0)) * self.real
-        sizes = ops.sum(ops.convert_to_tensor(self.real), axis=-1)
-        return ops.log(ops.sum(squares, axis=-1) / sizes + 1e-6)
+    def _coverage(self, quality: Any) -> Any:
+        """Share of a modality's features that pass the gate."""
+        return ops.sum(quality, axis=-1) / ops.sum(self.real, axis=-1)
 
     def update_statistics(
         self,
@@ -250,48 +266,42 @@ class FeatureGate(keras.layers.Layer):
             mask = ops.ones_like(x[:, :, 0])
         mask = ops.cast(mask, "float32")
         decay = self.decay[:, None, None]
-        old = (self.counts * decay, self.means + 0.0, self.squares * decay)
-        use = mask * moments
-        count, mean, squares = merge_moments(
-            old, class_moments(x, labels, use, backend.all_reduce_sum)
+        self._merge(
+            (self.counts, self.means, self.squares),
+            mask * moments,
+            decay,
+            lambda weights: class_moments(x, labels, weights),
         )
-        touched = ops.max(use) > 0
-        for weight, value in (
-            (self.counts, count),
-            (self.means, mean),
-            (self.squares, squares),
-        ):
-            weight.assign(
-                ops.where(touched, value, ops.convert_to_tensor(weight))
-            )
-        self._update_distances(x, mask * distances)
+        self._merge(
+            (
+                self.distance_counts,
+                self.distance_means,
+                self.distance_squares,
+            ),
+            mask * distances,
+            self.decay,
+            lambda weights: weighted_moments(
+                self._judge(x, self._standardisation())[2], weights
+            ),
+        )
 
-    def _update_distances(self, x: Any, use: Any) -> None:
-        centre, deviation, prototypes = self._standardisation()
-        standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
-        distance = self._distance(self._residual(standardised, prototypes))
-        count = backend.all_reduce_sum(ops.sum(use, axis=0))
-        mean = backend.all_reduce_sum(ops.sum(use * distance, axis=0))
-        mean = mean / ops.maximum(count, 1.0)
-        squares = backend.all_reduce_sum(
-            ops.sum(use * ops.square(distance - mean), axis=0)
+    def _merge(
+        self, state: tuple, weights: Any, decay: Any, compute: Any
+    ) -> None:
+        """Merge the moments of a batch into `state`, if any weight is set."""
+        touched = ops.max(weights) > 0
+        # Most steps of a training come after the warm-up: they pass here.
+        new = ops.cond(
+            touched,
+            lambda: compute(weights),
+            lambda: tuple(ops.zeros(v.shape, dtype="float32") for v in state),
         )
-        old = (
-            self.distance_counts * self.decay,
-            self.distance_means + 0.0,
-            self.distance_squares * self.decay,
-        )
-        merged = merge_moments(old, (count, mean, squares))
-        touched = ops.max(use) > 0
-        weights = (
-            self.distance_counts,
-            self.distance_means,
-            self.distance_squares,
-        )
-        for weight, value in zip(weights, merged, strict=True):
-            weight.assign(
-                ops.where(touched, value, ops.convert_to_tensor(weight))
-            )
+        new = reduce_moments(new)
+        count, mean, squares = (ops.convert_to_tensor(v) for v in state)
+        keep = ops.where(ops.max(new[0]) > 0, decay, ops.ones_like(decay))
+        merged = merge_moments((count * keep, mean, squares * keep), new)
+        for variable, value in zip(state, merged, strict=True):
+            variable.assign(value)
 
     def adapt(self, inputs: Any, y: Any, mask: Any = None) -> None:
         """Fit all statistics on clean samples at once and mark them ready.

@@ -1,50 +1,60 @@
-"""Streaming counts, means and squared deviations that merge exactly."""
+"""Streaming counts, means and squared deviations that merge exactly.
+
+Moments are triples `(count, mean, squared_deviations)` whose shapes
+broadcast. A count of zero is the neutral element.
+"""
 
 from typing import Any
 
 from keras import ops
 
-
-def merge_moments(old: tuple, new: tuple) -> tuple:
-    """Merge two `(count, mean, squared_deviations)` triples.
-
-    The pairwise update keeps its precision where a sum of squares would lose
-    it (a large mean with a small spread). Shapes broadcast; a count of zero
-    is the neutral element.
-    """
-    count_a, mean_a, squares_a = old
-    count_b, mean_b, squares_b = new
-    count = count_a + count_b
-    safe = ops.maximum(count, 1e-12)
-    delta = mean_b - mean_a
-    mean = mean_a + delta * count_b / safe
-    squares = (
-        squares_a + squares_b + ops.square(delta) * count_a * count_b / safe
-    )
-    return count, mean, squares
+from keras_mmrel import backend
 
 
-def class_moments(x: Any, labels: Any, mask: Any, all_reduce_sum: Any) -> tuple:
-    """Moments of `(batch, modalities, features)` by modality and class.
+def class_moments(x: Any, labels: Any, weights: Any) -> tuple:
+    """Moments of a batch by modality and class.
 
     Args:
         x: `(batch, modalities, features)`.
         labels: One-hot `(batch, classes)`.
-        mask: `(batch, modalities)`; rows with 0 count nothing.
-        all_reduce_sum: Function that sums over the replicas.
+        weights: `(batch, modalities)`, 0 for what does not count.
 
     Returns:
         Counts `(modalities, classes, 1)`, means and squared deviations
         `(modalities, classes, features)`.
     """
-    weights = mask[:, :, None] * labels[:, None, :]
-    count = all_reduce_sum(ops.sum(weights, axis=0))[:, :, None]
-    total = all_reduce_sum(ops.einsum("bmk,bmd->mkd", weights, x))
-    mean = total / ops.maximum(count, 1.0)
-    # Squares are taken around the batch's own class means.
-    centre = ops.einsum("bmk,mkd->bmd", weights, mean)
-    deviation = (x - centre) * mask[:, :, None]
-    squares = all_reduce_sum(
-        ops.einsum("bmk,bmd->mkd", weights, ops.square(deviation))
-    )
+    share = weights[:, :, None] * labels[:, None, :]
+    count = ops.sum(share, axis=0)[:, :, None]
+    mean = ops.einsum("bmk,bmd->mkd", share, x) / ops.maximum(count, 1.0)
+    # Around the batch's own class means: sums of squares lose precision.
+    own_mean = ops.einsum("bk,mkd->bmd", labels, mean)
+    squares = ops.einsum("bmk,bmd->mkd", share, ops.square(x - own_mean))
     return count, mean, squares
+
+
+def weighted_moments(x: Any, weights: Any) -> tuple:
+    """Moments of `(batch, n)` over the batch, each of shape `(n,)`."""
+    count = ops.sum(weights, axis=0)
+    mean = ops.sum(weights * x, axis=0) / ops.maximum(count, 1.0)
+    squares = ops.sum(weights * ops.square(x - mean), axis=0)
+    return count, mean, squares
+
+
+def reduce_moments(moments: tuple) -> tuple:
+    """Merge the moments of all replicas."""
+    count, mean, squares = moments
+    total = backend.all_reduce_sum(count)
+    shared = backend.all_reduce_sum(count * mean) / ops.maximum(total, 1.0)
+    squares = squares + count * ops.square(mean - shared)
+    return total, shared, backend.all_reduce_sum(squares)
+
+
+def merge_moments(old: tuple, new: tuple) -> tuple:
+    """Merge two triples."""
+    count_a, mean_a, squares_a = old
+    count_b, mean_b, squares_b = new
+    count = count_a + count_b
+    share = count_b / ops.maximum(count, 1e-12)
+    delta = mean_b - mean_a
+    squares = squares_a + squares_b + ops.square(delta) * count_a * share
+    return count, mean_a + delta * share, squares

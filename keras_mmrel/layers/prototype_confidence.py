@@ -4,8 +4,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel import backend
-
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 class PrototypeConfidence(keras.layers.Layer):
@@ -36,7 +34,7 @@ class PrototypeConfidence(keras.layers.Layer):
         inputs: Tensor `(batch, modalities, features)`, standardised and
             gated, such as `FeatureGate`'s `gated`.
         typicality: `None` or `(batch, modalities)` in [0, 1].
-        mask: `None` or `(batch, modalities)`, 1 = present.
+        modality_mask: `None` or `(batch, modalities)`, 1 = present.
         training: Whether dropout is active.
 
     Returns:
@@ -113,37 +111,17 @@ class PrototypeConfidence(keras.layers.Layer):
         self.bias = self.add_weight(
             shape=(modalities, width), initializer="zeros", name="bias"
         )
-        # A prototype is a base, set from class means, plus a trained offset:
-        # a training step may assign the base on every backend, while under
-        # JAX it cannot assign what gradients train.
-        self.prototype_base = self.add_weight(
+        self.prototypes = self.add_weight(
             shape=(modalities, self.num_classes, width),
             initializer=keras.initializers.RandomNormal(stddev=1.0),
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name="prototype_base",
-        )
-        self.prototype_offset = self.add_weight(
-            shape=(modalities, self.num_classes, width),
-            initializer="zeros",
-            name="prototype_offset",
-        )
-        # Streaming class means of the embedding, for `reset_prototypes`.
-        self.embedding_sums = self.add_weight(
-            shape=(modalities, self.num_classes, width),
-            initializer="zeros",
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name="embedding_sums",
+            name="prototypes",
         )
 
     def call(
         self,
         inputs: Any,
         typicality: Any = None,
-        mask: Any = None,
+        modality_mask: Any = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
         hidden = ops.einsum("bmd,mdh->bmh", inputs, self.hidden_kernel)
@@ -155,7 +133,7 @@ class PrototypeConfidence(keras.layers.Layer):
         probabilities = ops.softmax(logits, axis=-1)
         chance = 1.0 / self.num_classes
         confidence = (ops.max(probabilities, axis=-1) - chance) / (1 - chance)
-        for factor in (typicality, mask):
+        for factor in (typicality, modality_mask):
             if factor is not None:
                 confidence = confidence * ops.cast(factor, "float32")
         return {
@@ -168,10 +146,7 @@ class PrototypeConfidence(keras.layers.Layer):
 
     def unit_prototypes(self) -> Any:
         """Prototypes `(modalities, num_classes, h)` of length 1, float32."""
-        return unit(
-            ops.cast(self.prototype_base, "float32")
-            + ops.cast(self.prototype_offset, "float32")
-        )
+        return unit(ops.cast(self.prototypes, "float32"))
 
     def orthogonality_loss(self) -> Any:
         """Mean squared cosine between the prototypes of different classes."""
@@ -181,39 +156,6 @@ class PrototypeConfidence(keras.layers.Layer):
         classes = self.num_classes
         pairs = prototypes.shape[0] * classes * (classes - 1)
         return ops.sum(ops.square(off_diagonal)) / pairs
-
-    def update_statistics(
-        self, embedding: Any, labels: Any, mask: Any, use: Any = 1.0
-    ) -> None:
-        """Add a clean batch to the class sums of the embedding.
-
-        Args:
-            embedding: `(batch, modalities, h)`, computed without dropout.
-            labels: One-hot labels `(batch, num_classes)`.
-            mask: `(batch, modalities)`, 1 = present.
-            use: 0 or 1, or a tensor of it: whether the batch counts.
-        """
-        directions = ops.stop_gradient(ops.cast(embedding, "float32"))
-        sums = ops.einsum("bmh,bk,bm->mkh", directions, labels, mask)
-        self.embedding_sums.assign_add(backend.all_reduce_sum(sums) * use)
-
-    def reset_prototypes(self, now: Any = 1.0) -> None:
-        """Set each prototype to its class's mean embedding, where one is known.
-
-        Only its direction matters, so the class sum serves as the mean; its
-        length becomes that of a fresh prototype.
-
-        Args:
-            now: 0 or 1, or a tensor of it: whether to do it.
-        """
-        sums = ops.convert_to_tensor(self.embedding_sums)
-        known = ops.sum(ops.square(sums), axis=-1, keepdims=True) > 0
-        fresh = unit(sums) * math.sqrt(self.embedding_dim)
-        base = ops.convert_to_tensor(self.prototype_base)
-        fresh = fresh - ops.cast(self.prototype_offset, "float32")
-        self.prototype_base.assign(
-            ops.where(ops.logical_and(known, now > 0), fresh, base)
-        )
 
     def get_config(self) -> dict:
         return {

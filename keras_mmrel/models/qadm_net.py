@@ -30,10 +30,9 @@ class QADMNet(MultimodalModel):
     Plain `fit` does everything. In the first `warmup` of its steps all
     modalities have full depth, and clean statistics are gathered from the
     training batches: class means and deviations in the first half, how far
-    clean samples lie from them and the class means of the embeddings in the
-    second. When it ends the statistics are frozen, the prototypes are set to
-    the class means, and depth becomes dynamic. `adapt` fits the input
-    statistics beforehand instead. Corruption made by `augmentation` never
+    clean samples lie from them in the second. When it ends the statistics
+    are frozen and depth becomes dynamic. `adapt` fits the statistics
+    beforehand instead. Corruption made by `augmentation` never
     enters a statistic.
 
     Vector modalities given by their shape are used as they are: features are
@@ -57,6 +56,8 @@ class QADMNet(MultimodalModel):
             prototypes live.
         temperature: Positive float or `None`, see `PrototypeConfidence`.
         dropout: Float in `[0, 1)`.
+        modality_loss_weight: Non-negative float, weight of the sum of the
+            modalities' own cross-entropies beside that of the fused output.
         warmup: Float in (0, 1), share of the steps of the first `fit`.
         predicted_parameters: Whether blocks are modulated by parameters
             predicted for each sample, see `DynamicDepthFusion`.
@@ -100,6 +101,7 @@ class QADMNet(MultimodalModel):
         embedding_dim: int = 32,
         temperature: float | None = None,
         dropout: float = 0.5,
+        modality_loss_weight: float = 1.0,
         warmup: float = 0.1,
         predicted_parameters: bool = False,
         feature_quality: bool = True,
@@ -112,6 +114,11 @@ class QADMNet(MultimodalModel):
         if not 0 < warmup < 1:
             raise ValueError(
                 f"`warmup` must be in (0, 1). Received: warmup={warmup!r}"
+            )
+        if modality_loss_weight < 0:
+            raise ValueError(
+                "`modality_loss_weight` must not be negative. Received: "
+                f"modality_loss_weight={modality_loss_weight}"
             )
         super().__init__(
             modalities,
@@ -179,6 +186,7 @@ class QADMNet(MultimodalModel):
         self.embedding_dim = embedding_dim
         self.temperature = temperature
         self.dropout = dropout
+        self.modality_loss_weight = modality_loss_weight
         self.warmup = warmup
         self.predicted_parameters = predicted_parameters
         self.feature_quality = feature_quality
@@ -214,7 +222,9 @@ class QADMNet(MultimodalModel):
             confidence = self.prototype(
                 gate["gated"], gate["typicality"], mask, training=False
             )["confidence"]
-            evidence["statistics"] = self._clean_statistics(clean)
+            evidence["statistics"] = self._clean_statistics(
+                clean, features, confidence
+            )
         fused = self.fusion(
             gate["cleaned"], confidence, mask, training=training
         )
@@ -247,7 +257,7 @@ class QADMNet(MultimodalModel):
         )
 
     def _gate(self, features: Any, mask: Any) -> dict[str, Any]:
-        gate = self.gate(features, mask=mask)
+        gate = self.gate(features, modality_mask=mask)
         if not self.typicality:
             gate["typicality"] = mask
         if not self.feature_quality:
@@ -255,20 +265,25 @@ class QADMNet(MultimodalModel):
             gate["gated"] = gate["standardised"]
         return gate
 
-    def _clean_statistics(self, clean: dict[str, Any]) -> dict[str, Any]:
-        """What `update_statistics` needs, without corruption or dropout."""
+    def _clean_statistics(
+        self, clean: dict[str, Any], features: Any, confidence: Any
+    ) -> dict[str, Any]:
+        """What `update_statistics` needs, without corruption or dropout.
+
+        Args:
+            clean: Prepared inputs before augmentation.
+            features: Features of the training pass, which serve where
+                nothing corrupts them and no encoder drops out.
+            confidence: Likewise.
+        """
         mask = clean[MASK]
-        features = self._stack(self.encode(clean, training=False))
-        gate = self._gate(features, mask)
-        judged = self.prototype(
-            gate["gated"], gate["typicality"], mask, training=False
-        )
-        return {
-            "features": features,
-            "embedding": judged["embedding"],
-            "confidence": judged["confidence"],
-            MASK: mask,
-        }
+        if self.augmentation is not None or self.moving.any():
+            features = self._stack(self.encode(clean, training=False))
+            gate = self._gate(features, mask)
+            confidence = self.prototype(
+                gate["gated"], gate["typicality"], mask, training=False
+            )["confidence"]
+        return {"features": features, "confidence": confidence, MASK: mask}
 
     # -- Training ------------------------------------------------------------
 
@@ -288,7 +303,8 @@ class QADMNet(MultimodalModel):
             y, outputs["prototype_logits"], mask, sample_weight
         )
         return {
-            "modality_loss": modality_loss / self.max_depth,
+            "modality_loss": modality_loss
+            * (self.modality_loss_weight / self.max_depth),
             "prototype_loss": prototype_loss / len(self.modality_names),
             "orthogonality_loss": self.prototype.orthogonality_loss(),
         }
@@ -310,18 +326,17 @@ class QADMNet(MultimodalModel):
         ends = flag(ops.equal(step, warmup - 1.0))
         # `adapt` was called: fixed statistics stay.
         unknown = 1.0 - ops.convert_to_tensor(self.gate.ready)
+        moving = ops.convert_to_tensor(self.moving)
         self.gate.update_statistics(
             clean["features"],
             labels,
             mask,
-            moments=ops.maximum(first * unknown, self.moving),
-            distances=ops.maximum(second * unknown, self.moving),
+            moments=ops.maximum(first * unknown, moving),
+            distances=ops.maximum(second * unknown, moving),
         )
-        self.prototype.update_statistics(
-            clean["embedding"], labels, mask, use=second
+        self.gate.ready.assign(
+            ops.maximum(ops.convert_to_tensor(self.gate.ready), ends)
         )
-        self.prototype.reset_prototypes(now=ends)
-        self.gate.ready.assign(ops.maximum(self.gate.ready, ends))
         if self.dynamic_depth:
             self.fusion.update_statistics(
                 clean["confidence"], mask, use=flag(step >= warmup)
@@ -366,6 +381,7 @@ class QADMNet(MultimodalModel):
             "embedding_dim": self.embedding_dim,
             "temperature": self.temperature,
             "dropout": self.dropout,
+            "modality_loss_weight": self.modality_loss_weight,
             "warmup": self.warmup,
             "predicted_parameters": self.predicted_parameters,
             "feature_quality": self.feature_quality,

@@ -137,7 +137,7 @@ def test_missing_modalities_do_not_enter_the_statistics():
         np.testing.assert_allclose(
             ops.convert_to_numpy(u), ops.convert_to_numpy(v), rtol=1e-5
         )
-    assert (to_numpy(a(x, mask=mask))["typicality"][:50, 0] == 0).all()
+    assert (to_numpy(a(x, modality_mask=mask))["typicality"][:50, 0] == 0).all()
 
 
 def test_a_class_without_samples_is_no_prototype():

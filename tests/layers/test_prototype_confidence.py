@@ -40,7 +40,7 @@ def test_confidence_is_typicality_times_distance_from_chance():
     typicality = np.random.default_rng(1).uniform(size=(12, 2))
     mask = np.ones((12, 2))
     mask[0, 1] = 0
-    out = to_numpy(layer(X, typicality=typicality, mask=mask))
+    out = to_numpy(layer(X, typicality=typicality, modality_mask=mask))
     expected = (out["probabilities"].max(-1) - 1 / 3) / (2 / 3)
     np.testing.assert_allclose(
         out["confidence"], expected * typicality * mask, atol=1e-5
@@ -55,33 +55,12 @@ def test_logits_ignore_the_length_of_the_embedding():
     np.testing.assert_allclose(to_numpy(layer(X))["logits"], small, atol=1e-4)
 
 
-def test_reset_moves_prototypes_to_class_means_and_keeps_unseen_classes():
-    layer = PrototypeConfidence(4, embedding_dim=8)
-    mask = np.ones((12, 2), "float32")
-    embedding = to_numpy(layer(X))["embedding"]
-    before = to_numpy(layer.unit_prototypes())
-    labels = np.eye(4, dtype="float32")[Y]
-    layer.update_statistics(embedding, labels, mask, use=0.0)
-    layer.reset_prototypes()
-    np.testing.assert_allclose(to_numpy(layer.unit_prototypes()), before)
-    layer.update_statistics(embedding, labels, mask)
-    layer.reset_prototypes(now=0.0)
-    np.testing.assert_allclose(to_numpy(layer.unit_prototypes()), before)
-    layer.reset_prototypes()
-    after = to_numpy(layer.unit_prototypes())
-    for k in range(3):
-        mean = embedding[k == Y].mean(axis=0)
-        mean /= np.linalg.norm(mean, axis=-1, keepdims=True)
-        np.testing.assert_allclose(after[:, k], mean, atol=1e-5)
-    np.testing.assert_allclose(after[:, 3], before[:, 3], atol=1e-6)
-
-
 def test_orthogonality_loss_is_zero_for_orthogonal_and_one_for_equal():
     layer = PrototypeConfidence(3, embedding_dim=8)
     layer.build(X.shape)
-    layer.prototype_base.assign(np.tile(np.eye(3, 8), (2, 1, 1)))
+    layer.prototypes.assign(np.tile(np.eye(3, 8), (2, 1, 1)))
     assert abs(float(layer.orthogonality_loss())) < 1e-6
-    layer.prototype_base.assign(np.ones((2, 3, 8)))
+    layer.prototypes.assign(np.ones((2, 3, 8)))
     assert abs(float(layer.orthogonality_loss()) - 1) < 1e-5
 
 

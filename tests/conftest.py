@@ -1,0 +1,19 @@
+"""Settings that every test shares."""
+
+import keras
+import pytest
+
+
+def pytest_configure(config):
+    if keras.config.backend() == "jax":
+        import jax
+
+        # Small graphs, many of them: compiling is nearly all of the time.
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.utils.clear_session(free_memory=False)

@@ -1,0 +1,232 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_mmrel.layers import DynamicDepthFusion
+from tests.helpers import run_layer_checks
+from tests.helpers import to_numpy
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(37, 3, 6)).astype("float32")
+CONFIDENCE = RNG.uniform(size=(37, 3)).astype("float32")
+
+
+def ready_layer(low=0.2, high=0.8, **kwargs):
+    """A layer whose depth is dynamic, with blocks that matter."""
+    layer = DynamicDepthFusion(4, hidden_dim=8, **kwargs)
+    layer.build(X.shape)
+    layer.low.assign(low)
+    layer.high.assign(high)
+    layer.ready.assign(1.0)
+    for weight in layer.trainable_weights:
+        weight.assign(0.4 * RNG.normal(size=weight.shape))
+    return layer
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_standard_checks(predicted):
+    run_layer_checks(
+        DynamicDepthFusion(4, 3, 8, predicted_parameters=predicted, seed=1),
+        [X, CONFIDENCE],
+        output_shapes={
+            "logits": (37, 4),
+            "modality_logits": (37, 3, 4),
+            "exit_logits": (37, 3, 3, 4),
+            "depth": (37, 3),
+            "weights": (37, 3),
+        },
+    )
+
+
+def test_depth_is_full_until_the_quantiles_are_known():
+    layer = DynamicDepthFusion(4, max_depth=3)
+    mask = np.ones((37, 3))
+    mask[:5, 2] = 0
+    out = to_numpy(layer(X, 0 * CONFIDENCE, modality_mask=mask))
+    np.testing.assert_array_equal(out["depth"], 3 * mask)
+
+
+def test_depth_is_a_whole_number_that_grows_with_confidence():
+    layer = ready_layer(max_depth=4)
+    steps = np.linspace(0, 1, 37, dtype="float32")
+    confidence = np.stack([steps, np.ones_like(steps), steps], axis=1)
+    depth = to_numpy(layer(X, confidence))["depth"]
+    assert set(np.unique(depth)) == {0, 1, 2, 3, 4}
+    assert (np.diff(depth[:, 0]) >= 0).all()
+    expected = np.round(4 * np.clip((steps - 0.2) / 0.6, 0, 1))
+    np.testing.assert_allclose(depth[:, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+def test_masked_forward_equals_running_only_the_blocks_of_each_row(predicted):
+    layer = ready_layer(max_depth=3, predicted_parameters=predicted)
+    out = to_numpy(layer(X, CONFIDENCE))
+    weights = {w.name: ops.convert_to_numpy(w) for w in layer.weights}
+    executed = 0
+    for row in range(len(X)):
+        depth = out["depth"][row].astype(int)
+        hidden = np.zeros((3, 8))
+        for level in range(1, 4):
+            active = depth >= level
+            if not active.any():
+                break
+            best = np.argmax(np.where(active, CONFIDENCE[row], -1))
+            guide = hidden[best].copy()
+            for m in np.flatnonzero(active):
+                executed += 1
+                x = X[row, m] if level == 1 else hidden[m]
+                kernel = weights[f"kernel_{level}"][m]
+                bias = weights[f"bias_{level}"][m]
+                if level > 1 and predicted:
+                    code = np.r_[x, guide] @ weights[f"guide_{level}"][m]
+                    code = np.maximum(code, 0)
+                    into = np.tanh(code @ weights[f"input_scale_{level}"][m])
+                    outof = np.tanh(code @ weights[f"output_scale_{level}"][m])
+                    update = (1 + outof) * (((1 + into) * x) @ kernel) + bias
+                else:
+                    update = x @ kernel + bias
+                update = np.maximum(update, 0)
+                hidden[m] = update if level == 1 else hidden[m] + update
+        logits = np.einsum("mh,mhk->mk", hidden, weights["head_kernel"])
+        logits = logits + weights["head_bias"]
+        np.testing.assert_allclose(
+            out["modality_logits"][row], logits, rtol=1e-4, atol=1e-4
+        )
+    assert executed == out["depth"].sum()
+
+
+@pytest.mark.parametrize("predicted", [False, True])
+@pytest.mark.parametrize("batch", [1, 5, 37])
+def test_skipping_gives_the_same_outputs_as_masking(predicted, batch):
+    masked = ready_layer(max_depth=3, predicted_parameters=predicted)
+    skipping = DynamicDepthFusion.from_config(
+        {**masked.get_config(), "inference": "skip"}
+    )
+    skipping.build(X.shape)
+    skipping.set_weights(masked.get_weights())
+    for scale in (0.0, 0.3, 1.0):
+        args = (X[:batch], scale * CONFIDENCE[:batch])
+        expected = to_numpy(masked(*args))
+        for key, value in to_numpy(skipping(*args)).items():
+            np.testing.assert_allclose(value, expected[key], atol=1e-5)
+
+
+def test_skipping_compiles_once_for_every_pattern_of_depths():
+    layer = ready_layer(max_depth=2, inference="skip")
+    features = keras.Input((3, 6))
+    confidence = keras.Input((3,))
+    model = keras.Model(
+        [features, confidence], layer(features, confidence)["logits"]
+    )
+    reference = ready_layer(max_depth=2)
+    reference.set_weights(layer.get_weights())
+    for scale in (0.0, 0.5, 1.0):
+        np.testing.assert_allclose(
+            model.predict_on_batch([X, scale * CONFIDENCE]),
+            to_numpy(reference(X, scale * CONFIDENCE))["logits"],
+            atol=1e-4,
+        )
+
+
+def test_weights_follow_depth_and_sum_to_one():
+    layer = ready_layer(max_depth=2)
+    out = to_numpy(layer(X, CONFIDENCE))
+    np.testing.assert_allclose(out["weights"].sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(
+        out["weights"],
+        out["depth"] / out["depth"].sum(axis=1, keepdims=True),
+        atol=1e-6,
+    )
+
+
+def test_logits_are_the_weighted_product_of_experts():
+    layer = ready_layer(max_depth=2, sharpness=0.5)
+    out = to_numpy(layer(X, CONFIDENCE))
+    log_p = out["modality_logits"]
+    log_p = log_p - np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
+    running = (out["depth"] > 0).sum(axis=1, keepdims=True)
+    expected = (out["weights"][:, :, None] * log_p).sum(axis=1)
+    np.testing.assert_allclose(
+        out["logits"], expected * running**0.5, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_without_any_trust_all_present_modalities_run_once():
+    layer = ready_layer(low=5.0, high=6.0, max_depth=3)
+    mask = np.ones((37, 3), "float32")
+    mask[0] = [0, 1, 1]
+    mask[1] = 0
+    out = to_numpy(layer(X, CONFIDENCE, modality_mask=mask))
+    np.testing.assert_array_equal(out["depth"], mask)
+    np.testing.assert_allclose(out["weights"][0], [0, 0.5, 0.5])
+    assert np.isfinite(out["logits"]).all()
+
+
+def test_a_modality_at_depth_zero_has_no_influence():
+    layer = ready_layer(max_depth=2)
+    confidence = np.full((37, 3), 0.9, "float32")
+    confidence[:, 1] = 0.0
+    loud = X.copy()
+    loud[:, 1] *= 1e4
+    np.testing.assert_allclose(
+        to_numpy(layer(loud, confidence))["logits"],
+        to_numpy(layer(X, confidence))["logits"],
+        atol=1e-5,
+    )
+
+
+def test_quantiles_follow_clean_confidence_and_ignore_missing_modalities():
+    layer = DynamicDepthFusion(4, quantiles=(0.1, 0.5))
+    layer.build(X.shape)
+    values = np.arange(100, dtype="float32").reshape(50, 2) / 100
+    mask = np.ones_like(values)
+    layer.update_statistics(values, mask, use=0.0)
+    assert float(layer.ready) == 0
+    layer.update_statistics(values, mask)
+    assert abs(float(layer.low) - 0.09) < 1e-6
+    assert abs(float(layer.high) - 0.49) < 1e-6
+    mask[:, 0] = 0  # leaves 0.01, 0.03, ..., 0.99
+    layer.update_statistics(values, mask, momentum=0.5)
+    assert abs(float(layer.low) - (0.5 * 0.09 + 0.5 * 0.09)) < 1e-6
+    assert abs(float(layer.high) - 0.5 * (0.49 + 0.49)) < 1e-6
+    layer.update_statistics(values, 0 * mask)
+    assert abs(float(layer.high) - 0.49) < 1e-6
+
+
+def test_predicted_parameters_start_close_to_the_static_block():
+    keras.utils.set_random_seed(3)
+    layer = DynamicDepthFusion(4, 2, 16, predicted_parameters=True)
+    layer.build(X.shape)
+    static = DynamicDepthFusion(4, 2, 16)
+    static.build(X.shape)
+    by_name = {w.name: w for w in layer.weights}
+    for weight in static.weights:
+        weight.assign(by_name[weight.name])
+    np.testing.assert_allclose(
+        to_numpy(layer(X, CONFIDENCE))["logits"],
+        to_numpy(static(X, CONFIDENCE))["logits"],
+        atol=0.2,
+    )
+    for _, scale_in, scale_out in layer.predictors:
+        scale_in.assign(np.zeros(scale_in.shape))
+        scale_out.assign(np.zeros(scale_out.shape))
+    np.testing.assert_allclose(
+        to_numpy(layer(X, CONFIDENCE))["logits"],
+        to_numpy(static(X, CONFIDENCE))["logits"],
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize(
+    "kwargs, text",
+    [
+        ({"max_depth": 0}, "max_depth=0"),
+        ({"sharpness": -1}, "sharpness=-1"),
+        ({"quantiles": (0.5, 0.5)}, "`quantiles` must be an increasing"),
+        ({"inference": "fast"}, "inference='fast'"),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, text):
+    with pytest.raises(ValueError, match=text):
+        DynamicDepthFusion(4, **kwargs)

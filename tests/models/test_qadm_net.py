@@ -1,0 +1,216 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_mmrel
+from keras_mmrel.layers import CorruptionAugmentation
+from tests.helpers import SHAPES
+from tests.helpers import run_model_checks
+from tests.helpers import to_numpy
+from tests.helpers import vectors
+
+
+def small_net(modalities, num_classes, **kwargs):
+    kwargs = {"hidden_dim": 16, "embedding_dim": 8, **kwargs}
+    return keras_mmrel.QADMNet(modalities, num_classes, **kwargs)
+
+
+def fitted(epochs=10, **kwargs):
+    x, y = vectors()
+    model = small_net(SHAPES, 3, **kwargs)
+    model.compile(keras.optimizers.AdamW(1e-2))
+    model.fit(x, y, batch_size=16, epochs=epochs, verbose=0)
+    return model, x, y
+
+
+def gate_of(model, x):
+    clean = model.prepare_inputs(x)
+    features = model._stack(model.encode(clean))
+    return model._gate(features, clean["modality_mask"])
+
+
+def test_standard_checks(tmp_path):
+    model = run_model_checks(small_net, tmp_path)
+    x, _ = vectors()
+    out = model.predict(x, verbose=0)
+    assert out["depth"].shape == (48, 3)
+    assert out["exit_logits"].shape == (48, 3, model.max_depth, 3)
+    assert "statistics" not in out
+
+
+def test_standard_checks_hold_with_predicted_parameters_and_skipping(tmp_path):
+    def make(modalities, num_classes, **kwargs):
+        return small_net(
+            modalities,
+            num_classes,
+            predicted_parameters=True,
+            inference="skip",
+            **kwargs,
+        )
+
+    run_model_checks(make, tmp_path)
+
+
+def test_fit_gathers_exact_class_statistics_from_streamed_batches():
+    model, x, y = fitted()
+    means = ops.convert_to_numpy(model.gate.means)
+    counts = ops.convert_to_numpy(model.gate.counts)
+    for m, name in enumerate(SHAPES):
+        size = SHAPES[name][0]
+        for k in range(3):
+            np.testing.assert_allclose(
+                means[m, k, :size], x[name][y == k].mean(axis=0), atol=1e-5
+            )
+            assert counts[m, k, 0] == (y == k).sum()
+    assert float(model.gate.ready) == 1
+    assert 0 < float(model.fusion.low) < float(model.fusion.high)
+
+
+def test_statistics_are_frozen_after_the_warm_up():
+    model, x, y = fitted()
+    before = [to_numpy(w) for w in model.gate.weights]
+    model.fit(
+        {k: v + 1 for k, v in x.items()}, y, batch_size=16, epochs=2, verbose=0
+    )
+    for weight, old in zip(model.gate.weights, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(weight), old)
+
+
+def test_augmentation_never_enters_a_statistic():
+    model, x, y = fitted(
+        augmentation=CorruptionAugmentation(
+            noise_probability=1.0, drop_probability=0.3, seed=0
+        )
+    )
+    means = ops.convert_to_numpy(model.gate.means)
+    for k in range(3):
+        np.testing.assert_allclose(
+            means[0, k, :6], x["a"][y == k].mean(axis=0), atol=1e-5
+        )
+    # The depth scale is that of clean samples too.
+    clean = model.predict(x, verbose=0)["confidence"]
+    assert float(model.fusion.high) < np.quantile(clean, 0.5)
+
+
+def test_warm_up_lasts_its_share_and_at_least_two_epochs():
+    x, y = vectors()
+    for epochs, expected in ((4, 6), (100, 30), (2, 3), (1, 1)):
+        model = small_net(SHAPES, 3, warmup=0.1)
+        model.compile()
+        callback = model.training_callbacks()[0]
+        callback.set_model(model)
+        callback.set_params({"epochs": epochs, "steps": 3})
+        callback.on_train_begin()
+        assert float(model.warmup_steps) == expected
+
+
+def test_a_pipeline_of_unknown_length_warms_up_too():
+    tf = pytest.importorskip("tensorflow")
+    x, y = vectors()
+    model = small_net(SHAPES, 3)
+    model.compile()
+    source = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    source = source.filter(lambda x, y: tf.size(y) > 0)
+    model.fit(source, epochs=6, verbose=0)
+    assert float(model.warmup_steps) == 6
+    assert float(model.gate.ready) == 1
+    assert float(model.fusion.ready) == 1
+
+
+def test_adapt_fits_what_the_warm_up_would_and_keeps_it():
+    streamed, x, y = fitted()
+    model = small_net(SHAPES, 3)
+    model.adapt(x, y, batch_size=20)
+    for name in ("counts", "means", "squares"):
+        np.testing.assert_allclose(
+            to_numpy(getattr(model.gate, name)),
+            to_numpy(getattr(streamed.gate, name)),
+            atol=1e-4,
+        )
+    before = [to_numpy(w) for w in model.gate.weights]
+    model.compile()
+    model.fit(x, y, batch_size=16, epochs=4, verbose=0)
+    for weight, old in zip(model.gate.weights, before, strict=True):
+        np.testing.assert_allclose(to_numpy(weight), old)
+
+
+def test_statistics_follow_an_encoder_that_learns():
+    x, y = vectors()
+    encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
+    model = small_net({"a": encoder, "b": (4,), "c": (5,)}, 3)
+    model.compile(keras.optimizers.Adam(0.005))
+    model.fit(x, y, batch_size=16, epochs=40, verbose=0)
+    feature = to_numpy(encoder(x["a"]))
+    means = to_numpy(model.gate.means)[0, :, :5]
+    spread = feature.std(axis=0)
+    for k in range(3):
+        target = feature[y == k].mean(axis=0)
+        assert (np.abs(means[k] - target) / spread).max() < 0.5
+    # A fixed vector's statistics are those of the data.
+    np.testing.assert_allclose(
+        to_numpy(model.gate.means)[1, 0, :4],
+        x["b"][y == 0].mean(axis=0),
+        atol=1e-5,
+    )
+
+
+def test_images_train_with_the_default_encoder():
+    rng = np.random.default_rng(0)
+    y = np.arange(24) % 2
+    x = {
+        "image": rng.normal(size=(24, 8, 8, 1)) + y[:, None, None, None],
+        "a": rng.uniform(size=(24, 6)),
+    }
+    model = small_net({"image": (8, 8, 1), "a": (6,)}, 2)
+    model.compile()
+    history = model.fit(x, y, epochs=3, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    assert model.predict(x, verbose=0)["depth"].shape == (24, 2)
+
+
+def test_gradients_reach_every_trained_weight_and_no_statistic():
+    model, x, y = fitted(predicted_parameters=True)
+    before = [to_numpy(v) for v in model.trainable_variables]
+    model.compile(keras.optimizers.SGD(1.0))
+    model.fit(x, y, batch_size=48, epochs=1, verbose=0)
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        new = to_numpy(variable)
+        assert np.isfinite(new).all()
+        assert np.abs(new - old).max() > 0, variable.path
+    trained = {v.path for v in model.trainable_variables}
+    assert not any("gate" in path for path in trained)
+
+
+def test_options_switch_their_mechanism_off():
+    model, x, _ = fitted(typicality=False)
+    noisy = {**x, "a": x["a"] + 50.0}
+    judged = to_numpy(gate_of(model, noisy)["typicality"])
+    np.testing.assert_array_equal(judged, 1)
+    model, x, _ = fitted(dynamic_depth=False)
+    out = model.predict(noisy, verbose=0)
+    assert (out["depth"] == model.max_depth).all()
+    np.testing.assert_allclose(out["fusion_weights"], 1 / 3, atol=1e-6)
+    model, x, _ = fitted(feature_quality=False)
+    features = model._stack(model.encode(model.prepare_inputs(noisy)))
+    np.testing.assert_array_equal(
+        to_numpy(gate_of(model, noisy)["cleaned"]), to_numpy(features)
+    )
+
+
+def test_a_saved_warm_up_goes_on_where_it_stopped(tmp_path):
+    x, y = vectors()
+    model = small_net(SHAPES, 3)
+    model.compile()
+    model.fit(x, y, batch_size=16, epochs=20, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert float(loaded.step) == 60
+    loaded.fit(x, y, batch_size=16, epochs=50, verbose=0)
+    assert float(loaded.warmup_steps) == float(model.warmup_steps)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, -0.5])
+def test_bad_warmup_is_named(warmup):
+    with pytest.raises(ValueError, match=f"warmup={warmup}"):
+        small_net(SHAPES, 3, warmup=warmup)
