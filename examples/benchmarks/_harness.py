@@ -90,7 +90,9 @@ def seconds(function: Callable[[], Any]) -> float:
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """Return an aligned Markdown table, text left and numbers right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    widths = [
+        max(map(len, column)) for column in zip(header, *rows, strict=True)
+    ]
     numeric = [
         all(row[i][:1].isdigit() for row in rows) for i in range(len(header))
     ]
@@ -119,6 +121,7 @@ def write(path: Path, title: str, method: str, body: str, args: Any) -> None:
         + [repr(a) if " " in a else a for a in sys.argv[1:]]
     )
     load = os.getloadavg()[0]
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
     remarks = "".join(f"\n* {remark}" for remark in args.remark)
     text = f"""# {title}
 
@@ -127,7 +130,8 @@ def write(path: Path, title: str, method: str, body: str, args: Any) -> None:
 {method}
 
 Python {platform.python_version()}, {versions}; {processor()}, \
-{os.cpu_count()} cores; load average at the end {load:.1f}.
+{os.cpu_count()} cores; OMP_NUM_THREADS {threads}; load average at the end \
+{load:.1f}.
 
 {body}
 """

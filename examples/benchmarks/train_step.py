@@ -120,19 +120,11 @@ def measure_time(batch_size: int, steps: int, repetitions: int) -> dict:
 def measure_memory(name: str, batch_size: int) -> float:
     """Megabytes by which training a model raises the process's peak.
 
-    Some steps of a small model before it pay for what the framework itself
-    loads and keeps.
+    Two small steps of the plain model before it pay for what the framework
+    itself loads and keeps.
     """
-    import keras
-    import numpy as np
-
-    warm = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    warm.compile(
-        keras.optimizers.AdamW(1e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    warm.fit(np.zeros((8, 4)), np.zeros(8, "int32"), batch_size=4, verbose=0)
+    x, y = data(8)
+    build(PLAIN).fit(x, y, batch_size=4, verbose=0)
     x, y = data(3 * batch_size)
     before = peak()
     build(name).fit(x, y, batch_size=batch_size, verbose=0)
@@ -230,8 +222,8 @@ each for {args.steps} steps of batch {args.batch_size} in `fit`, after two \
 rounds of warm-up. Ratios are medians of the ratios within a round, so that \
 the load of the machine cancels. *Peak*: by how many megabytes building the \
 model and three steps of batch {args.memory_batch_size} raise the peak \
-resident size of a process in which a small model was trained before; it \
-includes compilation.""",
+resident size of a process in which the plain model had run two small steps; \
+it includes compilation.""",
         table(results),
         args,
     )
