@@ -48,9 +48,9 @@ def make_models(width: int) -> dict[str, Any]:
         model = keras.Model([x, confidence], layer(x, confidence))
         # Depth grows from 0 to the maximum with confidence from 0 to 1.
         for statistic, value in (
-            (layer.low, 0.0),
-            (layer.high, 1.0),
-            (layer.ready, 1.0),
+            (layer.allocator.low, 0.0),
+            (layer.allocator.high, 1.0),
+            (layer.allocator.ready, 1.0),
         ):
             statistic.assign(value)
         weights = weights or model.get_weights()
@@ -147,12 +147,12 @@ def tables(results: dict[tuple[str, int], list[dict]]) -> str:
     header = ["backend", "pattern", "width", "masked, ms", *nominal]
     speed = markdown([*header, "largest difference", "outputs", "aim"], rows)
     actual = markdown(["pattern", *nominal], list(depths.values()))
-    return f"""How many times faster than the masked path, by nominal mean depth:
+    return f"""Masked time over skipping time, by nominal mean depth:
 
 {speed}
 
-Mean depth that was run, by nominal mean depth (a sample never has depth 0 in \
-all its modalities):
+Mean depth that was run, by nominal mean depth (where no modality of a sample \
+reaches depth 1, the layer runs one block all the same):
 
 {actual}"""
 

@@ -65,17 +65,13 @@ class ConvEncoder(keras.layers.Layer):
             _ResidualBlock(
                 count,
                 strides=1 if index == 0 else 2,
-                groups=max(
-                    g for g in range(1, groups + 1) if count % g == 0
-                ),
+                groups=max(g for g in range(1, groups + 1) if count % g == 0),
                 name=f"block_{index}",
                 dtype=self.dtype_policy,
             )
             for index, count in enumerate(self.filters)
         ]
-        self.pool = keras.layers.GlobalAveragePooling2D(
-            dtype=self.dtype_policy
-        )
+        self.pool = keras.layers.GlobalAveragePooling2D(dtype=self.dtype_policy)
         self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple) -> None:
@@ -130,7 +126,12 @@ class _ResidualBlock(keras.layers.Layer):
                 groups, dtype=self.dtype_policy
             )
 
-        self.main_path = [convolution(3, strides), norm(), convolution(3, 1), norm()]
+        self.main_path = [
+            convolution(3, strides),
+            norm(),
+            convolution(3, 1),
+            norm(),
+        ]
         self.shortcut = convolution(1, strides)
 
     def build(self, input_shape: tuple) -> None:

@@ -1,10 +1,12 @@
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
+from keras_mmrel.layers.depth_allocator import DepthAllocator
 from keras_mmrel.layers.dynamic_depth_fusion import DynamicDepthFusion
 from keras_mmrel.layers.feature_gate import FeatureGate
 from keras_mmrel.layers.prototype_confidence import PrototypeConfidence
 
 __all__ = [
     "CorruptionAugmentation",
+    "DepthAllocator",
     "DynamicDepthFusion",
     "FeatureGate",
     "PrototypeConfidence",

@@ -148,9 +148,7 @@ class CorruptionAugmentation(keras.layers.Layer):
         return shuffled
 
     def _drop(self, mask: Any, batch: Any) -> Any:
-        keep = 1.0 - self._hit(
-            (batch, mask.shape[1]), self.drop_probability
-        )
+        keep = 1.0 - self._hit((batch, mask.shape[1]), self.drop_probability)
         left = mask * keep
         any_left = ops.max(left, axis=1, keepdims=True) > 0
         return ops.where(any_left, left, mask)

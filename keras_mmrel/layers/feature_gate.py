@@ -217,9 +217,9 @@ class FeatureGate(keras.layers.Layer):
         standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
         standardised = standardised * self.real
         fixed = ops.stop_gradient(standardised)
-        distances = ops.sum(
-            ops.square(prototypes), axis=-1
-        ) - 2.0 * ops.einsum("bmd,mkd->bmk", fixed, prototypes)
+        distances = ops.sum(ops.square(prototypes), axis=-1) - 2.0 * ops.einsum(
+            "bmd,mkd->bmk", fixed, prototypes
+        )
         unseen = ops.convert_to_tensor(self.counts)[:, :, 0] <= 0
         nearest = ops.one_hot(
             ops.argmin(ops.where(unseen, 1e30, distances), axis=-1),
@@ -262,6 +262,7 @@ class FeatureGate(keras.layers.Layer):
                 measured by; they need the class means to be known.
         """
         x = ops.stop_gradient(ops.cast(inputs, "float32"))
+        labels = ops.cast(labels, "float32")
         if mask is None:
             mask = ops.ones_like(x[:, :, 0])
         mask = ops.cast(mask, "float32")

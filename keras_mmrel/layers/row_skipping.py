@@ -1,8 +1,8 @@
 """Skip work on rows that need none, in one graph of static shapes.
 
-Rows are sorted so that those with work come first, cut into a fixed number of
-groups, and a group without work is passed over by a conditional. Nothing is
-recompiled when the share of rows with work changes.
+Rows are sorted by the depth they need and cut into a fixed number of groups;
+each group runs as deep as its deepest row. Nothing is recompiled when the
+depths change.
 """
 
 from collections.abc import Callable
@@ -13,58 +13,46 @@ from keras import ops
 GROUPS = 8
 
 
-def sort_by_depth(depth: Any) -> list[Any]:
-    """Row order of falling depth for each modality of `(batch, modalities)`."""
-    return [ops.argsort(-depth[:, m]) for m in range(depth.shape[1])]
-
-
-def run_active_rows(
-    function: Callable,
-    rows: list[Any],
-    active: Any,
-    width: int,
+def run_by_depth(
+    function: Callable, tensors: list[Any], depth: Any, shape: tuple[int, int]
 ) -> Any:
-    """Apply `function` to the groups that hold an active row.
+    """Apply `function` to groups of rows of similar depth.
 
     Args:
-        function: Takes and returns `(group, 1, ...)`, last axis `width`.
-        rows: Tensors `(batch, 1, features)` in an order in which all active
-            rows come first.
-        active: Boolean `(batch,)` in that order.
-        width: Last axis of the result.
+        function: Takes a Python integer `blocks` and the rows of `tensors`,
+            and returns `(rows, blocks, width)`.
+        tensors: Tensors `(batch, features)`.
+        depth: `(batch,)` whole numbers, the blocks that each row needs.
+        shape: `(max_depth, width)`.
 
     Returns:
-        Tensor `(batch, 1, width)`, zero where a row is not active.
+        Tensor `(batch, max_depth, width)` whose first `depth` entries of each
+        row are right; the others are zero or what deeper rows of the group
+        needed.
     """
-    batch = ops.shape(rows[0])[0]
-    size = (batch + GROUPS - 1) // GROUPS
+    max_depth, width = shape
+    order = ops.argsort(-depth)
+    tensors = [ops.take(t, order, axis=0) for t in tensors]
+    depth = ops.cast(ops.take(depth, order, axis=0), "int32")
+    size = (ops.shape(depth)[0] + GROUPS - 1) // GROUPS
+
+    def branch(blocks: int) -> Callable:
+        def run(*rows: Any) -> Any:
+            rest = (ops.shape(rows[0])[0], max_depth - blocks, width)
+            zeros = ops.zeros(rest, dtype=rows[0].dtype)
+            if blocks == 0:
+                return zeros
+            return ops.concatenate([function(blocks, *rows), zeros], axis=1)
+
+        return run
+
+    branches = [branch(blocks) for blocks in range(max_depth + 1)]
     results = []
     for group in range(GROUPS):
         part = slice(group * size, (group + 1) * size)
-        members = [r[part] for r in rows]
-        flags = active[part]
-        shape = (ops.shape(members[0])[0], 1, width)
+        deepest = ops.max(depth[part], initial=0)
         results.append(
-            ops.cond(
-                ops.any(flags),
-                lambda members=members, flags=flags: (
-                    function(*members)
-                    * ops.cast(flags, members[0].dtype)[:, None, None]
-                ),
-                lambda shape=shape, members=members: ops.zeros(
-                    shape, dtype=members[0].dtype
-                ),
-            )
+            ops.switch(deepest, branches, *[t[part] for t in tensors])
         )
-    return ops.concatenate(results, axis=0)
-
-
-def unsort(columns: list[Any], orders: list[Any]) -> Any:
-    """Put sorted `(batch, 1, ...)` columns back into the batch's order."""
-    return ops.concatenate(
-        [
-            ops.take(column, ops.argsort(order), axis=0)
-            for column, order in zip(columns, orders, strict=True)
-        ],
-        axis=1,
-    )
+    result = ops.concatenate(results, axis=0)
+    return ops.take(result, ops.argsort(order), axis=0)

@@ -74,9 +74,7 @@ class LateFusion(MultimodalModel):
         )
         mask = inputs[MASK]
         present = ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1.0)
-        logits = (
-            ops.sum(modality_logits * mask[:, :, None], axis=1) / present
-        )
+        logits = ops.sum(modality_logits * mask[:, :, None], axis=1) / present
         return self.make_outputs(logits, modality_logits, mask)
 
     def auxiliary_losses(

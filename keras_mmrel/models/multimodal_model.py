@@ -71,9 +71,7 @@ class MultimodalModel(MultimodalTrainer):
         self.num_classes = validation.check_num_classes(num_classes)
         self.modality_names = list(modalities)
         self.modality_specs = {
-            name: spec
-            if isinstance(spec, keras.layers.Layer)
-            else tuple(spec)
+            name: spec if isinstance(spec, keras.layers.Layer) else tuple(spec)
             for name, spec in modalities.items()
         }
         self.modality_shapes = {
@@ -88,8 +86,7 @@ class MultimodalModel(MultimodalTrainer):
         ]
         self.augmentation = augmentation
         self.auxiliary_trackers = {
-            name: keras.metrics.Mean(name=name)
-            for name in auxiliary_loss_names
+            name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
         }
         self.class_counts = self.add_weight(
             shape=(self.num_classes,),
@@ -106,11 +103,14 @@ class MultimodalModel(MultimodalTrainer):
         self, name: str, shape: tuple[int, ...]
     ) -> keras.layers.Layer:
         """Return the encoder of a modality that is given by its shape."""
-        options = {"name": f"{name.replace('/', '_')}_encoder"}
+        options: dict[str, Any] = {
+            "name": f"{name.replace('/', '_')}_encoder",
+            "dtype": self.dtype_policy,
+        }
         if len(shape) == 1:
-            return MLPEncoder(dtype=self.dtype_policy, **options)
+            return MLPEncoder(**options)
         if len(shape) in (2, 3):
-            return ConvEncoder(dtype=self.dtype_policy, **options)
+            return ConvEncoder(**options)
         raise ValueError(
             f"`modalities['{name}']` must have one to three axes to get a "
             "default encoder; pass a Keras layer for any other. Received: "
@@ -131,7 +131,7 @@ class MultimodalModel(MultimodalTrainer):
             name: self.modality_shapes[name] or tuple(input_shape[name][1:])
             for name in self.modality_names
         }
-        self.modality_shapes = shapes
+        self.modality_shapes = dict(shapes)
         self.call(
             {
                 name: keras.KerasTensor((None, *shape), dtype="float32")
@@ -144,7 +144,7 @@ class MultimodalModel(MultimodalTrainer):
             return None
         return {
             "shapes": {
-                name: list(shape)
+                name: list(shape or ())
                 for name, shape in self.modality_shapes.items()
             }
         }

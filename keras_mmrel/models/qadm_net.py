@@ -51,13 +51,17 @@ class QADMNet(MultimodalModel):
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
         max_depth: Positive integer, the most blocks that run on a modality.
-        hidden_dim: Positive integer, units of the blocks.
+        hidden_dim: Positive integer, units of all blocks of a modality
+            together; a multiple of `max_depth`.
         embedding_dim: Positive integer, size of the embedding in which the
             prototypes live.
         temperature: Positive float or `None`, see `PrototypeConfidence`.
         dropout: Float in `[0, 1)`.
+        prototype_share: Float in [0, 1], see `DynamicDepthFusion`.
         modality_loss_weight: Non-negative float, weight of the sum of the
             modalities' own cross-entropies beside that of the fused output.
+        prototype_loss_weight: Non-negative float, weight of the prototypes'
+            mean cross-entropy and of their orthogonality.
         warmup: Float in (0, 1), share of the steps of the first `fit`.
         predicted_parameters: Whether blocks are modulated by parameters
             predicted for each sample, see `DynamicDepthFusion`.
@@ -96,12 +100,14 @@ class QADMNet(MultimodalModel):
         modalities: Any,
         num_classes: int,
         *,
-        max_depth: int = 2,
+        max_depth: int = 4,
         hidden_dim: int = 64,
         embedding_dim: int = 32,
         temperature: float | None = None,
         dropout: float = 0.5,
-        modality_loss_weight: float = 1.0,
+        prototype_share: float = 0.3,
+        modality_loss_weight: float = 2.0,
+        prototype_loss_weight: float = 2.0,
         warmup: float = 0.1,
         predicted_parameters: bool = False,
         feature_quality: bool = True,
@@ -115,10 +121,11 @@ class QADMNet(MultimodalModel):
             raise ValueError(
                 f"`warmup` must be in (0, 1). Received: warmup={warmup!r}"
             )
-        if modality_loss_weight < 0:
+        if modality_loss_weight < 0 or prototype_loss_weight < 0:
             raise ValueError(
-                "`modality_loss_weight` must not be negative. Received: "
-                f"modality_loss_weight={modality_loss_weight}"
+                "Loss weights must not be negative. Received: "
+                f"modality_loss_weight={modality_loss_weight}, "
+                f"prototype_loss_weight={prototype_loss_weight}"
             )
         super().__init__(
             modalities,
@@ -160,6 +167,7 @@ class QADMNet(MultimodalModel):
             max_depth=max_depth,
             hidden_dim=hidden_dim,
             dropout=dropout,
+            prototype_share=prototype_share,
             predicted_parameters=predicted_parameters,
             inference=inference,
             dtype=self.dtype_policy,
@@ -186,7 +194,9 @@ class QADMNet(MultimodalModel):
         self.embedding_dim = embedding_dim
         self.temperature = temperature
         self.dropout = dropout
+        self.prototype_share = prototype_share
         self.modality_loss_weight = modality_loss_weight
+        self.prototype_loss_weight = prototype_loss_weight
         self.warmup = warmup
         self.predicted_parameters = predicted_parameters
         self.feature_quality = feature_quality
@@ -215,18 +225,23 @@ class QADMNet(MultimodalModel):
         judged = self.prototype(
             gate["gated"], gate["typicality"], mask, training=training
         )
-        confidence = judged["confidence"]
+        prototype_logits = judged["logits"]
         evidence = {}
         if training:
-            # Depth follows the confidence without dropout, as at inference.
-            confidence = self.prototype(
+            # The losses see dropout; depth and fusion do not, as at inference.
+            judged = self.prototype(
                 gate["gated"], gate["typicality"], mask, training=False
-            )["confidence"]
-            evidence["statistics"] = self._clean_statistics(
-                clean, features, confidence
             )
+            evidence["statistics"] = self._clean_statistics(
+                clean, features, judged["confidence"]
+            )
+        confidence = judged["confidence"]
         fused = self.fusion(
-            gate["cleaned"], confidence, mask, training=training
+            gate["cleaned"],
+            confidence,
+            judged["probabilities"],
+            mask,
+            training=training,
         )
         return self.make_outputs(
             fused["logits"],
@@ -236,7 +251,7 @@ class QADMNet(MultimodalModel):
             depth=fused["depth"],
             fusion_weights=fused["weights"],
             exit_logits=fused["exit_logits"],
-            prototype_logits=judged["logits"],
+            prototype_logits=prototype_logits,
             **evidence,
         )
 
@@ -292,21 +307,26 @@ class QADMNet(MultimodalModel):
     ) -> dict[str, Any]:
         mask = outputs[MASK]
         exits = ops.cast(outputs["exit_logits"], "float32")
-        # Every exit is trained: the mean over exits, summed over modalities.
+        # Half for the last exit, half spread over those before it.
+        shares = [0.5 / max(self.max_depth - 1, 1)] * self.max_depth
+        shares[-1] = 1.0 - sum(shares[:-1])
         modality_loss = sum(
-            self.modality_crossentropy(
+            share
+            * self.modality_crossentropy(
                 y, exits[:, :, level], mask, sample_weight
             )
-            for level in range(self.max_depth)
+            for level, share in enumerate(shares)
         )
         prototype_loss = self.modality_crossentropy(
             y, outputs["prototype_logits"], mask, sample_weight
         )
+        weight = self.prototype_loss_weight
         return {
-            "modality_loss": modality_loss
-            * (self.modality_loss_weight / self.max_depth),
-            "prototype_loss": prototype_loss / len(self.modality_names),
-            "orthogonality_loss": self.prototype.orthogonality_loss(),
+            "modality_loss": self.modality_loss_weight * modality_loss,
+            "prototype_loss": weight
+            * (prototype_loss / len(self.modality_names)),
+            "orthogonality_loss": weight
+            * (len(self.modality_names) * self.prototype.orthogonality_loss()),
         }
 
     def update_statistics(self, y: Any, outputs: Any) -> None:
@@ -338,7 +358,7 @@ class QADMNet(MultimodalModel):
             ops.maximum(ops.convert_to_tensor(self.gate.ready), ends)
         )
         if self.dynamic_depth:
-            self.fusion.update_statistics(
+            self.fusion.allocator.update_statistics(
                 clean["confidence"], mask, use=flag(step >= warmup)
             )
         self.step.assign(step + 1.0)
@@ -381,7 +401,9 @@ class QADMNet(MultimodalModel):
             "embedding_dim": self.embedding_dim,
             "temperature": self.temperature,
             "dropout": self.dropout,
+            "prototype_share": self.prototype_share,
             "modality_loss_weight": self.modality_loss_weight,
+            "prototype_loss_weight": self.prototype_loss_weight,
             "warmup": self.warmup,
             "predicted_parameters": self.predicted_parameters,
             "feature_quality": self.feature_quality,

@@ -55,9 +55,7 @@ def check_modalities(modalities: Any) -> None:
             )
 
 
-def check_structure(
-    inputs: Any, shapes: Mapping[str, tuple | None]
-) -> None:
+def check_structure(inputs: Any, shapes: Mapping[str, tuple | None]) -> None:
     """Check names, ranks and sizes of a dict of arrays or tensors.
 
     Args:

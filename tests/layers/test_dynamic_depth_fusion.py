@@ -12,13 +12,18 @@ X = RNG.normal(size=(37, 3, 6)).astype("float32")
 CONFIDENCE = RNG.uniform(size=(37, 3)).astype("float32")
 
 
+def log_softmax(x):
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
 def ready_layer(low=0.2, high=0.8, **kwargs):
     """A layer whose depth is dynamic, with blocks that matter."""
-    layer = DynamicDepthFusion(4, hidden_dim=8, **kwargs)
+    layer = DynamicDepthFusion(4, hidden_dim=12, **kwargs)
     layer.build(X.shape)
-    layer.low.assign(low)
-    layer.high.assign(high)
-    layer.ready.assign(1.0)
+    layer.allocator.low.assign(low)
+    layer.allocator.high.assign(high)
+    layer.allocator.ready.assign(1.0)
     for weight in layer.trainable_weights:
         weight.assign(0.4 * RNG.normal(size=weight.shape))
     return layer
@@ -27,7 +32,7 @@ def ready_layer(low=0.2, high=0.8, **kwargs):
 @pytest.mark.parametrize("predicted", [False, True])
 def test_standard_checks(predicted):
     run_layer_checks(
-        DynamicDepthFusion(4, 3, 8, predicted_parameters=predicted, seed=1),
+        DynamicDepthFusion(4, 3, 12, predicted_parameters=predicted, seed=1),
         [X, CONFIDENCE],
         output_shapes={
             "logits": (37, 4),
@@ -40,7 +45,7 @@ def test_standard_checks(predicted):
 
 
 def test_depth_is_full_until_the_quantiles_are_known():
-    layer = DynamicDepthFusion(4, max_depth=3)
+    layer = DynamicDepthFusion(4, 3, 12)
     mask = np.ones((37, 3))
     mask[:5, 2] = 0
     out = to_numpy(layer(X, 0 * CONFIDENCE, modality_mask=mask))
@@ -66,32 +71,25 @@ def test_masked_forward_equals_running_only_the_blocks_of_each_row(predicted):
     executed = 0
     for row in range(len(X)):
         depth = out["depth"][row].astype(int)
-        hidden = np.zeros((3, 8))
-        for level in range(1, 4):
-            active = depth >= level
-            if not active.any():
-                break
-            best = np.argmax(np.where(active, CONFIDENCE[row], -1))
-            guide = hidden[best].copy()
-            for m in np.flatnonzero(active):
+        logits = weights["head_bias"].copy()
+        factor = np.ones((3, 12))
+        for level in range(3):
+            part = slice(4 * level, 4 * level + 4)
+            for m in np.flatnonzero(depth > level):
                 executed += 1
-                x = X[row, m] if level == 1 else hidden[m]
-                kernel = weights[f"kernel_{level}"][m]
-                bias = weights[f"bias_{level}"][m]
-                if level > 1 and predicted:
-                    code = np.r_[x, guide] @ weights[f"guide_{level}"][m]
-                    code = np.maximum(code, 0)
-                    into = np.tanh(code @ weights[f"input_scale_{level}"][m])
-                    outof = np.tanh(code @ weights[f"output_scale_{level}"][m])
-                    update = (1 + outof) * (((1 + into) * x) @ kernel) + bias
-                else:
-                    update = x @ kernel + bias
-                update = np.maximum(update, 0)
-                hidden[m] = update if level == 1 else hidden[m] + update
-        logits = np.einsum("mh,mhk->mk", hidden, weights["head_kernel"])
-        logits = logits + weights["head_bias"]
+                hidden = X[row, m] @ weights["kernel"][m][:, part]
+                hidden = np.maximum(hidden + weights["bias"][m, part], 0)
+                hidden = hidden * factor[m, part]
+                logits[m] += hidden @ weights["head_kernel"][m, part]
+            if level == 0 and predicted:
+                best = np.argmax(np.where(depth > 0, CONFIDENCE[row], -1))
+                p = np.exp(logits[best] - logits[best].max())
+                opinion = p / p.sum() - 1 / 4
+                factor = 1 + np.tanh(
+                    np.einsum("k,mkh->mh", opinion, weights["predictor"])
+                )
         np.testing.assert_allclose(
-            out["modality_logits"][row], logits, rtol=1e-4, atol=1e-4
+            out["exit_logits"][row, :, -1], logits, rtol=1e-4, atol=1e-4
         )
     assert executed == out["depth"].sum()
 
@@ -129,24 +127,47 @@ def test_skipping_compiles_once_for_every_pattern_of_depths():
         )
 
 
-def test_weights_follow_depth_and_sum_to_one():
+def test_weights_are_equal_over_the_modalities_that_run():
     layer = ready_layer(max_depth=2)
     out = to_numpy(layer(X, CONFIDENCE))
-    np.testing.assert_allclose(out["weights"].sum(axis=1), 1, atol=1e-6)
+    runs = out["depth"] > 0
     np.testing.assert_allclose(
-        out["weights"],
-        out["depth"] / out["depth"].sum(axis=1, keepdims=True),
-        atol=1e-6,
+        out["weights"], runs / runs.sum(axis=1, keepdims=True), atol=1e-6
     )
+
+
+def test_less_depth_means_less_evidence():
+    layer = ready_layer(max_depth=4)
+    spreads = []
+    for confidence in (0.3, 0.5, 0.65, 0.9):
+        out = to_numpy(layer(X, np.full((37, 3), confidence, "float32")))
+        evidence = out["exit_logits"][:, :, -1] - ops.convert_to_numpy(
+            layer.head_bias
+        )
+        spreads.append(evidence.std())
+    assert spreads == sorted(spreads)
+
+
+def test_exits_are_cumulative_and_stop_at_the_depth():
+    layer = ready_layer(max_depth=3)
+    at_inference = to_numpy(layer(X, CONFIDENCE))
+    exits, depth = at_inference["exit_logits"], at_inference["depth"]
+    np.testing.assert_allclose(
+        log_softmax(exits[:, :, -1]), at_inference["modality_logits"], atol=1e-5
+    )
+    stopped = depth < 3
+    np.testing.assert_allclose(exits[stopped][:, 1], exits[stopped][:, 2])
 
 
 def test_logits_are_the_weighted_product_of_experts():
     layer = ready_layer(max_depth=2, sharpness=0.5)
-    out = to_numpy(layer(X, CONFIDENCE))
-    log_p = out["modality_logits"]
-    log_p = log_p - np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
+    p = np.full((37, 3, 4), 0.25, "float32")
+    out = to_numpy(layer(X, CONFIDENCE, prototype_probabilities=p))
+    own = np.exp(log_softmax(out["exit_logits"][:, :, -1]))
+    expert = np.log(0.7 * own + 0.3 * p + 1e-6)
+    np.testing.assert_allclose(out["modality_logits"], expert, atol=1e-4)
     running = (out["depth"] > 0).sum(axis=1, keepdims=True)
-    expected = (out["weights"][:, :, None] * log_p).sum(axis=1)
+    expected = (out["weights"][:, :, None] * expert).sum(axis=1)
     np.testing.assert_allclose(
         out["logits"], expected * running**0.5, rtol=1e-4, atol=1e-4
     )
@@ -176,26 +197,7 @@ def test_a_modality_at_depth_zero_has_no_influence():
     )
 
 
-def test_quantiles_follow_clean_confidence_and_ignore_missing_modalities():
-    layer = DynamicDepthFusion(4, quantiles=(0.1, 0.5))
-    layer.build(X.shape)
-    values = np.arange(100, dtype="float32").reshape(50, 2) / 100
-    mask = np.ones_like(values)
-    layer.update_statistics(values, mask, use=0.0)
-    assert float(layer.ready) == 0
-    layer.update_statistics(values, mask)
-    assert abs(float(layer.low) - 0.09) < 1e-6
-    assert abs(float(layer.high) - 0.49) < 1e-6
-    mask[:, 0] = 0  # leaves 0.01, 0.03, ..., 0.99
-    layer.update_statistics(values, mask, momentum=0.5)
-    assert abs(float(layer.low) - (0.5 * 0.09 + 0.5 * 0.09)) < 1e-6
-    assert abs(float(layer.high) - 0.5 * (0.49 + 0.49)) < 1e-6
-    layer.update_statistics(values, 0 * mask)
-    assert abs(float(layer.high) - 0.49) < 1e-6
-
-
-def test_predicted_parameters_start_close_to_the_static_block():
-    keras.utils.set_random_seed(3)
+def test_predicted_parameters_start_close_to_the_static_blocks():
     layer = DynamicDepthFusion(4, 2, 16, predicted_parameters=True)
     layer.build(X.shape)
     static = DynamicDepthFusion(4, 2, 16)
@@ -203,18 +205,13 @@ def test_predicted_parameters_start_close_to_the_static_block():
     by_name = {w.name: w for w in layer.weights}
     for weight in static.weights:
         weight.assign(by_name[weight.name])
+    expected = to_numpy(static(X, CONFIDENCE))["logits"]
     np.testing.assert_allclose(
-        to_numpy(layer(X, CONFIDENCE))["logits"],
-        to_numpy(static(X, CONFIDENCE))["logits"],
-        atol=0.2,
+        to_numpy(layer(X, CONFIDENCE))["logits"], expected, atol=0.1
     )
-    for _, scale_in, scale_out in layer.predictors:
-        scale_in.assign(np.zeros(scale_in.shape))
-        scale_out.assign(np.zeros(scale_out.shape))
+    layer.predictor.assign(np.zeros(layer.predictor.shape))
     np.testing.assert_allclose(
-        to_numpy(layer(X, CONFIDENCE))["logits"],
-        to_numpy(static(X, CONFIDENCE))["logits"],
-        atol=1e-6,
+        to_numpy(layer(X, CONFIDENCE))["logits"], expected, atol=1e-6
     )
 
 
@@ -222,6 +219,7 @@ def test_predicted_parameters_start_close_to_the_static_block():
     "kwargs, text",
     [
         ({"max_depth": 0}, "max_depth=0"),
+        ({"max_depth": 3, "hidden_dim": 8}, "must be a multiple"),
         ({"sharpness": -1}, "sharpness=-1"),
         ({"quantiles": (0.5, 0.5)}, "`quantiles` must be an increasing"),
         ({"inference": "fast"}, "inference='fast'"),

@@ -206,8 +206,10 @@ def data_sources(x, y):
         import torch
 
         tensors = {k: torch.from_numpy(v) for k, v in x.items()}
-        rows = [({k: v[i] for k, v in tensors.items()}, int(y[i]))
-                for i in range(len(y))]
+        rows = [
+            ({k: v[i] for k, v in tensors.items()}, int(y[i]))
+            for i in range(len(y))
+        ]
         yield torch.utils.data.DataLoader(rows, batch_size=16)
     except ImportError:
         pass

@@ -64,7 +64,11 @@ def test_fit_gathers_exact_class_statistics_from_streamed_batches():
             )
             assert counts[m, k, 0] == (y == k).sum()
     assert float(model.gate.ready) == 1
-    assert 0 < float(model.fusion.low) < float(model.fusion.high)
+    assert (
+        0
+        < float(model.fusion.allocator.low)
+        < float(model.fusion.allocator.high)
+    )
 
 
 def test_statistics_are_frozen_after_the_warm_up():
@@ -90,7 +94,7 @@ def test_augmentation_never_enters_a_statistic():
         )
     # The depth scale is that of clean samples too.
     clean = model.predict(x, verbose=0)["confidence"]
-    assert float(model.fusion.high) < np.quantile(clean, 0.5)
+    assert float(model.fusion.allocator.high) < np.quantile(clean, 0.5)
 
 
 def test_warm_up_lasts_its_share_and_at_least_two_epochs():
@@ -115,7 +119,7 @@ def test_a_pipeline_of_unknown_length_warms_up_too():
     model.fit(source, epochs=6, verbose=0)
     assert float(model.warmup_steps) == 6
     assert float(model.gate.ready) == 1
-    assert float(model.fusion.ready) == 1
+    assert float(model.fusion.allocator.ready) == 1
 
 
 def test_adapt_fits_what_the_warm_up_would_and_keeps_it():

@@ -1,0 +1,132 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel import backend
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class DepthAllocator(keras.layers.Layer):
+    """Turn the confidence of modalities into a depth for each of them.
+
+    The scale is global: one low and one high quantile of the confidence of
+    clean training samples, over all modalities together. At the low one and
+    below depth is 0, from the high one on it is `max_depth`, and rounded in
+    between. Where no present modality reaches depth 1, all present ones get
+    it. Before the quantiles are known every present modality has full depth.
+
+    Args:
+        max_depth: Positive integer.
+        quantiles: Pair of floats `(low, high)` in [0, 1].
+        **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
+            float32, whatever the `dtype`.
+
+    Call arguments:
+        inputs: Confidence `(batch, modalities)` in [0, 1].
+        modality_mask: `None` or `(batch, modalities)`, 1 = present.
+
+    Returns:
+        Tensor `(batch, modalities)` of whole numbers from 0 to `max_depth`,
+        through which no gradient flows.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    >>> allocator = keras_mmrel.layers.DepthAllocator(max_depth=4)
+    >>> allocator(np.ones((1, 2))).shape
+    (1, 2)
+
+    References:
+        - [QADM-Net](https://arxiv.org/abs/2412.14489): globally
+          confidence-normalised depth. The formula is this library's own.
+    """
+
+    def __init__(
+        self,
+        max_depth: int,
+        quantiles: tuple[float, float] = (0.01, 0.05),
+        **kwargs: Any,
+    ) -> None:
+        if not max_depth >= 1:
+            raise ValueError(
+                "`max_depth` must be at least 1. Received: "
+                f"max_depth={max_depth!r}"
+            )
+        if not 0 <= quantiles[0] < quantiles[1] <= 1:
+            raise ValueError(
+                "`quantiles` must be an increasing pair in [0, 1]. Received: "
+                f"quantiles={quantiles!r}"
+            )
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.max_depth = max_depth
+        self.quantiles = tuple(quantiles)
+
+    def build(self, input_shape: tuple) -> None:
+        def statistic(name: str) -> Any:
+            return self.add_weight(
+                shape=(),
+                initializer="zeros",
+                trainable=False,
+                aggregation="only_first_replica",
+                name=name,
+            )
+
+        self.low = statistic("low")
+        self.high = statistic("high")
+        self.ready = statistic("ready")
+
+    def call(self, inputs: Any, modality_mask: Any = None) -> Any:
+        confidence = ops.stop_gradient(ops.cast(inputs, "float32"))
+        if modality_mask is None:
+            modality_mask = ops.ones_like(confidence)
+        mask = ops.cast(modality_mask, "float32")
+        scale = self.high - self.low + 1e-6
+        share = ops.clip((confidence - self.low) / scale, 0.0, 1.0)
+        depth = ops.round(self.max_depth * share)
+        depth = ops.where(self.ready > 0, depth, float(self.max_depth))
+        depth = ops.cast(depth, "float32") * mask
+        none = ops.max(depth, axis=1, keepdims=True) == 0
+        return ops.where(none, mask, depth)
+
+    def update_statistics(
+        self, confidence: Any, mask: Any, use: Any = 1.0, momentum: float = 0.95
+    ) -> None:
+        """Follow the quantiles of the confidence of clean samples.
+
+        Args:
+            confidence: `(batch, modalities)`, computed without dropout.
+            mask: `(batch, modalities)`, 1 = present.
+            use: 0 or 1, or a tensor of it: whether the batch counts.
+            momentum: Share of the old quantiles that stays, after the first
+                batch.
+        """
+        present = ops.reshape(ops.cast(mask, "float32"), (-1,))
+        values = ops.reshape(ops.cast(confidence, "float32"), (-1,))
+        # Missing modalities are sorted behind all others.
+        ordered = ops.sort(ops.where(present > 0, values, 2.0))
+        count = ops.sum(present)
+        replicas = backend.all_reduce_sum(ops.ones(()))
+        ready = ops.convert_to_tensor(self.ready)
+        keep = ops.where(ready > 0, momentum, 0.0)
+        use = ops.logical_and(count > 0, use > 0)
+        for weight, share in zip(
+            (self.low, self.high), self.quantiles, strict=True
+        ):
+            index = ops.maximum(ops.floor(share * count) - 1.0, 0.0)
+            value = ops.take(ordered, ops.cast(index, "int32"))
+            value = backend.all_reduce_sum(value) / replicas
+            old = ops.convert_to_tensor(weight)
+            weight.assign(
+                ops.where(use, keep * old + (1.0 - keep) * value, old)
+            )
+        self.ready.assign(ops.where(use, 1.0, ready))
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "max_depth": self.max_depth,
+            "quantiles": list(self.quantiles),
+        }

@@ -1,0 +1,117 @@
+"""Every example runs, on the backend of the tests, with tiny settings."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted(
+    file
+    for file in (ROOT / "examples").rglob("*.py")
+    if not file.name.startswith("_")
+)
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def run(script, *arguments):
+    """Run a script in a process of its own and return what it prints."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "KERAS_BACKEND": keras.config.backend(),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def table_rows(text):
+    """Cells of the rows, without header and rule, of a file's first table."""
+    first = text[text.index("\n|") + 1 :].split("\n\n")[0]
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in first.strip().splitlines()[2:]
+    ]
+
+
+@pytest.mark.parametrize(
+    "script", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_example_answers_help(script):
+    assert run(script, "--help").startswith(f"usage: {script.name}")
+
+
+@pytest.mark.slow
+def test_quickstart_prints_a_table_and_draws_a_figure(tmp_path):
+    text = run(
+        ROOT / "examples/quickstart.py",
+        "--epochs=2",
+        f"--out={tmp_path / 'new'}",
+        "--seed=1",
+    )
+    assert (tmp_path / "new/quickstart.png").read_bytes().startswith(PNG)
+    for model in ("ConcatFusion", "QADMNet"):
+        assert f"{model:<13} [{'#' * 20}] epoch   2/2" in text
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if set(line) == {"-"})
+    rows = lines[start + 1 : lines.index("", start)]
+    assert len(rows) == 6
+    for row in rows:
+        accuracies = [float(cell) for cell in row.split()[-4:-2]]
+        # Better than chance after two epochs, whatever is corrupted.
+        assert all(20 < accuracy <= 100 for accuracy in accuracies), row
+    # The model runs no block on what is announced as missing.
+    assert rows[-1].split()[-2] == "0.00"
+
+
+@pytest.mark.slow
+def test_train_step_benchmark_writes_a_row_for_every_model(tmp_path):
+    out = tmp_path / "new/train_step.md"
+    backend = keras.config.backend()
+    run(
+        ROOT / "examples/benchmarks/train_step.py",
+        f"--backends={backend}",
+        "--steps=2",
+        "--repetitions=2",
+        "--batch-size=8",
+        "--memory-batch-size=64",
+        "--remark=The settings are tiny.",
+        f"--out={out}",
+    )
+    text = out.read_text()
+    rows = table_rows(text)
+    assert [row[0] for row in rows] == [backend] * 5
+    assert all(float(row[2]) > 0 and float(row[3]) > 0 for row in rows)
+    judged = [row[-1] for row in rows if row[-1] != "-"]
+    assert len(judged) == 3
+    assert all(verdict.startswith(("met", "MISSED")) for verdict in judged)
+    assert "* The settings are tiny." in text
+    assert f"keras {keras.__version__}" in text
+
+
+@pytest.mark.slow
+def test_depth_benchmark_finds_equal_outputs_at_every_depth(tmp_path):
+    out = tmp_path / "new/depth.md"
+    run(
+        ROOT / "examples/benchmarks/depth_inference.py",
+        f"--backends={keras.config.backend()}",
+        "--widths=16",
+        "--repetitions=2",
+        "--batch-size=64",
+        f"--out={out}",
+    )
+    rows = table_rows(out.read_text())
+    assert [row[1] for row in rows] == ["whole", "graded"]
+    assert all(row[-2] == "equal" for row in rows)
+    assert all(float(ratio) > 0 for row in rows for ratio in row[4:10])
