@@ -17,7 +17,7 @@ os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
 
 import numpy as np
 import protocol
-from rosmap import resplit
+from rosmap import splitter
 
 from keras_mmrel.datasets import load_multiview_digits
 
@@ -37,7 +37,7 @@ def main():
     path = args.out / "digits_clean.jsonl"
     protocol.run_all(
         path,
-        {"resplits": resplit(*load_multiview_digits("all"))},
+        {"resplits": splitter(*load_multiview_digits("all"))},
         range(args.seeds),
         args.rows,
         epochs=args.epochs,

@@ -5,7 +5,8 @@
 
 Two kinds of split: the published one (10 seeds), and 10 random resplits of
 its 351 samples with the same sizes and class shares, which say more, since
-the published test part holds 106 samples only. Each finished run is kept in
+the published test part holds 106 samples only. Features are scaled to [0, 1]
+with each split's training part. Each finished run is kept in
 `--out`; a killed command goes on where it stopped.
 """
 
@@ -27,31 +28,33 @@ from keras_mmrel.datasets import load_rosmap
 HERE = Path(__file__).parent
 
 
-def resplit(train, test):
-    """Return a function of the seed that makes one random resplit."""
+def scaled(x, training_rows, rows):
+    """Scale each feature to [0, 1] on the training rows."""
+    low = {name: v[training_rows].min(axis=0) for name, v in x.items()}
+    high = {name: v[training_rows].max(axis=0) for name, v in x.items()}
+    return {
+        name: (v[rows] - low[name]) / np.maximum(high[name] - low[name], 1e-6)
+        for name, v in x.items()
+    }
+
+
+def splitter(train, test, published=False):
+    """Return a function of the seed that makes one split of all samples."""
     (x_a, y_a), (x_b, y_b) = train, test
     x = {name: np.concatenate([x_a[name], x_b[name]]) for name in x_a}
     y = np.concatenate([y_a, y_b])
 
     def make(seed):
-        part_a, part_b = train_test_split(
-            np.arange(len(y)),
-            train_size=len(y_a),
-            stratify=y,
-            random_state=seed,
+        rows = np.arange(len(y))
+        if published:
+            part_a, part_b = np.split(rows, [len(y_a)])
+        else:
+            part_a, part_b = train_test_split(
+                rows, train_size=len(y_a), stratify=y, random_state=seed
+            )
+        return tuple(
+            (scaled(x, part_a, part), y[part]) for part in (part_a, part_b)
         )
-        low = {name: v[part_a].min(axis=0) for name, v in x.items()}
-        high = {name: v[part_a].max(axis=0) for name, v in x.items()}
-
-        def part(rows):
-            scaled = {
-                name: (v[rows] - low[name])
-                / np.maximum(high[name] - low[name], 1e-6)
-                for name, v in x.items()
-            }
-            return scaled, y[rows]
-
-        return part(part_a), part(part_b)
 
     return make
 
@@ -77,8 +80,8 @@ def main():
 
     train, test = load_rosmap(path=args.data)
     splits = {
-        "published": lambda seed: (train, test),
-        "resplits": resplit(train, test),
+        "published": splitter(train, test, published=True),
+        "resplits": splitter(train, test),
     }
     regime = "noise-augmented" if args.augmented else "clean"
     path = args.out / f"rosmap_{regime.replace('-', '_')}.jsonl"
