@@ -1,0 +1,86 @@
+"""Golden values: every backend computes and learns the same numbers.
+
+`python -m tests.test_golden` writes them anew, after a change that is meant.
+"""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mmrel
+from tests.helpers import SHAPES
+from tests.helpers import vectors
+
+PATH = Path(__file__).parent / "golden.json"
+
+
+def encoders():
+    return {
+        name: keras.Sequential(
+            [keras.Input(shape), keras_mmrel.encoders.MLPEncoder((8,), 0.0)]
+        )
+        for name, shape in SHAPES.items()
+    }
+
+
+MODELS = {
+    "ConcatFusion": lambda: keras_mmrel.ConcatFusion(encoders(), 3),
+    "LateFusion": lambda: keras_mmrel.LateFusion(encoders(), 3),
+    "QADMNet": lambda: keras_mmrel.QADMNet(
+        SHAPES, 3, hidden_dim=8, embedding_dim=8, dropout=0.0
+    ),
+    "QADMNet, predicted parameters": lambda: keras_mmrel.QADMNet(
+        SHAPES,
+        3,
+        hidden_dim=8,
+        embedding_dim=8,
+        dropout=0.0,
+        predicted_parameters=True,
+    ),
+    "QADMNet, encoders": lambda: keras_mmrel.QADMNet(
+        encoders(), 3, hidden_dim=8, embedding_dim=8, dropout=0.0
+    ),
+}
+
+
+def compute(name):
+    """Train a few steps from fixed weights and return outputs and losses."""
+    model = MODELS[name]()
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(0.5 * rng.normal(size=variable.shape))
+    model.compile(keras.optimizers.SGD(0.02))
+    x, y = vectors(samples=24)
+    logs = model.fit(
+        x, y, batch_size=12, epochs=2, shuffle=False, verbose=0
+    ).history
+    noisy = {name: value[:6] * 1.5 for name, value in x.items()}
+    outputs = model.predict(noisy, verbose=0)
+    return {
+        **{k: np.asarray(v, "float64").tolist() for k, v in outputs.items()},
+        "losses": {k: [float(v) for v in logs[k]] for k in sorted(logs)},
+    }
+
+
+def assert_same(actual, expected, path):
+    if isinstance(expected, dict):
+        assert set(actual) == set(expected), path
+        for key in expected:
+            assert_same(actual[key], expected[key], f"{path}/{key}")
+    else:
+        np.testing.assert_allclose(
+            actual, expected, atol=1e-5, rtol=1e-5, err_msg=path
+        )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_and_losses_equal_the_golden_values(name):
+    assert_same(compute(name), json.loads(PATH.read_text())[name], name)
+
+
+if __name__ == "__main__":
+    golden = {name: compute(name) for name in MODELS}
+    PATH.write_text(json.dumps(golden, indent=None) + "\n")
