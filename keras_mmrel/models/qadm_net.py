@@ -8,6 +8,7 @@ from keras_mmrel.callbacks.warmup_schedule import WarmupSchedule
 from keras_mmrel.layers import DynamicDepthFusion
 from keras_mmrel.layers import FeatureGate
 from keras_mmrel.layers import PrototypeConfidence
+from keras_mmrel.layers.stack_features import stack_features
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.validation import MASK
@@ -143,10 +144,7 @@ class QADMNet(MultimodalModel):
         # A vector that is given by its shape is fixed; the feature of an
         # encoder moves while the encoder learns.
         self.moving = np.array(
-            [
-                not isinstance(encoder, keras.layers.Identity)
-                for encoder in self.encoders
-            ],
+            [not isinstance(e, keras.layers.Identity) for e in self.encoders],
             "float32",
         )
         self.gate = FeatureGate(
@@ -256,20 +254,9 @@ class QADMNet(MultimodalModel):
         )
 
     def _stack(self, features: list[Any]) -> Any:
-        """Pad `(batch, d_m)` features with zeros and stack them."""
-        width = max(feature.shape[1] for feature in features)
         if self.gate.feature_sizes is None:
             self.gate.feature_sizes = tuple(f.shape[1] for f in features)
-        return ops.stack(
-            [
-                ops.pad(
-                    ops.cast(feature, "float32"),
-                    ((0, 0), (0, width - feature.shape[1])),
-                )
-                for feature in features
-            ],
-            axis=1,
-        )
+        return stack_features(features)
 
     def _gate(self, features: Any, mask: Any) -> dict[str, Any]:
         gate = self.gate(features, modality_mask=mask)

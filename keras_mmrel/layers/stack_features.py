@@ -1,0 +1,26 @@
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+
+def stack_features(features: Sequence[Any]) -> Any:
+    """Stack `(batch, d_m)` features into one float32 tensor.
+
+    Narrower features are padded with zeros on the right.
+
+    Args:
+        features: One `(batch, d_m)` tensor per modality.
+
+    Returns:
+        Tensor `(batch, n_modalities, max(d_m))`.
+    """
+    width = max(feature.shape[1] for feature in features)
+    padded = [
+        ops.pad(
+            ops.cast(feature, "float32"),
+            ((0, 0), (0, width - feature.shape[1])),
+        )
+        for feature in features
+    ]
+    return ops.stack(padded, axis=1)
