@@ -15,8 +15,8 @@ os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
     (b for b in ("jax", "tensorflow", "torch") if find_spec(b)), "jax"
 )
 
+import _protocol as protocol
 import numpy as np
-import protocol
 from rosmap import splitter
 
 from keras_mmrel.datasets import load_multiview_digits

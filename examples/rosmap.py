@@ -19,8 +19,8 @@ os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
     (b for b in ("jax", "tensorflow", "torch") if find_spec(b)), "jax"
 )
 
+import _protocol as protocol
 import numpy as np
-import protocol
 from sklearn.model_selection import train_test_split
 
 from keras_mmrel.datasets import load_rosmap

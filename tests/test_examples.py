@@ -1,5 +1,6 @@
 """Every example runs, on the backend of the tests, with tiny settings."""
 
+import json
 import os
 import subprocess
 import sys
@@ -17,12 +18,12 @@ EXAMPLES = sorted(
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def run(script, *arguments):
+def run(script, *arguments, cwd=ROOT):
     """Run a script in a process of its own and return what it prints."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, str(script), *map(str, arguments)],
-        cwd=ROOT,
+        cwd=cwd,
         env={
             **os.environ,
             "KERAS_BACKEND": keras.config.backend(),
@@ -50,6 +51,29 @@ def table_rows(text):
 )
 def test_example_answers_help(script):
     assert run(script, "--help").startswith(f"usage: {script.name}")
+
+
+def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path):
+    path = tmp_path / "digits_clean.jsonl"
+    arguments = [
+        ROOT / "examples/digits.py",
+        "--epochs=1",
+        "--rows",
+        "late fusion",
+        f"--out={tmp_path}",
+    ]
+    assert "0 of 1 runs" in run(*arguments, "--seeds=1")
+    first = path.read_text()
+    path.write_text(first + first[:50])
+    assert "1 of 2 runs" in run(*arguments, "--seeds=2")
+    lines = path.read_text().splitlines()
+    assert lines[0] == first.strip()
+    assert [json.loads(lines[n])["seed"] for n in (0, 2)] == [0, 1]
+    rows = table_rows(path.with_suffix(".md").read_text())
+    assert [row[:2] for row in rows] == [["late fusion", "2"]]
+    with pytest.raises(AssertionError, match="other settings"):
+        run(*arguments, "--seeds=2", "--epochs=2")
+    assert path.read_text().splitlines() == lines
 
 
 @pytest.mark.slow

@@ -25,7 +25,8 @@ class ConcatFusion(MultimodalModel):
 
     >>> model = keras_mmrel.ConcatFusion({"a": (8,), "b": (4,)}, 3)
     >>> model.compile()
-    >>> out = model.predict({"a": np.zeros((2, 8)), "b": np.zeros((2, 4))})
+    >>> x = {"a": np.zeros((2, 8)), "b": np.zeros((2, 4))}
+    >>> out = model.predict(x, verbose=0)
     >>> out["modality_logits"].shape
     (2, 2, 3)
     """

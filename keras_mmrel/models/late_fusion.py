@@ -29,7 +29,8 @@ class LateFusion(MultimodalModel):
 
     >>> model = keras_mmrel.LateFusion({"a": (8,), "b": (4,)}, 3)
     >>> model.compile()
-    >>> out = model.predict({"a": np.zeros((2, 8)), "b": np.zeros((2, 4))})
+    >>> x = {"a": np.zeros((2, 8)), "b": np.zeros((2, 4))}
+    >>> out = model.predict(x, verbose=0)
     >>> out["confidence"].shape
     (2, 2)
     """

@@ -39,17 +39,19 @@ def test_standard_checks(tmp_path):
     assert "statistics" not in out
 
 
-def test_standard_checks_hold_with_predicted_parameters_and_skipping(tmp_path):
-    def make(modalities, num_classes, **kwargs):
-        return small_net(
-            modalities,
-            num_classes,
-            predicted_parameters=True,
-            inference="skip",
-            **kwargs,
-        )
-
-    run_model_checks(make, tmp_path)
+def test_skipping_predicts_the_same_and_is_saved(tmp_path):
+    model, x, _ = fitted(predicted_parameters=True)
+    noisy = {**x, "a": x["a"] + 5.0}
+    expected = model.predict(noisy, verbose=0)
+    assert np.unique(expected["depth"]).size > 1
+    skipping = small_net(SHAPES, 3, predicted_parameters=True, inference="skip")
+    skipping.set_weights(model.get_weights())
+    path = str(tmp_path / "model.keras")
+    skipping.save(path)
+    loaded = keras.saving.load_model(path)
+    assert loaded.inference == loaded.fusion.inference == "skip"
+    for key, value in loaded.predict(noisy, verbose=0).items():
+        np.testing.assert_allclose(value, expected[key], atol=1e-5)
 
 
 def test_fit_gathers_exact_class_statistics_from_streamed_batches():

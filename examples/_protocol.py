@@ -204,16 +204,30 @@ def run_all(path: Path, splits, seeds, rows, **settings):
         **settings: Arguments of `run`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    records = read(path)
+    for record in records:
+        if record["settings"] != settings:
+            raise SystemExit(
+                f"{path} holds runs with other settings; choose another "
+                f"--out. Expected: {settings}. "
+                f"Received: {record['settings']}"
+            )
+    with path.open("a") as file:
+        # A line cut off by a kill must not spoil the next one.
+        if path.read_text()[-1:] not in ("", "\n"):
+            file.write("\n")
     jobs = [(s, seed, row) for s in splits for seed in seeds for row in rows]
-    done = {job_of(record) for record in read(path)}
+    done = {job_of(record) for record in records}
     todo = [job for job in jobs if job not in done]
     print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are in {path}")
     start = time.perf_counter()
     for number, (split, seed, row) in enumerate(todo, 1):
         scores = run(row, *splits[split](seed), seed, **settings)
-        record = {"split": split, "seed": seed, "row": row, **scores}
+        job = {"split": split, "seed": seed, "row": row}
         with path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(
+                json.dumps({**job, **scores, "settings": settings}) + "\n"
+            )
         keras.utils.clear_session()
         left = (time.perf_counter() - start) / number * (len(todo) - number)
         print(
@@ -236,7 +250,7 @@ def read(path: Path):
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError:
-                print(f"{path}: an incomplete last line is left out")
+                print(f"{path}: an incomplete line is left out")
     return records
 
 
