@@ -28,8 +28,13 @@ SIGMAS = (0.2, 0.5, 1.0, 5.0)
 # -- Rows --------------------------------------------------------------------
 
 
-def late_fusion(shapes, classes, **kwargs):
-    return keras_mmrel.LateFusion(shapes, classes, **kwargs)
+def late_fusion(average) -> Callable:
+    def make(shapes, classes, **kwargs):
+        return keras_mmrel.LateFusion(
+            shapes, classes, average=average, **kwargs
+        )
+
+    return make
 
 
 def concat_fusion(shapes, classes, **kwargs):
@@ -60,8 +65,10 @@ def random_depth(shapes, classes, **kwargs):
 
 
 ROWS = {
-    "late fusion": late_fusion,
-    "late fusion, standardised and clipped": late_fusion,
+    "late fusion": late_fusion("logits"),
+    "late fusion, probabilities": late_fusion("probabilities"),
+    "late fusion, clipped": late_fusion("logits"),
+    "late fusion, probabilities, clipped": late_fusion("probabilities"),
     "concat fusion": concat_fusion,
     "QADM-Net": qadm_net(),
     "- full depth": qadm_net(dynamic_depth=False),
@@ -72,7 +79,6 @@ ROWS = {
     "- no prototype exit": qadm_net(prototype_share=0.0),
     "+ predicted parameters": qadm_net(predicted_parameters=True),
 }
-CLIPPED = "late fusion, standardised and clipped"
 
 
 # -- One run -----------------------------------------------------------------
@@ -83,7 +89,7 @@ def run(row, train, test, seed, epochs, batch_size, learning_rate, augmented):
     (x, y), (x_test, y_test) = train, test
     classes = int(y.max()) + 1
     shapes = {name: values.shape[1:] for name, values in x.items()}
-    transform = standardise_and_clip(x) if row == CLIPPED else dict
+    transform = standardise_and_clip(x) if row.endswith("clipped") else dict
     keras.utils.set_random_seed(seed)
     augmentation = CorruptionAugmentation(seed=seed) if augmented else None
     model = ROWS[row](shapes, classes, augmentation=augmentation)

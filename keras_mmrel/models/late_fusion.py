@@ -9,21 +9,25 @@ from keras_mmrel.models.validation import MASK
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 class LateFusion(MultimodalModel):
-    """Classify each modality by itself and average the logits.
+    """Classify each modality by itself and average over modalities.
 
-    The fused logits are the mean over the modalities that are present. Each
-    modality's own cross-entropy, summed over modalities, is added to the loss
-    as `modality_loss`.
+    The mean is taken over the modalities that are present, of their logits or
+    of their probabilities. One modality with large logits decides alone in
+    the first case and has one vote in the second. Each modality's own
+    cross-entropy, summed over modalities, is added to the loss as
+    `modality_loss`.
 
     Args:
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
+        average: `"logits"` or `"probabilities"`.
         modality_loss_weight: Non-negative float, weight of `modality_loss`.
         augmentation: As in `keras_mmrel.models.MultimodalModel`.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
-        ValueError: If `modality_loss_weight` is negative.
+        ValueError: If `average` is unknown or `modality_loss_weight` is
+            negative.
 
     Example:
 
@@ -40,10 +44,16 @@ class LateFusion(MultimodalModel):
         modalities: Any,
         num_classes: int,
         *,
+        average: str = "logits",
         modality_loss_weight: float = 1.0,
         augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
+        if average not in ("logits", "probabilities"):
+            raise ValueError(
+                "`average` must be 'logits' or 'probabilities'. Received: "
+                f"average={average!r}"
+            )
         if modality_loss_weight < 0:
             raise ValueError(
                 "`modality_loss_weight` must not be negative. Received: "
@@ -56,6 +66,7 @@ class LateFusion(MultimodalModel):
             auxiliary_loss_names=("modality_loss",),
             **kwargs,
         )
+        self.average = average
         self.modality_loss_weight = modality_loss_weight
         self.heads = [
             keras.layers.Dense(num_classes, dtype="float32", name=f"head_{i}")
@@ -75,7 +86,12 @@ class LateFusion(MultimodalModel):
         )
         mask = inputs[MASK]
         present = ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1.0)
-        logits = ops.sum(modality_logits * mask[:, :, None], axis=1) / present
+        votes = modality_logits
+        if self.average == "probabilities":
+            votes = ops.softmax(votes, axis=-1)
+        logits = ops.sum(votes * mask[:, :, None], axis=1) / present
+        if self.average == "probabilities":
+            logits = ops.log(logits + 1e-7)
         return self.make_outputs(logits, modality_logits, mask)
 
     def auxiliary_losses(
@@ -89,5 +105,6 @@ class LateFusion(MultimodalModel):
     def get_config(self) -> dict:
         return {
             **super().get_config(),
+            "average": self.average,
             "modality_loss_weight": self.modality_loss_weight,
         }

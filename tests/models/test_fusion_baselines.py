@@ -50,6 +50,29 @@ def test_late_fusion_averages_over_present_modalities():
     )
 
 
+def test_late_fusion_averages_probabilities_over_present_modalities():
+    model = keras_mmrel.LateFusion(
+        {"a": (6,), "b": (4,), "c": (5,)}, 3, average="probabilities"
+    )
+    x, _ = vectors()
+    mask = np.ones((48, 3))
+    mask[:, 2] = 0
+    out = model.predict({**x, "modality_mask": mask}, verbose=0)
+    votes = np.exp(out["modality_logits"])
+    votes /= votes.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(
+        out["probabilities"], votes[:, :2].mean(axis=1), atol=1e-5
+    )
+    assert keras_mmrel.LateFusion.from_config(model.get_config()).average == (
+        "probabilities"
+    )
+
+
+def test_late_fusion_refuses_an_unknown_average():
+    with pytest.raises(ValueError, match="average='votes'"):
+        keras_mmrel.LateFusion({"a": (6,)}, 3, average="votes")
+
+
 def test_late_fusion_refuses_a_negative_weight():
     with pytest.raises(ValueError, match="modality_loss_weight=-1"):
         keras_mmrel.LateFusion({"a": (6,)}, 3, modality_loss_weight=-1)
