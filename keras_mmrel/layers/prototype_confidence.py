@@ -35,7 +35,8 @@ class PrototypeConfidence(keras.layers.Layer):
             gated, such as `FeatureGate`'s `gated`.
         typicality: `None` or `(batch, modalities)` in [0, 1].
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
-        training: Whether dropout is active.
+        training: Whether `logits`, from which a loss is made, see dropout.
+            Nothing else does: confidence means the same in training as later.
 
     Returns:
         Dict with `embedding` `(batch, modalities, h)`, `logits` and
@@ -126,16 +127,17 @@ class PrototypeConfidence(keras.layers.Layer):
     ) -> dict[str, Any]:
         hidden = ops.einsum("bmd,mdh->bmh", inputs, self.hidden_kernel)
         hidden = ops.relu(hidden + self.hidden_bias)
-        hidden = self.drop(hidden, training=training)
-        embedding = ops.einsum("bmh,mhg->bmg", hidden, self.kernel) + self.bias
         prototypes = self.unit_prototypes()
-        logits = cosine_logits(embedding, prototypes, self.tau)
+        embedding, logits = self._compare(hidden, prototypes)
         probabilities = ops.softmax(logits, axis=-1)
         chance = 1.0 / self.num_classes
         confidence = (ops.max(probabilities, axis=-1) - chance) / (1 - chance)
         for factor in (typicality, modality_mask):
             if factor is not None:
                 confidence = confidence * ops.cast(factor, "float32")
+        if training:
+            dropped = self.drop(hidden, training=training)
+            _, logits = self._compare(dropped, prototypes)
         return {
             "embedding": embedding,
             "logits": logits,
@@ -143,6 +145,10 @@ class PrototypeConfidence(keras.layers.Layer):
             "confidence": ops.stop_gradient(confidence),
             "prototypes": prototypes,
         }
+
+    def _compare(self, hidden: Any, prototypes: Any) -> tuple[Any, Any]:
+        embedding = ops.einsum("bmh,mhg->bmg", hidden, self.kernel) + self.bias
+        return embedding, cosine_logits(embedding, prototypes, self.tau)
 
     def unit_prototypes(self) -> Any:
         """Prototypes `(modalities, num_classes, h)` of length 1, float32."""

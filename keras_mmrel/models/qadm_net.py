@@ -223,17 +223,12 @@ class QADMNet(MultimodalModel):
         judged = self.prototype(
             gate["gated"], gate["typicality"], mask, training=training
         )
-        prototype_logits = judged["logits"]
+        confidence = judged["confidence"]
         evidence = {}
         if training:
-            # The losses see dropout; depth and fusion do not, as at inference.
-            judged = self.prototype(
-                gate["gated"], gate["typicality"], mask, training=False
-            )
             evidence["statistics"] = self._clean_statistics(
-                clean, features, judged["confidence"]
+                clean, features, confidence
             )
-        confidence = judged["confidence"]
         fused = self.fusion(
             gate["cleaned"],
             confidence,
@@ -249,7 +244,7 @@ class QADMNet(MultimodalModel):
             depth=fused["depth"],
             fusion_weights=fused["weights"],
             exit_logits=fused["exit_logits"],
-            prototype_logits=prototype_logits,
+            prototype_logits=judged["logits"],
             **evidence,
         )
 
