@@ -310,7 +310,7 @@ def table(records, split):
     return "\n".join(lines)
 
 
-def differences(records, split, reference="late fusion"):
+def differences(records, split, reference="QADM-Net"):
     """Paired differences of every row to `reference`, with standard errors."""
     records = {job_of(r): r for r in records if r["split"] == split}
     seeds = sorted({seed for _, seed, _ in records})
