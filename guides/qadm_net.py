@@ -71,17 +71,17 @@ EPOCHS, BATCH_SIZE = 30, 128
 steps = EPOCHS * -(-len(y_train) // BATCH_SIZE)
 
 
-def compile_and_fit(model):
+def compile_and_fit(model, x):
     schedule = keras.optimizers.schedules.CosineDecay(5e-3, steps, alpha=0.05)
     model.compile(keras.optimizers.AdamW(schedule, weight_decay=4e-3))
     return model.fit(
-        x_train, y_train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0
+        x, y_train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0
     )
 
 
 shapes = {name: values.shape[1:] for name, values in x_train.items()}
 model = keras_mmrel.QADMNet(shapes, num_classes=10)
-history = compile_and_fit(model)
+history = compile_and_fit(model, x_train)
 
 """
 The loss has four parts, and `History` has a column for each: the
@@ -93,35 +93,46 @@ for name, values in history.history.items():
     print(f"{name:>18}: {values[0]:.3f} -> {values[-1]:.3f}")
 
 """
-Two baselines are trained in the same regime. Late fusion averages the logits of
-one classifier a modality. The second one has two cheap defences against noise:
-features are standardised and clipped to three deviations, and the classifiers
-have one vote each, since probabilities are averaged instead of logits. A
-method that is not ahead of that has little to offer.
+Three more models are trained in the same regime. Late fusion averages the
+logits of one classifier a modality. A second late fusion has two cheap defences
+against noise: features are standardised and clipped to three deviations, and the
+classifiers have one vote each, since probabilities are averaged instead of
+logits. A method that is not ahead of that has little to offer. Last, QADM-Net
+on standardised features.
 """
 
+mean = {name: values.mean(axis=0) for name, values in x_train.items()}
+deviation = {name: v.std(axis=0) + 1e-6 for name, v in x_train.items()}
 
-def standardise_and_clip(values):
-    return keras.Sequential(
-        [
-            keras.Input(values.shape[1:]),
-            keras.layers.Normalization(
-                mean=values.mean(axis=0), variance=values.var(axis=0)
-            ),
-            keras.layers.Lambda(lambda z: keras.ops.clip(z, -3.0, 3.0)),
-            keras_mmrel.encoders.MLPEncoder(),
-        ]
-    )
+
+def standardise(x, limit=np.inf):
+    return {
+        name: np.clip((x[name] - mean[name]) / deviation[name], -limit, limit)
+        if name in mean
+        else x[name]  # the mask of missing modalities
+        for name in x
+    }
+
+
+def standardise_and_clip(x):
+    return standardise(x, limit=3.0)
 
 
 late = keras_mmrel.LateFusion(shapes, num_classes=10)
-compile_and_fit(late)
+compile_and_fit(late, x_train)
 defended = keras_mmrel.LateFusion(
-    {name: standardise_and_clip(values) for name, values in x_train.items()},
-    num_classes=10,
-    average="probabilities",
+    shapes, num_classes=10, average="probabilities"
 )
-compile_and_fit(defended)
+compile_and_fit(defended, standardise_and_clip(x_train))
+scaled = keras_mmrel.QADMNet(shapes, num_classes=10)
+compile_and_fit(scaled, standardise(x_train))
+
+contenders = {
+    "QADMNet": (model, dict),
+    "QADMNet, std.": (scaled, standardise),
+    "late fusion": (late, dict),
+    "defended": (defended, standardise_and_clip),
+}
 
 """
 ## Break the test data
@@ -148,16 +159,21 @@ def accuracy(model, x):
     return 100 * (logits.argmax(axis=-1) == y_test).mean()
 
 
-print(f"{'':>15} {'QADMNet':>8} {'late':>8} {'defended':>8}")
+print(f"{'':>15}" + "".join(f"{name:>15}" for name in contenders))
 for name, corruption in conditions.items():
     x = corruption(x_test, seed=0) if corruption else x_test
-    row = [accuracy(m, x) for m in (model, late, defended)]
-    print(f"{name:>15}" + "".join(f" {value:8.1f}" for value in row))
+    row = [accuracy(m, prepare(x)) for m, prepare in contenders.values()]
+    print(f"{name:>15}" + "".join(f"{value:15.1f}" for value in row))
 
 """
 One seed on one split says little about small differences. The tables in
 `examples/results` have ten, with standard errors; their short version is at
 the end of this guide.
+
+Standardised features let the model learn faster. On the digits this is all
+gain; on ROSMAP, with its 245 training samples, accuracy is the same and the
+model becomes over-confident. Try both on a validation part of your training
+data.
 
 ## How far is each modality trusted?
 
@@ -349,7 +365,3 @@ same = np.array_equal(
 )
 print("the same predictions:", same)
 os.remove("qadm_net.keras")
-
-"""
-FINDINGS
-"""

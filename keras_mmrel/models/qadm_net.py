@@ -36,10 +36,10 @@ class QADMNet(MultimodalModel):
     beforehand instead. Corruption made by `augmentation` never
     enters a statistic.
 
-    Vector modalities given by their shape are used as they are: features are
-    expected to be on a scale of about [0, 1]. For images, spectrograms, and
-    modalities with an encoder, all of this happens on the encoder's feature,
-    and its statistics follow the encoder while it learns.
+    Vector modalities given by their shape are used as they are: scale each
+    feature to [0, 1], or standardise it, which learns faster and overfits
+    sooner. For images, spectrograms, and modalities with an encoder, all of
+    this happens on the encoder's feature, and its statistics follow it.
 
     Outputs, beside those of every model: `depth` `(batch, n_modalities)`,
     whole numbers from 0 to `max_depth`; `fusion_weights`
