@@ -94,11 +94,11 @@ for name, values in history.history.items():
 
 """
 Three more models are trained in the same regime. Late fusion averages the
-logits of one classifier a modality. A second late fusion has two cheap defences
-against noise: features are standardised and clipped to three deviations, and the
-classifiers have one vote each, since probabilities are averaged instead of
-logits. A method that is not ahead of that has little to offer. Last, QADM-Net
-on standardised features.
+logits of one classifier a modality. A second late fusion has two cheap
+defences against noise: features are standardised and clipped to three
+deviations, and the classifiers have one vote each, since probabilities are
+averaged instead of logits. A method that is not ahead of that has little to
+offer. Last, QADM-Net on standardised features.
 """
 
 mean = {name: values.mean(axis=0) for name, values in x_train.items()}
