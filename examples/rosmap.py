@@ -103,7 +103,7 @@ def main():
         "3e-3 with cosine decay to 5 %, weight decay 4e-3), "
         f"{regime} training data. Settings were chosen by cross-validation "
         "inside the 245 training samples; the resplits share samples with "
-        "them, for every row alike. About 60 settings of QADM-Net were "
+        "them, for every row alike. About 70 settings of QADM-Net were "
         "tried and 6 of late fusion.",
     )
 

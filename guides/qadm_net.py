@@ -365,3 +365,57 @@ same = np.array_equal(
 )
 print("the same predictions:", same)
 os.remove("qadm_net.keras")
+
+"""
+## What pays, and what does not
+
+Each row changes one thing and trains again, with ten seeds on ten random
+splits: difference to the full model in points of accuracy, with its standard
+error. `half noisy`: each modality is noisy with probability one half; `noisy
+features`: 30 % of all features are. `examples/results` has all numbers.
+
+| | ROSMAP: clean | half noisy | noisy features | digits: clean | half noisy | noisy features |
+|---|---|---|---|---|---|---|
+| full depth for all | +0.8 ± 0.5 | -2.4 ± 0.8 | +1.1 ± 0.5 | +0.0 ± 0.1 | -6.8 ± 0.3 | +1.8 ± 0.2 |
+| random depth | +0.6 ± 0.7 | -6.8 ± 0.7 | -0.3 ± 0.6 | -0.1 ± 0.1 | -18.3 ± 0.2 | -0.1 ± 0.2 |
+| one block (`max_depth=1`) | -0.3 ± 0.3 | -0.1 ± 0.4 | -0.9 ± 0.4 | +0.1 ± 0.1 | +0.1 ± 0.1 | -0.5 ± 0.1 |
+| no feature quality | -0.7 ± 0.3 | +0.8 ± 0.6 | -13.0 ± 1.3 | +0.4 ± 0.1 | +0.4 ± 0.1 | -29.2 ± 0.4 |
+| no typicality | -0.6 ± 0.7 | -2.4 ± 1.0 | +0.2 ± 0.7 | +0.0 ± 0.1 | -6.3 ± 0.3 | +1.5 ± 0.1 |
+| no prototype exit | -1.1 ± 0.6 | -0.2 ± 0.2 | -0.3 ± 0.5 | -0.6 ± 0.1 | -1.5 ± 0.2 | -0.8 ± 0.2 |
+| predicted parameters | -0.6 ± 0.3 | -0.0 ± 0.3 | -0.0 ± 0.4 | +0.0 ± 0.1 | +0.1 ± 0.1 | -0.0 ± 0.1 |
+| standardised features | -0.5 ± 0.9 | +0.1 ± 0.4 | -0.6 ± 0.4 | +1.2 ± 0.1 | +1.3 ± 0.2 | +0.7 ± 0.2 |
+
+- **Feature quality** carries the case of noisy features. It costs a little
+  accuracy on clean digits.
+- **Typicality** finds noisy modalities: without it the AUROC at sigma 0.2 is
+  0.59 on ROSMAP (0.87 with it). It carries, with depth, the case of noisy
+  modalities.
+- **Depth from confidence**: random depths lose up to 18 points, full depth for
+  all loses up to 7 where modalities are noisy, and doubles the noisy negative
+  log-likelihood on digits. Where no modality is bad as a whole, full depth is
+  as good or up to two points better.
+- **Depth between none and all** (four blocks instead of one) gains 0.5 to 0.9
+  points with noisy features and is neutral elsewhere. It is worth more as
+  computation: where half of the modalities are noisy, half of the blocks run.
+  Two earlier designs, residual blocks with and without block dropout, lost
+  accuracy on ROSMAP and were given up.
+- **Prototype exits** gain 1.1 ± 0.6 points on clean ROSMAP and 0.6 to 1.5
+  on digits.
+- **Predicted parameters** were tried in three designs. They improve
+  calibration on digits, worsen it on ROSMAP, and leave accuracy alone, so they
+  are off by default: neutral.
+
+## Limits
+
+- On the published ROSMAP split late fusion is ahead on clean data by
+  1.6 ± 0.9 points; its test part has 106 samples. On random splits QADM-Net is
+  ahead by 0.8 ± 0.8.
+- With a modality missing, announced or not, it is level with late fusion and
+  no better.
+- A modality of another sample is not detected.
+- On clean digits, features scaled to [0, 1] cost 1.2 points against
+  standardised ones.
+- Formulas and defaults were chosen by cross-validation on training data, about
+  70 settings against 6 for late fusion. The random splits share samples with
+  that training data, for every row alike.
+"""
