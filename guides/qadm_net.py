@@ -84,8 +84,8 @@ model = keras_mmrel.QADMNet(shapes, num_classes=10)
 history = compile_and_fit(model, x_train)
 
 """
-The loss has four parts, and `History` has a column for each: the
-cross-entropy of the fused prediction, that of each modality's own exits, that
+`loss` is the sum of the fused prediction's cross-entropy and of three parts
+that have columns of their own: the cross-entropy of each modality's exits, that
 of the prototypes, and a term that keeps prototypes of different classes apart.
 """
 
@@ -303,7 +303,7 @@ Since blocks beyond the depth add nothing, they need not be computed. While
 training, and by default, they are computed and masked, which keeps shapes
 fixed. With `inference="skip"` rows are sorted by depth and groups without work
 are skipped: the same outputs. It pays with wide layers and large batches;
-`examples/results/depth_inference.md` has the measurements.
+`examples/results/benchmark_depth_inference.md` has the measurements.
 """
 
 config = model.get_config() | {"inference": "skip"}

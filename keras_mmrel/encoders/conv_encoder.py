@@ -81,7 +81,7 @@ class ConvEncoder(keras.layers.Layer):
             shape = block.compute_output_shape(shape)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        x = inputs
+        x = ops.cast(inputs, self.compute_dtype)
         if len(x.shape) == 3:
             x = ops.expand_dims(x, axis=-1)
         for block in self.blocks:

@@ -108,16 +108,19 @@ class DepthAllocator(keras.layers.Layer):
         # Missing modalities are sorted behind all others.
         ordered = ops.sort(ops.where(present > 0, values, 2.0))
         count = ops.sum(present)
-        replicas = backend.all_reduce_sum(ops.ones(()))
+        # A replica without any present modality has no say.
+        has = ops.cast(count > 0, "float32")
+        replicas = backend.all_reduce_sum(has)
         ready = ops.convert_to_tensor(self.ready)
         keep = ops.where(ready > 0, momentum, 0.0)
-        use = ops.logical_and(count > 0, use > 0)
+        use = ops.logical_and(replicas > 0, use > 0)
         for weight, share in zip(
             (self.low, self.high), self.quantiles, strict=True
         ):
             index = ops.maximum(ops.floor(share * count) - 1.0, 0.0)
             value = ops.take(ordered, ops.cast(index, "int32"))
-            value = backend.all_reduce_sum(value) / replicas
+            value = backend.all_reduce_sum(value * has)
+            value = value / ops.maximum(replicas, 1.0)
             old = ops.convert_to_tensor(weight)
             weight.assign(
                 ops.where(use, keep * old + (1.0 - keep) * value, old)

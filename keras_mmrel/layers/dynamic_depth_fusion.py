@@ -113,9 +113,13 @@ class DynamicDepthFusion(keras.layers.Layer):
             ("hidden_dim", hidden_dim, 1),
             ("sharpness", sharpness, 0),
         ):
-            if not value >= lowest:
+            kinds: Any = (int, np.integer)
+            if name == "sharpness":
+                kinds = (int, float, np.number)
+            if not isinstance(value, kinds) or not value >= lowest:
+                kind = "a number" if name == "sharpness" else "an integer"
                 raise ValueError(
-                    f"`{name}` must be at least {lowest}. Received: "
+                    f"`{name}` must be {kind} of at least {lowest}. Received: "
                     f"{name}={value!r}"
                 )
         if hidden_dim % max_depth:

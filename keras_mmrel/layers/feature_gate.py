@@ -266,6 +266,7 @@ class FeatureGate(keras.layers.Layer):
         if mask is None:
             mask = ops.ones_like(x[:, :, 0])
         mask = ops.cast(mask, "float32")
+        x = ops.where(mask[:, :, None] > 0, x, ops.zeros_like(x))
         decay = self.decay[:, None, None]
         self._merge(
             (self.counts, self.means, self.squares),
@@ -311,7 +312,16 @@ class FeatureGate(keras.layers.Layer):
             inputs: `(samples, modalities, features)`.
             y: Class numbers `(samples,)`.
             mask: `None` or `(samples, modalities)`, 1 = present.
+
+        Raises:
+            ValueError: If a label is outside `[0, num_classes)`.
         """
+        y = np.reshape(ops.convert_to_numpy(y), (-1,))
+        if y.min() < 0 or y.max() >= self.num_classes:
+            raise ValueError(
+                f"`y` must hold class numbers in [0, {self.num_classes}). "
+                f"Received: values from {y.min()} to {y.max()}"
+            )
         inputs = ops.convert_to_tensor(inputs)
         if not self.built:
             self.build(tuple(inputs.shape))

@@ -54,7 +54,7 @@ class LateFusion(MultimodalModel):
                 "`average` must be 'logits' or 'probabilities'. Received: "
                 f"average={average!r}"
             )
-        if modality_loss_weight < 0:
+        if not modality_loss_weight >= 0:
             raise ValueError(
                 "`modality_loss_weight` must not be negative. Received: "
                 f"modality_loss_weight={modality_loss_weight}"

@@ -1,4 +1,5 @@
 import pathlib
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -65,6 +66,7 @@ class MultimodalModel(MultimodalTrainer):
         **kwargs: Any,
     ) -> None:
         validation.check_modalities(modalities)
+        validation.check_augmentation(augmentation)
         # Inputs stay in float32: statistics are kept from them, and every
         # layer casts what it takes to its own compute dtype.
         super().__init__(autocast=False, **kwargs)
@@ -104,7 +106,7 @@ class MultimodalModel(MultimodalTrainer):
     ) -> keras.layers.Layer:
         """Return the encoder of a modality that is given by its shape."""
         options: dict[str, Any] = {
-            "name": f"{name.replace('/', '_')}_encoder",
+            "name": encoder_name(name),
             "dtype": self.dtype_policy,
         }
         if len(shape) == 1:
@@ -124,36 +126,27 @@ class MultimodalModel(MultimodalTrainer):
         by its first call, like any Keras model.
         """
         if None not in self.modality_shapes.values():
-            self.build(self.modality_shapes)
+            self.build(_map_shapes(_with_batch, self.modality_shapes))
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
         shapes = {
-            name: self.modality_shapes[name] or tuple(input_shape[name][1:])
+            name: self.modality_shapes[name]
+            or _map_shapes(lambda s: tuple(s[1:]), input_shape[name])
             for name in self.modality_names
         }
         self.modality_shapes = dict(shapes)
         self.call(
-            {
-                name: keras.KerasTensor((None, *shape), dtype="float32")
-                for name, shape in shapes.items()
-            }
+            _map_shapes(lambda s: keras.KerasTensor(_with_batch(s)), shapes)
         )
 
     def get_build_config(self) -> dict | None:
         if not self.built:
             return None
-        return {
-            "shapes": {
-                name: list(shape or ())
-                for name, shape in self.modality_shapes.items()
-            }
-        }
+        return {"shapes": _map_shapes(list, self.modality_shapes)}
 
     def build_from_config(self, config: dict | None) -> None:
         if config and not self.built:
-            self.build(
-                {name: (None, *s) for name, s in config["shapes"].items()}
-            )
+            self.build(_map_shapes(_with_batch, config["shapes"]))
 
     # -- Pieces of a method's `call` -----------------------------------------
 
@@ -317,6 +310,9 @@ class MultimodalModel(MultimodalTrainer):
         try:
             model = keras.saving.load_model(path, **kwargs)
         except Exception as error:
+            # A class that is not registered is no damage: Keras names it.
+            if "Could not locate class" in str(error):
+                raise
             raise ValueError(
                 "`path` must be an undamaged `.keras` file. Received: "
                 f"path={str(path)!r}, which could not be read "
@@ -350,6 +346,11 @@ class MultimodalModel(MultimodalTrainer):
         )
 
 
+def encoder_name(modality: str) -> str:
+    """Name of a default encoder, without what a backend gives a meaning."""
+    return f"{modality.replace('/', '_').replace('.', '_')}_encoder"
+
+
 def keep_present(x: Any, present: Any) -> Any:
     """Replace the rows of `x` where `present` (batch,) is 0 by zeros.
 
@@ -366,7 +367,7 @@ def chance_corrected_confidence(logits: Any) -> Any:
     return (largest - chance) / (1.0 - chance)
 
 
-def _known_shape(spec: Any) -> tuple | None:
+def _known_shape(spec: Any) -> Any:
     """Input shape without the batch axis, or `None` if nobody knows it yet."""
     if not isinstance(spec, keras.layers.Layer):
         return tuple(spec)
@@ -374,4 +375,17 @@ def _known_shape(spec: Any) -> tuple | None:
         shape = spec.input_shape
     except AttributeError:
         return None
-    return tuple(shape[1:]) if isinstance(shape, tuple) else None
+    if isinstance(shape, list):
+        return None
+    return _map_shapes(lambda s: tuple(s[1:]), shape)
+
+
+def _map_shapes(function: Callable, shapes: Any) -> Any:
+    """Apply `function` to a shape, or to each shape of a (nested) dict."""
+    if isinstance(shapes, Mapping):
+        return {k: _map_shapes(function, s) for k, s in shapes.items()}
+    return function(shapes)
+
+
+def _with_batch(shape: Sequence) -> tuple:
+    return (None, *shape)

@@ -21,7 +21,7 @@ class MultimodalTrainer(keras.Model):
 
     num_classes: int
     modality_names: list[str]
-    modality_shapes: dict[str, tuple[int, ...] | None]
+    modality_shapes: dict[str, Any]
     encoders: list[keras.layers.Layer]
     auxiliary_trackers: dict[str, keras.metrics.Mean]
     class_counts: Any
@@ -157,15 +157,14 @@ class MultimodalTrainer(keras.Model):
             optimizer: As in `keras.Model.compile`; `"auto"` is AdamW.
             loss: As in `keras.Model.compile`, applied to the fused `logits`;
                 `"auto"` is the cross-entropy for integer or one-hot labels.
-                The strings `"categorical_crossentropy"` and
-                `"sparse_categorical_crossentropy"` mean their `from_logits`
-                form here.
+                A string such as `"sparse_categorical_crossentropy"` means
+                its `from_logits` form here.
             metrics: As in `keras.Model.compile`, computed on the fused
                 `logits`; `"auto"` is the accuracy.
             **kwargs: Other arguments of `keras.Model.compile`.
 
         Raises:
-            ValueError: If `loss` is a cross-entropy that expects
+            ValueError: If `loss`, or a metric given by its name, expects
                 probabilities.
         """
         if optimizer == "auto":
@@ -173,7 +172,7 @@ class MultimodalTrainer(keras.Model):
         super().compile(
             optimizer=optimizer,
             loss=_logits_loss(loss),
-            metrics=["accuracy"] if metrics == "auto" else metrics,
+            metrics=_logits_metrics(metrics),
             **kwargs,
         )
 
@@ -200,20 +199,23 @@ class MultimodalTrainer(keras.Model):
     ) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does, after checking the data.
 
-        In-memory data are checked completely, a `PyDataset` or `tf.data`
-        pipeline by its first batch, before the first step.
+        Before the first step in-memory data are checked completely, and a
+        source that can be read twice (`PyDataset`, `tf.data`, `DataLoader`)
+        by its first batch. A generator is not checked.
         """
         self.check_data(x, y, training=True)
-        if validation_data is not None:
-            held_out = validation_data
-            if isinstance(held_out, list | tuple):
-                self.check_data(*held_out[:2])
-            else:
-                self.check_data(held_out)
+        held_out = validation_data
+        if isinstance(held_out, list | tuple):
+            held_y = held_out[1] if len(held_out) > 1 else None
+            self.check_data(held_out[0], held_y, labelled=True)
+        elif held_out is not None:
+            self.check_data(held_out, labelled=True)
         added = self.training_callbacks()
         if isinstance(callbacks, keras.callbacks.CallbackList):
             for callback in added:
-                callbacks.append(callback)
+                callback.set_model(self)
+                callback.set_params(callbacks.params)
+                callbacks.callbacks.append(callback)
         else:
             if isinstance(callbacks, keras.callbacks.Callback):
                 callbacks = [callbacks]
@@ -230,49 +232,128 @@ class MultimodalTrainer(keras.Model):
             **kwargs,
         )
 
-    def evaluate(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        self.check_data(x, y)
-        return super().evaluate(x, y, **kwargs)
+    def evaluate(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        # `fit` has checked what it hands over after every epoch.
+        if not kwargs.get("_use_cached_eval_dataset"):
+            self.check_data(x, y, labelled=True)
+        return super().evaluate(x, y, *args, **kwargs)
 
-    def predict(self, x: Any, **kwargs: Any) -> dict[str, Any]:
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         self.check_data(x)
-        return super().predict(x, **kwargs)
+        return super().predict(x, *args, **kwargs)
 
-    def check_data(self, x: Any, y: Any = None, training: bool = False) -> None:
+    def train_on_batch(
+        self, x: Any, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        self.check_data(x, y, labelled=True)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        self.check_data(x, y, labelled=True)
+        return super().test_on_batch(x, y, *args, **kwargs)
+
+    def check_data(
+        self,
+        x: Any,
+        y: Any = None,
+        training: bool = False,
+        labelled: bool = False,
+    ) -> None:
         """Refuse data that this model cannot take.
+
+        Args:
+            x: Dict of arrays, or a data source.
+            y: Labels of a dict of arrays.
+            training: Whether these are all the data of a training, which
+                need labels of two classes.
+            labelled: Whether labels are needed.
 
         Raises:
             ValueError: With the first thing that is wrong.
         """
+        labelled = labelled or training
         batch = validation.first_batch(x)
         if batch is not None:
             x, y = batch
             training = False
         elif not isinstance(x, Mapping | Sequence) and not hasattr(x, "shape"):
             return
+        elif isinstance(x, Mapping):
+            validation.check_order(x, self.modality_names)
         count = validation.check_arrays(x, self.modality_shapes)
         if y is not None:
             validation.check_labels(y, self.num_classes, count, training)
-        elif training:
+        elif labelled:
             raise ValueError(
-                "`y` must hold the labels when `x` is a dict of arrays. "
-                "Received: y=None"
+                "`y` must hold a label for each sample. Received: y=None"
             )
+
+
+# What takes logits if it is told so, by the name of its function.
+_FROM_LOGITS = {
+    "binary_crossentropy": keras.losses.BinaryCrossentropy,
+    "binary_focal_crossentropy": keras.losses.BinaryFocalCrossentropy,
+    "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
+    "categorical_focal_crossentropy": keras.losses.CategoricalFocalCrossentropy,
+    "sparse_categorical_crossentropy": (
+        keras.losses.SparseCategoricalCrossentropy
+    ),
+}
+_PROBABILITIES_ONLY = ("kl_divergence", "poisson")
+_PROBABILITY_METRICS = {
+    *_FROM_LOGITS,
+    *(cls.__name__.lower() for cls in _FROM_LOGITS.values()),
+    *_PROBABILITIES_ONLY,
+    *("auc", "precision", "recall", "f1_score", "fbeta_score", "f1score"),
+}
 
 
 def _logits_loss(loss: Any) -> Any:
     """Resolve a `compile` loss into one that takes logits."""
-    if isinstance(loss, str):
-        if loss == "auto":
-            return LabelCrossentropy()
-        if loss == "categorical_crossentropy":
-            return keras.losses.CategoricalCrossentropy(from_logits=True)
-        if loss == "sparse_categorical_crossentropy":
-            return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if isinstance(loss, keras.losses.Loss):
-        if loss.get_config().get("from_logits") is False:
-            raise ValueError(
-                "`loss` must take logits: pass `from_logits=True`. Received: "
-                f"loss={type(loss).__name__}(from_logits=False)"
-            )
+    if isinstance(loss, list | tuple) and len(loss) == 1:
+        loss = loss[0]
+    if isinstance(loss, dict | list | tuple):
+        raise ValueError(
+            "`loss` must be one loss, which is applied to the fused logits. "
+            f"Received: loss={loss!r}"
+        )
+    if isinstance(loss, str) and loss == "auto":
+        return LabelCrossentropy()
+    named = isinstance(loss, str)
+    chosen = keras.losses.get(loss) if named else loss
+    is_loss = isinstance(chosen, keras.losses.Loss)
+    function = chosen.name if is_loss else getattr(chosen, "__name__", "")
+    if named and function in _FROM_LOGITS:
+        return _FROM_LOGITS[function](from_logits=True)
+    takes_logits = not is_loss or chosen.get_config().get("from_logits", True)
+    is_keras = is_loss or chosen is getattr(keras.losses, function, None)
+    if not takes_logits or (
+        is_keras
+        and (
+            function in _PROBABILITIES_ONLY
+            or (not is_loss and function in _FROM_LOGITS)
+        )
+    ):
+        raise ValueError(
+            "`loss` must take logits: pass a loss object with "
+            f"`from_logits=True`. Received: loss={loss!r}"
+        )
     return loss
+
+
+def _logits_metrics(metrics: Any) -> Any:
+    """Refuse the names of metrics that would take logits for probabilities."""
+    if metrics == "auto":
+        return ["accuracy"]
+    for name in keras.tree.flatten(metrics):
+        if isinstance(name, str) and name.lower() in _PROBABILITY_METRICS:
+            raise ValueError(
+                "`metrics` are computed on the fused logits: pass an object "
+                "that takes logits (`from_logits=True`) instead of a name. "
+                f"Received: '{name}'"
+            )
+    return metrics

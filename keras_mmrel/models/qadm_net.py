@@ -11,6 +11,7 @@ from keras_mmrel.layers import PrototypeConfidence
 from keras_mmrel.layers.stack_features import stack_features
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.multimodal_model import MultimodalModel
+from keras_mmrel.models.multimodal_model import encoder_name
 from keras_mmrel.models.validation import MASK
 
 
@@ -33,8 +34,8 @@ class QADMNet(MultimodalModel):
     training batches: class means and deviations in the first half, how far
     clean samples lie from them in the second. When it ends the statistics
     are frozen and depth becomes dynamic. `adapt` fits the statistics
-    beforehand instead. Corruption made by `augmentation` never
-    enters a statistic.
+    beforehand instead; call it where each `fit` is short. Corruption made by
+    `augmentation` never enters a statistic.
 
     Vector modalities given by their shape are used as they are: scale each
     feature to [0, 1], or standardise it, which learns faster and overfits
@@ -43,7 +44,7 @@ class QADMNet(MultimodalModel):
 
     Outputs, beside those of every model: `depth` `(batch, n_modalities)`,
     whole numbers from 0 to `max_depth`; `fusion_weights`
-    `(batch, n_modalities)`, which sum to 1; `exit_logits`
+    `(batch, n_modalities)`, which sum to 1 where any is present; `exit_logits`
     `(batch, n_modalities, max_depth, num_classes)`; and `prototype_logits`
     `(batch, n_modalities, num_classes)`. A missing modality has depth 0,
     weight 0, and takes no part in any statistic.
@@ -63,7 +64,8 @@ class QADMNet(MultimodalModel):
             modalities' own cross-entropies beside that of the fused output.
         prototype_loss_weight: Non-negative float, weight of the prototypes'
             mean cross-entropy and of their orthogonality.
-        warmup: Float in (0, 1), share of the steps of the first `fit`.
+        warmup: Float in (0, 1), share of the steps of the first `fit`; at
+            least two epochs and at most half of it.
         predicted_parameters: Whether blocks are modulated by parameters
             predicted for each sample, see `DynamicDepthFusion`.
         feature_quality: Whether unreliable features are pulled to the mean.
@@ -118,11 +120,11 @@ class QADMNet(MultimodalModel):
         augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        if not 0 < warmup < 1:
+        if not isinstance(warmup, int | float) or not 0 < warmup < 1:
             raise ValueError(
                 f"`warmup` must be in (0, 1). Received: warmup={warmup!r}"
             )
-        if modality_loss_weight < 0 or prototype_loss_weight < 0:
+        if not (modality_loss_weight >= 0 and prototype_loss_weight >= 0):
             raise ValueError(
                 "Loss weights must not be negative. Received: "
                 f"modality_loss_weight={modality_loss_weight}, "
@@ -207,9 +209,7 @@ class QADMNet(MultimodalModel):
         self, name: str, shape: tuple[int, ...]
     ) -> keras.layers.Layer:
         if len(shape) == 1:
-            return keras.layers.Identity(
-                name=f"{name.replace('/', '_')}_encoder"
-            )
+            return keras.layers.Identity(name=encoder_name(name))
         return super().default_encoder(name, shape)
 
     # -- Forward -------------------------------------------------------------
@@ -323,11 +323,10 @@ class QADMNet(MultimodalModel):
             return ops.cast(condition, "float32")
 
         first = flag(step < half)
-        second = flag(ops.logical_and(step < warmup, step >= half))
-        second = ops.maximum(second, flag(warmup < 2.0) * first)
-        ends = flag(ops.equal(step, warmup - 1.0))
-        # `adapt` was called: fixed statistics stay.
-        unknown = 1.0 - ops.convert_to_tensor(self.gate.ready)
+        second = ops.maximum(1.0 - first, flag(warmup < 2.0))
+        # After the warm-up, and after `adapt`, fixed statistics stay.
+        ready = ops.convert_to_tensor(self.gate.ready)
+        unknown = 1.0 - ready
         moving = ops.convert_to_tensor(self.moving)
         self.gate.update_statistics(
             clean["features"],
@@ -336,12 +335,12 @@ class QADMNet(MultimodalModel):
             moments=ops.maximum(first * unknown, moving),
             distances=ops.maximum(second * unknown, moving),
         )
-        self.gate.ready.assign(
-            ops.maximum(ops.convert_to_tensor(self.gate.ready), ends)
-        )
+        known = ops.max(ops.convert_to_tensor(self.gate.distance_counts)) > 0
+        ends = flag(ops.logical_and(step >= warmup - 1.0, known))
+        self.gate.ready.assign(ops.maximum(ready, ends))
         if self.dynamic_depth:
             self.fusion.allocator.update_statistics(
-                clean["confidence"], mask, use=flag(step >= warmup)
+                clean["confidence"], mask, use=ready * flag(step >= warmup)
             )
         self.step.assign(step + 1.0)
 
@@ -360,12 +359,16 @@ class QADMNet(MultimodalModel):
             ValueError: If the data are not what `fit` takes.
         """
         self.check_data(x, y, training=True)
+        if not self.built:
+            self.build(keras.tree.map_structure(np.shape, dict(x)))
         y = np.asarray(y)
         self.gate.reset_statistics()
         for moments, distances in ((1.0, 0.0), (0.0, 1.0)):
             for start in range(0, len(y), batch_size):
                 part = slice(start, start + batch_size)
-                clean = self.prepare_inputs({k: v[part] for k, v in x.items()})
+                clean = self.prepare_inputs(
+                    keras.tree.map_structure(lambda v, p=part: v[p], x)
+                )
                 self.gate.update_statistics(
                     self._stack(self.encode(clean, training=False)),
                     one_hot_labels(y[part], self.num_classes),

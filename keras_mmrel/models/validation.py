@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 MASK = "modality_mask"
+LARGEST = 1e15
 
 
 def check_num_classes(num_classes: Any) -> int:
@@ -46,13 +47,24 @@ def check_modalities(modalities: Any) -> None:
         if (
             not is_shape
             or len(spec) == 0
-            or not all(isinstance(n, int) and n > 0 for n in spec)
+            or not all(isinstance(n, int | np.integer) and n > 0 for n in spec)
         ):
             raise ValueError(
                 f"`modalities['{name}']` must be a shape of positive integers "
                 "without the batch axis, or a Keras layer or model. "
                 f"Received: {spec!r}"
             )
+
+
+def check_augmentation(augmentation: Any) -> None:
+    if augmentation is not None and not isinstance(
+        augmentation, keras.layers.Layer
+    ):
+        raise ValueError(
+            "`augmentation` must be None or a Keras layer, such as "
+            "`keras_mmrel.layers.CorruptionAugmentation`. Received: "
+            f"{type(augmentation).__name__}"
+        )
 
 
 def check_structure(inputs: Any, shapes: Mapping[str, tuple | None]) -> None:
@@ -76,10 +88,16 @@ def check_structure(inputs: Any, shapes: Mapping[str, tuple | None]) -> None:
             f"have '{MASK}' to announce a missing one. Received: "
             f"{list(inputs)} (missing: {missing}, unknown: {unknown})"
         )
-    for name, shape in shapes.items():
+    leaves = [leaf for n, s in shapes.items() for leaf in _leaves(n, s, inputs)]
+    for name, shape, value in leaves:
+        if isinstance(value, list | tuple | str):
+            raise ValueError(
+                f"Modality '{name}' must be an array or a tensor. Received: "
+                f"{type(value).__name__}"
+            )
         if shape is None:
             continue
-        received = tuple(np.shape(inputs[name]))
+        received = tuple(np.shape(value))
         sizes = zip(received[1:], shape, strict=False)
         if len(received) != len(shape) + 1 or any(
             None not in (r, s) and r != s for r, s in sizes
@@ -89,7 +107,7 @@ def check_structure(inputs: Any, shapes: Mapping[str, tuple | None]) -> None:
                 f"(batch, {', '.join(map(str, shape))}). Received: "
                 f"shape={received}"
             )
-    if MASK in inputs:
+    if inputs.get(MASK) is not None:
         received = tuple(np.shape(inputs[MASK]))
         if len(received) != 2 or received[1] != len(shapes):
             raise ValueError(
@@ -98,12 +116,54 @@ def check_structure(inputs: Any, shapes: Mapping[str, tuple | None]) -> None:
             )
 
 
+def _leaves(name: str, shape: Any, inputs: Mapping[str, Any]) -> list[tuple]:
+    """Name, shape and value of each array of a modality.
+
+    An encoder may take a dict of arrays, such as token ids and their padding.
+    """
+    value = inputs[name]
+    if not isinstance(shape, Mapping):
+        return [(name, shape, value)]
+    if not isinstance(value, Mapping) or set(value) != set(shape):
+        received = (
+            list(value) if isinstance(value, Mapping) else type(value).__name__
+        )
+        raise ValueError(
+            f"Modality '{name}' must be a dict with the keys {list(shape)}. "
+            f"Received: {received}"
+        )
+    return [(f"{name}/{key}", shape[key], value[key]) for key in shape]
+
+
+def check_order(inputs: Mapping[str, Any], names: list[str]) -> None:
+    """Refuse a mask beside modalities in another order than the model's.
+
+    Its columns may have been made in either order, and a wrong guess would
+    hide good modalities and show missing ones.
+    """
+    received = [name for name in inputs if name != MASK]
+    if (
+        inputs.get(MASK) is not None
+        and received != names
+        and set(received) == set(names)
+    ):
+        raise ValueError(
+            f"Inputs with '{MASK}' must list the modalities in the order of "
+            f"its columns, which is {names}. Received: {received}"
+        )
+
+
 def check_arrays(
     inputs: Mapping[str, Any], shapes: Mapping[str, tuple | None]
 ) -> int:
     """Check the values of in-memory inputs and return the sample count."""
     check_structure(inputs, shapes)
-    lengths = {name: len(inputs[name]) for name in inputs}
+    inputs = {k: v for k, v in inputs.items() if v is not None}
+    lengths = {
+        f"{name}/{part}" if part else name: len(array)
+        for name, value in inputs.items()
+        for part, array in enumerate(keras.tree.flatten(value))
+    }
     if len(set(lengths.values())) != 1:
         raise ValueError(
             "All modalities must have the same number of samples. Received: "
@@ -130,6 +190,11 @@ def check_arrays(
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:
+    if array.dtype.kind in "OSUMm":
+        raise ValueError(
+            f"Modality '{name}' must hold numbers. Received: "
+            f"dtype={array.dtype}"
+        )
     if not np.issubdtype(array.dtype, np.floating):
         return
     bad = int(array.size - np.isfinite(array).sum())
@@ -139,6 +204,14 @@ def _check_finite(name: str, array: np.ndarray) -> None:
             f"'{MASK}' to 0 for a missing one. Received: {bad} NaN or "
             "infinite values"
         )
+    # Sums of squares must fit into float32.
+    if array.size and array.dtype.itemsize > 2:
+        largest = max(abs(float(array.min())), abs(float(array.max())))
+        if largest > LARGEST:
+            raise ValueError(
+                f"Modality '{name}' must hold values of at most {LARGEST:g} "
+                f"in size; scale it. Received: {largest:.3g}"
+            )
 
 
 def check_labels(
@@ -152,6 +225,10 @@ def check_labels(
         count: Number of samples that the inputs hold, or `None`.
         training: Whether the labels are trained on, which takes two classes.
     """
+    if isinstance(y, list | tuple):
+        raise ValueError(
+            f"`y` must be an array or a tensor. Received: {type(y).__name__}"
+        )
     y = to_numpy(y)
     if count is not None and (y.ndim == 0 or len(y) != count):
         raise ValueError(
@@ -207,12 +284,17 @@ def _check_one_hot(y: np.ndarray, num_classes: int) -> None:
 def first_batch(data: Any) -> tuple | None:
     """Return the first `(x, y)` of a data source that can be read twice.
 
-    A one-shot generator is left alone (`None`): looking would consume it.
+    In-memory data and a one-shot generator give `None`: looking at the
+    generator would consume it.
     """
+    if isinstance(data, Mapping | Sequence) or hasattr(data, "shape"):
+        return None
     if isinstance(data, keras.utils.PyDataset):
         batch = data[0] if data.num_batches != 0 else None
     elif hasattr(data, "element_spec") and hasattr(data, "take"):
         batch = next(iter(data.take(1)), None)
+    elif hasattr(data, "__iter__") and not hasattr(data, "__next__"):
+        batch = next(iter(data), None)
     else:
         return None
     if batch is None:

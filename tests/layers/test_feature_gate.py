@@ -129,7 +129,7 @@ def test_missing_modalities_do_not_enter_the_statistics():
     mask = np.ones((200, 2), "float32")
     mask[:50, 0] = 0
     spoiled = x.copy()
-    spoiled[:50, 0] = 1e6
+    spoiled[:50, 0] = np.nan
     a, b = FeatureGate(2), FeatureGate(2)
     a.adapt(x, y, mask)
     b.adapt(spoiled, y, mask)
@@ -138,6 +138,13 @@ def test_missing_modalities_do_not_enter_the_statistics():
             ops.convert_to_numpy(u), ops.convert_to_numpy(v), rtol=1e-5
         )
     assert (to_numpy(a(x, modality_mask=mask))["typicality"][:50, 0] == 0).all()
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_labels_of_no_class_are_refused(shift):
+    x, y = clean_data()
+    with pytest.raises(ValueError, match=r"class numbers in \[0, 2\)"):
+        FeatureGate(num_classes=2).adapt(x, y + shift)
 
 
 def test_a_class_without_samples_is_no_prototype():

@@ -39,6 +39,19 @@ BAD_ARRAYS = {
         f"Modality 'b' .* {int((X['b'] > 0.5).sum())} NaN",
     ),
     "inf": (change(X, b=X["b"] + np.inf), Y, "Modality 'b' .* 192 NaN"),
+    "huge": (change(X, b=X["b"] * 1e19), Y, "Modality 'b' .* at most 1e.15"),
+    "text": (
+        change(X, b=X["b"].astype(str)),
+        Y,
+        "Modality 'b' must hold numbers",
+    ),
+    "list": (change(X, b=X["b"].tolist()), Y, "Modality 'b' must be an array"),
+    "list of labels": (X, Y.tolist(), "`y` must be an array"),
+    "order beside a mask": (
+        {k: X[k] for k in ("c", "b", "a")} | {"modality_mask": MASK},
+        Y,
+        r"order of its columns, which is \['a', 'b', 'c'\]",
+    ),
     "mask shape": (
         change(X, modality_mask=MASK[:, :2]),
         Y,
@@ -98,6 +111,40 @@ def test_a_pipeline_is_checked_by_its_first_batch():
         compiled().fit(Batches(), verbose=0)
 
 
+def test_a_torch_loader_is_checked_by_its_first_batch():
+    torch = pytest.importorskip("torch")
+    samples = [({k: v[i] for k, v in X.items()}, Y[i] + 2) for i in range(48)]
+    model = compiled()
+    with pytest.raises(ValueError, match=r"class numbers in \[0, 3\)"):
+        model.fit(torch.utils.data.DataLoader(samples, batch_size=16))
+
+
+@pytest.mark.parametrize("method", ["train_on_batch", "test_on_batch"])
+def test_single_batches_are_checked(method):
+    call = getattr(compiled(), method)
+    with pytest.raises(ValueError, match="values from 1 to 3"):
+        call(X, Y + 1)
+    with pytest.raises(ValueError, match="Modality 'a' must be finite"):
+        call(change(X, a=X["a"] * np.nan), Y)
+    assert np.isfinite(call(X, Y)).all()
+
+
+@pytest.mark.parametrize("labels", [None, ()])
+def test_held_out_data_need_labels(labels):
+    model = compiled()
+    held_out = (X,) if labels == () else (X, labels)
+    with pytest.raises(ValueError, match="a label for each sample"):
+        model.fit(X, Y, validation_data=held_out, verbose=0)
+    with pytest.raises(ValueError, match="a label for each sample"):
+        model.evaluate(X)
+
+
+def test_an_augmentation_must_be_a_layer():
+    noise = keras_mmrel.corruptions.GaussianNoise(0.5)
+    with pytest.raises(ValueError, match="`augmentation` must be .* Gaussian"):
+        keras_mmrel.ConcatFusion(SHAPES, 3, augmentation=noise)
+
+
 def test_nan_under_mask_zero_is_allowed():
     mask = MASK.copy()
     mask[:, 1] = 0
@@ -138,10 +185,51 @@ def test_an_encoder_that_returns_a_map_is_named():
         keras_mmrel.ConcatFusion({"image": encoder}, 3)
 
 
-def test_a_loss_on_probabilities_is_refused():
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.SparseCategoricalCrossentropy(),
+        keras.losses.KLDivergence(),
+        keras.losses.categorical_crossentropy,
+        "kl_divergence",
+        "poisson",
+    ],
+)
+def test_a_loss_on_probabilities_is_refused(loss):
     model = keras_mmrel.ConcatFusion(SHAPES, 3)
-    with pytest.raises(ValueError, match="from_logits=True"):
-        model.compile(loss=keras.losses.SparseCategoricalCrossentropy())
+    with pytest.raises(ValueError, match="`loss` must take logits"):
+        model.compile(loss=loss)
+
+
+@pytest.mark.parametrize("loss", [{"logits": "mse"}, ["mse", "mae"]])
+def test_several_losses_are_refused(loss):
+    with pytest.raises(ValueError, match="`loss` must be one loss"):
+        keras_mmrel.ConcatFusion(SHAPES, 3).compile(loss=loss)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        ["sparse_categorical_crossentropy"],
+        "SparseCategoricalCrossentropy",
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    ],
+)
+def test_a_named_loss_takes_logits(loss):
+    model, default = keras_mmrel.ConcatFusion(SHAPES, 3), compiled()
+    default.set_weights(model.get_weights())
+    model.compile(loss=loss)
+    np.testing.assert_allclose(
+        model.evaluate(X, Y, 16, 0)[0], default.evaluate(X, Y, 16, 0)[0], 1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["auc", "sparse_categorical_crossentropy"])
+def test_a_named_metric_on_probabilities_is_refused(name):
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    with pytest.raises(ValueError, match=f"`metrics` are .* '{name}'"):
+        model.compile(metrics=["accuracy", name])
 
 
 def test_weights_of_another_class_are_refused(tmp_path):

@@ -32,6 +32,53 @@ def test_default_encoders_take_vectors_images_and_spectrograms():
     assert model.modality_names == ["a", "image", "sound"]
 
 
+def test_integer_images_are_taken():
+    model = keras_mmrel.ConcatFusion({"image": (8, 8, 3)}, 3)
+    x = np.arange(4 * 192, dtype="uint8").reshape(4, 8, 8, 3)
+    expected = model.predict({"image": x.astype("float32")}, verbose=0)
+    assert_close(model.predict({"image": x}, verbose=0), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [keras_mmrel.LateFusion, keras_mmrel.QADMNet])
+def test_an_encoder_may_take_a_dict(cls, tmp_path):
+    tokens = keras.Input((5,), dtype="int32", name="tokens")
+    padding = keras.Input((5,), name="padding")
+    embedded = keras.layers.Embedding(10, 4)(tokens)
+    mean = ops.mean(embedded * padding[..., None], axis=1)
+    text = keras.Model({"tokens": tokens, "padding": padding}, mean)
+    model = cls({"text": text, "a": (6,)}, 3)
+    x, y = vectors()
+    words = np.random.default_rng(0).integers(0, 10, (48, 5))
+    x = {
+        "text": {"tokens": words, "padding": np.ones((48, 5), "float32")},
+        "a": x["a"],
+    }
+    model.compile()
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_close(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    with pytest.raises(ValueError, match="'text' must be a dict with the keys"):
+        model.predict({**x, "text": words})
+    with pytest.raises(ValueError, match=r"'text/tokens' .*\(48, 4\)"):
+        model.predict({**x, "text": {**x["text"], "tokens": words[:, :4]}})
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="writes a SavedModel"
+)
+def test_an_exported_model_serves_the_same(tmp_path):
+    import tensorflow as tf
+
+    x, _ = vectors()
+    for cls in (keras_mmrel.LateFusion, keras_mmrel.QADMNet):
+        model = cls(SHAPES, 3)
+        expected = model.predict(x, verbose=0)
+        model.export(tmp_path / cls.__name__, verbose=False)
+        served = tf.saved_model.load(tmp_path / cls.__name__).serve(x)
+        assert_close(dict(served), expected, atol=1e-5)
+
+
 def test_user_encoders_are_trained_and_saved_with_the_model(tmp_path):
     backbone = keras.Sequential(
         [

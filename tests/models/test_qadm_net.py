@@ -124,6 +124,39 @@ def test_a_pipeline_of_unknown_length_warms_up_too():
     assert float(model.fusion.allocator.ready) == 1
 
 
+@pytest.mark.parametrize("epochs", [(1, 1, 1), (2, 2), (3,), ("stop", 3)])
+def test_however_short_or_broken_the_fits_the_warm_up_ends(epochs):
+    tf = pytest.importorskip("tensorflow")
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    x, y = vectors()
+    model = small_net(SHAPES, 3)
+    model.compile()
+    source = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+    source = source.filter(lambda x, y: tf.size(y) > 0)
+    for number in epochs:
+        if number == "stop":
+            with pytest.raises(KeyboardInterrupt):
+                model.fit(source, epochs=9, verbose=0, callbacks=Stop())
+            assert float(model.gate.ready) == 0
+        else:
+            model.fit(source, epochs=number, verbose=0)
+    assert float(model.gate.ready) == 1
+    assert to_numpy(model.gate.counts).sum(axis=1).min() >= 1
+    assert to_numpy(model.gate.distance_counts).min() >= 1
+
+
+def test_adapt_builds_an_encoder_of_unknown_shape():
+    x, y = vectors()
+    model = small_net({**SHAPES, "a": keras.layers.Dense(5)}, 3)
+    assert not model.built
+    model.adapt(x, y)
+    assert float(model.gate.ready) == 1
+
+
 def test_adapt_fits_what_the_warm_up_would_and_keeps_it():
     streamed, x, y = fitted()
     model = small_net(SHAPES, 3)
@@ -217,7 +250,7 @@ def test_a_saved_warm_up_goes_on_where_it_stopped(tmp_path):
     assert float(loaded.warmup_steps) == float(model.warmup_steps)
 
 
-@pytest.mark.parametrize("warmup", [0, 1, -0.5])
+@pytest.mark.parametrize("warmup", [0, 1, -0.5, None, "0.1"])
 def test_bad_warmup_is_named(warmup):
-    with pytest.raises(ValueError, match=f"warmup={warmup}"):
+    with pytest.raises(ValueError, match=f"warmup={warmup!r}"):
         small_net(SHAPES, 3, warmup=warmup)
