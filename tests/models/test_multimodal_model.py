@@ -75,8 +75,8 @@ def test_an_exported_model_serves_the_same(tmp_path):
         model = cls(SHAPES, 3)
         expected = model.predict(x, verbose=0)
         model.export(tmp_path / cls.__name__, verbose=False)
-        served = tf.saved_model.load(tmp_path / cls.__name__).serve(x)
-        assert_close(dict(served), expected, atol=1e-5)
+        loaded = tf.saved_model.load(tmp_path / cls.__name__)
+        assert_close(dict(loaded.serve(x)), expected, atol=1e-5)
 
 
 def test_user_encoders_are_trained_and_saved_with_the_model(tmp_path):
