@@ -10,7 +10,7 @@ from typing import Any
 
 from keras import ops
 
-GROUPS = 8
+GROUPS = 4
 
 
 def run_by_depth(
