@@ -2,6 +2,7 @@ from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.depth_allocator import DepthAllocator
 from keras_mmrel.layers.dynamic_depth_fusion import DynamicDepthFusion
 from keras_mmrel.layers.feature_gate import FeatureGate
+from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.prototype_confidence import PrototypeConfidence
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     "DepthAllocator",
     "DynamicDepthFusion",
     "FeatureGate",
+    "GradientScale",
     "PrototypeConfidence",
 ]
