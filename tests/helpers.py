@@ -1,6 +1,7 @@
 """Standard checks, so that a test reads like a table of arguments."""
 
 import json
+import tempfile
 
 import keras
 import numpy as np
@@ -50,7 +51,7 @@ def plain(config):
 
 
 def run_layer_checks(layer, inputs, call_kwargs=None, output_shapes=None):
-    """Serialisation, symbolic shapes, saving, mixed precision of a layer.
+    """What every layer of the library must pass, alone and in a model.
 
     Args:
         layer: An unbuilt layer.
@@ -89,6 +90,42 @@ def run_layer_checks(layer, inputs, call_kwargs=None, output_shapes=None):
             assert np.isfinite(
                 ops.convert_to_numpy(ops.cast(leaf, "float32"))
             ).all()
+
+    check_in_functional_model(
+        type(layer).from_config(config), args, call_kwargs
+    )
+
+
+def check_in_functional_model(layer, args, call_kwargs):
+    """Jit, order of samples, saving, `fit` and gradients in a Keras model."""
+    tensors = [keras.Input(a.shape[1:]) for a in args]
+    outputs = layer(*tensors, **call_kwargs)
+    # What has no batch axis, such as prototypes, is nothing to predict.
+    if isinstance(outputs, dict):
+        outputs = {k: v for k, v in outputs.items() if v.shape[0] is None}
+    model = keras.Model(tensors, outputs)
+    compiled = model.predict(args, verbose=0)
+    assert_close(to_numpy(model(args, training=False)), compiled, atol=2e-5)
+    order = np.random.default_rng(1).permutation(len(args[0]))
+    shuffled = model.predict([a[order] for a in args], verbose=0)
+    expected = keras.tree.map_structure(lambda v: v[order], compiled)
+    assert_close(shuffled, expected, atol=2e-5)
+
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(f"{folder}/model.keras")
+        loaded = keras.saving.load_model(f"{folder}/model.keras")
+    assert_close(loaded.predict(args, verbose=0), compiled, atol=1e-6)
+
+    rng = np.random.default_rng(2)
+    targets = keras.tree.map_structure(
+        lambda v: rng.normal(size=v.shape).astype("float32"), compiled
+    )
+    before = [ops.convert_to_numpy(w) for w in model.trainable_weights]
+    losses = keras.tree.map_structure(lambda v: "mse", compiled)
+    model.compile(keras.optimizers.SGD(0.1), losses)
+    model.fit(args, targets, batch_size=64, verbose=0)
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        assert np.abs(ops.convert_to_numpy(weight) - old).max() > 0, weight.path
 
 
 def run_model_checks(make_model, tmp_path, shapes=None, classes=3):

@@ -22,9 +22,9 @@ def test_mlp_encoder():
 @pytest.mark.parametrize("shape", [(9, 8, 3), (16, 12)])
 def test_conv_encoder_takes_images_and_spectrograms(shape):
     run_layer_checks(
-        ConvEncoder((4, 6), groups=4),
+        ConvEncoder((8, 16), groups=4),
         RNG.normal(size=(3, *shape)).astype("float32"),
-        output_shapes=(3, 6),
+        output_shapes=(3, 16),
     )
 
 

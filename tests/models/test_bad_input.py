@@ -179,7 +179,7 @@ def test_bad_modalities_are_named(modalities, text):
 
 def test_an_encoder_that_returns_a_map_is_named():
     encoder = keras.Sequential(
-        [keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 3)]
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(8, 3)]
     )
     with pytest.raises(ValueError, match="encoder of modality 'image'"):
         keras_mmrel.ConcatFusion({"image": encoder}, 3)

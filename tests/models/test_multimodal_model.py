@@ -83,7 +83,7 @@ def test_user_encoders_are_trained_and_saved_with_the_model(tmp_path):
     backbone = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
-            keras.layers.Conv2D(3, 3),
+            keras.layers.Conv2D(8, 3),
             keras.layers.GlobalAveragePooling2D(),
         ]
     )
