@@ -38,10 +38,10 @@ def test_conv_encoder_feature_depends_on_its_own_sample_alone():
 
 def test_pooled_encoder_averages_maps_and_token_sequences():
     backbone = keras.Sequential(
-        [keras.Input((6, 6, 2)), keras.layers.Conv2D(4, 3)]
+        [keras.Input((6, 6, 2)), keras.layers.Conv2D(8, 3)]
     )
     x = RNG.normal(size=(2, 6, 6, 2)).astype("float32")
-    run_layer_checks(PooledEncoder(backbone), x, output_shapes=(2, 4))
+    run_layer_checks(PooledEncoder(backbone), x, output_shapes=(2, 8))
     expected = to_numpy(backbone(x)).mean(axis=(1, 2))
     np.testing.assert_allclose(
         to_numpy(PooledEncoder(backbone)(x)), expected, atol=1e-5
