@@ -8,6 +8,7 @@ from keras_mmrel import encoders
 from keras_mmrel import layers
 from keras_mmrel import losses
 from keras_mmrel import models
+from keras_mmrel import modulations
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
 from keras_mmrel.models import MultimodalModel
@@ -28,4 +29,5 @@ __all__ = [
     "layers",
     "losses",
     "models",
+    "modulations",
 ]

@@ -8,7 +8,7 @@ from jax.scipy import special
 
 
 def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
-    """Run `keras.Model`'s JAX train step with gradients open to editing.
+    """Run `keras.Model`'s JAX train step, open to modulation.
 
     Variables hold no values while `fit` runs under JAX, so the hook sees the
     step's arrays through a `keras.StatelessScope`; what it assigns to
@@ -43,9 +43,23 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
         scope.get_current_value(v) for v in model.non_trainable_variables
     ]
 
+    old = trainable
     trainable, optimizer_variables = model.optimizer.stateless_apply(
         optimizer_variables, gradients, trainable
     )
+    if model.edits_updates:
+        mapping = [
+            *zip(model.trainable_variables, trainable, strict=True),
+            *zip(model.non_trainable_variables, non_trainable, strict=True),
+            *zip(model.optimizer.variables, optimizer_variables, strict=True),
+        ]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            trainable = model.modulate_updates(
+                old, trainable, model.trainable_variables
+            )
+        optimizer_variables = [
+            scope.get_current_value(v) for v in model.optimizer.variables
+        ]
     logs, metrics_variables = model._update_metrics_variables(
         metrics_variables, loss, x, y, y_pred, sample_weight
     )

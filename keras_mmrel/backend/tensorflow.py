@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def train_step(model: Any, data: Any) -> dict:
-    """Run `keras.Model`'s TensorFlow train step with gradients open to editing.
+    """Run `keras.Model`'s TensorFlow train step, open to modulation.
 
     A variable that the loss does not reach has the gradient `None`, which
     the hook must pass on.
@@ -31,7 +31,14 @@ def train_step(model: Any, data: Any) -> dict:
         gradients = model.modulate_gradients(
             gradients, variables, {"y": y, "y_pred": y_pred}
         )
+        edits = model.edits_updates
+        old = [tf.identity(v.value) for v in variables] if edits else []
         model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        if edits:
+            new = [tf.identity(v.value) for v in variables]
+            edited = model.modulate_updates(old, new, variables)
+            for variable, value in zip(variables, edited, strict=True):
+                variable.assign(value)
     else:
         warnings.warn("The model has no trainable weights.", stacklevel=2)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

@@ -8,7 +8,7 @@ import torch
 
 
 def train_step(model: Any, data: Any) -> dict:
-    """Run `keras.Model`'s torch train step with gradients open to editing.
+    """Run `keras.Model`'s torch train step, open to modulation.
 
     A parameter that the loss does not reach has the gradient `None`, which
     the hook must pass on.
@@ -32,7 +32,14 @@ def train_step(model: Any, data: Any) -> dict:
                 variables,
                 {"y": y, "y_pred": y_pred},
             )
+            edits = model.edits_updates
+            old = [v.value.clone() for v in variables] if edits else []
             model.optimizer.apply(gradients, variables)
+            if edits:
+                new = [v.value for v in variables]
+                edited = model.modulate_updates(old, new, variables)
+                for variable, value in zip(variables, edited, strict=True):
+                    variable.assign(value)
     else:
         warnings.warn("The model has no trainable weights.", stacklevel=2)
     return model.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

@@ -1,3 +1,4 @@
+from keras_mmrel.callbacks.epoch_record import EpochRecord
 from keras_mmrel.callbacks.warmup_schedule import WarmupSchedule
 
-__all__ = ["WarmupSchedule"]
+__all__ = ["EpochRecord", "WarmupSchedule"]

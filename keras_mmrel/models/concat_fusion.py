@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -5,6 +6,7 @@ from keras import ops
 
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.validation import MASK
+from keras_mmrel.modulations.gradient_modulation import check_strength
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -13,13 +15,20 @@ class ConcatFusion(MultimodalModel):
 
     The plain baseline of early fusion. `modality_logits` are the head's
     answer to one modality with the features of all others at zero and the
-    full bias, as in the literature on modality imbalance.
+    full bias, as in the literature on modality imbalance. With a
+    `modality_loss_weight` their cross-entropies, summed over modalities, are
+    added to the loss as `modality_loss`, so that no encoder is left behind.
 
     Args:
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
+        modality_loss_weight: Non-negative float, weight of `modality_loss`;
+            with 0 there is no such term.
         augmentation: As in `keras_mmrel.models.MultimodalModel`.
         **kwargs: Arguments of `keras.Model`.
+
+    Raises:
+        ValueError: If `modality_loss_weight` is negative.
 
     Example:
 
@@ -36,12 +45,23 @@ class ConcatFusion(MultimodalModel):
         modalities: Any,
         num_classes: int,
         *,
+        modality_loss_weight: float = 0.0,
         augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            modalities, num_classes, augmentation=augmentation, **kwargs
+        check_strength("modality_loss_weight", modality_loss_weight)
+        names = (
+            *(("modality_loss",) if modality_loss_weight else ()),
+            *kwargs.pop("auxiliary_loss_names", ()),
         )
+        super().__init__(
+            modalities,
+            num_classes,
+            augmentation=augmentation,
+            auxiliary_loss_names=names,
+            **kwargs,
+        )
+        self.modality_loss_weight = modality_loss_weight
         # One linear head on the concatenation, kept in one part a modality:
         # the sum of the parts and the bias is the same function.
         self.head = [
@@ -53,18 +73,48 @@ class ConcatFusion(MultimodalModel):
         self.bias = self.add_weight(
             shape=(num_classes,), initializer="zeros", name="bias"
         )
+        self.add_parts()
         self.build_from_modalities()
+
+    def add_parts(self) -> None:
+        """Add the layers of a subclass, before all is built."""
 
     def call(self, inputs: Any, training: bool | None = None) -> dict:
         inputs = self.augment(self.prepare_inputs(inputs), training)
-        features = self.encode(inputs, training)
-        parts = ops.stack(
+        parts = self.classify(self.encode(inputs, training))
+        return self.make_outputs(
+            ops.sum(parts, axis=1) + self.bias, parts + self.bias, inputs[MASK]
+        )
+
+    def classify(self, features: Sequence[Any]) -> Any:
+        """Return each modality's part of the logits, without the bias.
+
+        Args:
+            features: One `(batch, d)` a modality.
+
+        Returns:
+            `(batch, n_modalities, num_classes)`.
+        """
+        return ops.stack(
             [
                 part(feature)
                 for part, feature in zip(self.head, features, strict=True)
             ],
             axis=1,
         )
-        return self.make_outputs(
-            ops.sum(parts, axis=1) + self.bias, parts + self.bias, inputs[MASK]
+
+    def auxiliary_losses(
+        self, y: Any, outputs: Any, sample_weight: Any = None
+    ) -> dict:
+        if not self.modality_loss_weight:
+            return {}
+        loss = self.modality_crossentropy(
+            y, outputs["modality_logits"], outputs[MASK], sample_weight
         )
+        return {"modality_loss": self.modality_loss_weight * loss}
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "modality_loss_weight": self.modality_loss_weight,
+        }

@@ -87,6 +87,7 @@ class MultimodalModel(MultimodalTrainer):
             for name, spec in self.modality_specs.items()
         ]
         self.augmentation = augmentation
+        self.modulation = None
         self.auxiliary_trackers = {
             name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
         }

@@ -6,9 +6,12 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
+from keras_mmrel.callbacks.epoch_record import EpochRecord
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models import validation
+from keras_mmrel.models.compile_arguments import logits_loss
+from keras_mmrel.models.compile_arguments import logits_metrics
+from keras_mmrel.modulations.gradient_modulation import GradientModulation
 
 
 class MultimodalTrainer(keras.Model):
@@ -25,6 +28,7 @@ class MultimodalTrainer(keras.Model):
     encoders: list[keras.layers.Layer]
     auxiliary_trackers: dict[str, keras.metrics.Mean]
     class_counts: Any
+    modulation: GradientModulation | None
 
     # -- Losses --------------------------------------------------------------
 
@@ -96,6 +100,8 @@ class MultimodalTrainer(keras.Model):
                 backend.all_reduce_sum(ops.sum(labels, axis=0))
             )
             self.update_statistics(y, y_pred)
+            if self.modulation is not None:
+                self.modulation.update(labels, y_pred)
         return loss
 
     def compute_metrics(
@@ -115,7 +121,32 @@ class MultimodalTrainer(keras.Model):
             variables: The trainable variables, in the same order.
             signals: Dict with the step's `y` and `y_pred`.
         """
-        return gradients
+        if self.modulation is None:
+            return gradients
+        return self.modulation.modulate_gradients(
+            gradients, variables, self.variable_owners(variables)
+        )
+
+    @property
+    def edits_updates(self) -> bool:
+        """Whether the train step has to call `modulate_updates`."""
+        return self.modulation is not None and self.modulation.edits_updates
+
+    def modulate_updates(
+        self, old: Sequence[Any], new: Sequence[Any], variables: Sequence[Any]
+    ) -> Sequence[Any]:
+        """Edit what the optimizer did to the weights in this step.
+
+        Args:
+            old: Values before the optimizer's step, one a variable.
+            new: Values after it.
+            variables: The trainable variables, in the same order.
+        """
+        assert self.modulation is not None
+        owners = self.variable_owners(variables)
+        return self.modulation.modulate_updates(
+            old, new, owners, self.optimizer
+        )
 
     def gradient_groups(self) -> dict[str, list[Any]]:
         """Group the trainable variables by the layer that owns them.
@@ -136,6 +167,16 @@ class MultimodalTrainer(keras.Model):
         ]
         return groups
 
+    def variable_owners(self, variables: Sequence[Any]) -> list[int | None]:
+        """Index of the modality whose encoder owns a variable, or `None`."""
+        groups = self.gradient_groups()
+        owners = {
+            id(v): index
+            for index, name in enumerate(self.modality_names)
+            for v in groups[name]
+        }
+        return [owners.get(id(v)) for v in variables]
+
     def train_step(self, *args: Any) -> Any:
         return backend.train_step(self, *args)
 
@@ -143,12 +184,17 @@ class MultimodalTrainer(keras.Model):
         """Return the optimizer that `compile()` takes without arguments."""
         return keras.optimizers.AdamW(learning_rate=1e-3)
 
+    def default_modulation(self) -> GradientModulation | None:
+        """Return the modulation that `compile()` takes without arguments."""
+        return None
+
     def compile(
         self,
         optimizer: Any = "auto",
         loss: Any = "auto",
         *,
         metrics: Any = "auto",
+        modulation: Any = "auto",
         **kwargs: Any,
     ) -> None:
         """Configure training; every argument has a sensible default.
@@ -161,25 +207,69 @@ class MultimodalTrainer(keras.Model):
                 its `from_logits` form here.
             metrics: As in `keras.Model.compile`, computed on the fused
                 `logits`; `"auto"` is the accuracy.
+            modulation: A `keras_mmrel.modulations.GradientModulation`, which
+                decides how fast each encoder learns, or `None`; `"auto"` is
+                what the method itself brings, mostly nothing.
             **kwargs: Other arguments of `keras.Model.compile`.
 
         Raises:
             ValueError: If `loss`, or a metric given by its name, expects
-                probabilities.
+                probabilities, or `modulation` is none.
         """
         if optimizer == "auto":
             optimizer = self.default_optimizer()
+        if isinstance(modulation, str) and modulation == "auto":
+            modulation = self.default_modulation()
+        check_modulation(modulation)
         super().compile(
             optimizer=optimizer,
-            loss=_logits_loss(loss),
-            metrics=_logits_metrics(metrics),
+            loss=logits_loss(loss),
+            metrics=logits_metrics(metrics),
             **kwargs,
         )
+        self._set_modulation(modulation)
+
+    def _set_modulation(self, modulation: GradientModulation | None) -> None:
+        if modulation is not None:
+            modulation.setup(self.modality_names, self.optimizer)
+        # Keras locks the state of a model once it is built; a modulation is
+        # state that comes with `compile`, before any step is traced.
+        locked = self._tracker.locked
+        self._tracker.unlock()
+        if self.modulation is not None:
+            self._tracker.untrack(self.modulation)
+        self.modulation = modulation
+        if locked:
+            self._lock_state()
+
+    def get_compile_config(self) -> dict:
+        config = super().get_compile_config()
+        if config:
+            config["modulation"] = keras.saving.serialize_keras_object(
+                self.modulation
+            )
+        return config
 
     def compile_from_config(self, config: dict) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Set the weights that depend on how far the training is.
+
+        Args:
+            epoch: Number of the epoch that begins, from 0.
+            epochs: The number at which this `fit` ends.
+        """
+        if self.modulation is not None:
+            self.modulation.begin_epoch(epoch)
+
+    def epoch_logs(self) -> dict[str, float]:
+        """Return what the end of an epoch adds to the logs."""
+        if self.modulation is None:
+            return {}
+        return self.modulation.epoch_logs()
 
     def training_callbacks(self) -> list[keras.callbacks.Callback]:
         """Return callbacks that every `fit` of this method needs."""
@@ -210,7 +300,7 @@ class MultimodalTrainer(keras.Model):
             self.check_data(held_out[0], held_y, labelled=True)
         elif held_out is not None:
             self.check_data(held_out, labelled=True)
-        added = self.training_callbacks()
+        added = [EpochRecord(), *self.training_callbacks()]
         if isinstance(callbacks, keras.callbacks.CallbackList):
             for callback in added:
                 callback.set_model(self)
@@ -293,67 +383,12 @@ class MultimodalTrainer(keras.Model):
             )
 
 
-# What takes logits if it is told so, by the name of its function.
-_FROM_LOGITS = {
-    "binary_crossentropy": keras.losses.BinaryCrossentropy,
-    "binary_focal_crossentropy": keras.losses.BinaryFocalCrossentropy,
-    "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-    "categorical_focal_crossentropy": keras.losses.CategoricalFocalCrossentropy,
-    "sparse_categorical_crossentropy": (
-        keras.losses.SparseCategoricalCrossentropy
-    ),
-}
-_PROBABILITIES_ONLY = ("kl_divergence", "poisson")
-_PROBABILITY_METRICS = {
-    *_FROM_LOGITS,
-    *(cls.__name__.lower() for cls in _FROM_LOGITS.values()),
-    *_PROBABILITIES_ONLY,
-    *("auc", "precision", "recall", "f1_score", "fbeta_score", "f1score"),
-}
-
-
-def _logits_loss(loss: Any) -> Any:
-    """Resolve a `compile` loss into one that takes logits."""
-    if isinstance(loss, list | tuple) and len(loss) == 1:
-        loss = loss[0]
-    if isinstance(loss, dict | list | tuple):
-        raise ValueError(
-            "`loss` must be one loss, which is applied to the fused logits. "
-            f"Received: loss={loss!r}"
-        )
-    if isinstance(loss, str) and loss == "auto":
-        return LabelCrossentropy()
-    named = isinstance(loss, str)
-    chosen = keras.losses.get(loss) if named else loss
-    is_loss = isinstance(chosen, keras.losses.Loss)
-    function = chosen.name if is_loss else getattr(chosen, "__name__", "")
-    if named and function in _FROM_LOGITS:
-        return _FROM_LOGITS[function](from_logits=True)
-    takes_logits = not is_loss or chosen.get_config().get("from_logits", True)
-    is_keras = is_loss or chosen is getattr(keras.losses, function, None)
-    if not takes_logits or (
-        is_keras
-        and (
-            function in _PROBABILITIES_ONLY
-            or (not is_loss and function in _FROM_LOGITS)
-        )
+def check_modulation(modulation: Any) -> None:
+    if modulation is not None and not isinstance(
+        modulation, GradientModulation
     ):
         raise ValueError(
-            "`loss` must take logits: pass a loss object with "
-            f"`from_logits=True`. Received: loss={loss!r}"
+            "`modulation` must be a `keras_mmrel.modulations."
+            "GradientModulation`, 'auto' or None. Received: "
+            f"modulation={modulation!r}"
         )
-    return loss
-
-
-def _logits_metrics(metrics: Any) -> Any:
-    """Refuse the names of metrics that would take logits for probabilities."""
-    if metrics == "auto":
-        return ["accuracy"]
-    for name in keras.tree.flatten(metrics):
-        if isinstance(name, str) and name.lower() in _PROBABILITY_METRICS:
-            raise ValueError(
-                "`metrics` are computed on the fused logits: pass an object "
-                "that takes logits (`from_logits=True`) instead of a name. "
-                f"Received: '{name}'"
-            )
-    return metrics

@@ -1,0 +1,286 @@
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel import backend
+
+APPLY_TO = ("auto", "gradients", "updates")
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class GradientModulation(keras.layers.Layer):
+    """Base of the strategies that decide how fast each encoder learns.
+
+    A modulation is given to `compile(modulation=...)` of any model of the
+    library. In every training step it computes one coefficient a modality
+    from the labels and the model's outputs, and what that modality's encoder
+    learns in the step is multiplied by it; the fusion is left alone. This
+    class is the identity: all coefficients are 1. A strategy is a subclass
+    with `compute_coefficients`, and nothing else if it needs no options.
+
+    The coefficients' means over each epoch are logged as
+    `<modality>_coefficient` in `History` and TensorBoard. They are computed
+    on the global batch when several devices train together, in float32, and
+    saved with the model. A modality that is missing in a whole batch keeps
+    its coefficient and enters no ratio; with one modality only, or one
+    present, nothing is modulated. A coefficient that is not finite is not
+    taken over.
+
+    Args:
+        apply_to: `"gradients"` multiplies the gradients before the optimizer
+            sees them. Optimizers that divide by the size of the gradient
+            (Adam, RMSprop, ...) cancel most of a constant factor, so
+            `"updates"` multiplies what the optimizer did to the weights
+            instead, its weight decay included. `"auto"` takes gradients
+            under SGD and updates under every other optimizer.
+        start_epoch: Non-negative integer. First epoch (from 0) of the window
+            in which the modulation is active.
+        end_epoch: Integer above `start_epoch`, the first epoch after the
+            window, or `None` for no end.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `apply_to` is unknown, or the window ends before it
+            starts.
+
+    Example:
+
+    >>> model = keras_mmrel.ConcatFusion({"a": (8,), "b": (4,)}, 3)
+    >>> modulation = keras_mmrel.modulations.OGM(alpha=0.8)
+    >>> model.compile("sgd", modulation=modulation)
+    >>> x = {"a": np.ones((4, 8)), "b": np.ones((4, 4))}
+    >>> history = model.fit(x, np.array([0, 1, 2, 0]), verbose=0).history
+    >>> sorted(key for key in history if key.endswith("coefficient"))
+    ['a_coefficient', 'b_coefficient']
+    """
+
+    def __init__(
+        self,
+        apply_to: str = "auto",
+        start_epoch: int = 0,
+        end_epoch: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if apply_to not in APPLY_TO:
+            raise ValueError(
+                f"`apply_to` must be one of {APPLY_TO}. Received: "
+                f"apply_to={apply_to!r}"
+            )
+        check_epoch("start_epoch", start_epoch)
+        if end_epoch is not None:
+            check_epoch("end_epoch", end_epoch)
+            if end_epoch <= start_epoch:
+                raise ValueError(
+                    "`end_epoch` must be above `start_epoch`. Received: "
+                    f"start_epoch={start_epoch}, end_epoch={end_epoch}"
+                )
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.apply_to = apply_to
+        self.start_epoch = start_epoch
+        self.end_epoch = end_epoch
+        self.modality_names: list[str] = []
+        self.edits_updates = False
+
+    # -- What a strategy defines ---------------------------------------------
+
+    def compute_coefficients(
+        self, labels: Any, outputs: Mapping[str, Any], present: Any
+    ) -> Any:
+        """Return this step's coefficients, one a modality.
+
+        Args:
+            labels: One-hot labels `(batch, num_classes)` in float32.
+            outputs: What the model's `call` returned, with `logits`,
+                `modality_logits` and `modality_mask` at least.
+            present: `(n_modalities,)`, 1 for a modality that the batch has.
+
+        Returns:
+            `(n_modalities,)`. No gradient flows through it.
+        """
+        return ops.ones_like(present)
+
+    def modulate_gradients(
+        self, gradients: Sequence[Any], variables: Sequence[Any], owners: Any
+    ) -> list[Any]:
+        """Edit the gradients of one step; `None` passes through.
+
+        Args:
+            gradients: One a variable, of the (loss-scaled) loss.
+            variables: The trainable variables.
+            owners: For each variable the index of the modality whose encoder
+                it belongs to, or `None`.
+        """
+        if self.edits_updates:
+            return list(gradients)
+        factors = self.effective_coefficients()
+        return [
+            gradient
+            if gradient is None or owner is None
+            else gradient * ops.cast(factors[owner], gradient.dtype)
+            for gradient, owner in zip(gradients, owners, strict=True)
+        ]
+
+    # -- Called by the model -------------------------------------------------
+
+    def setup(self, modality_names: list[str], optimizer: Any) -> None:
+        """Prepare for a model; called by its `compile`."""
+        if self.modality_names and self.modality_names != modality_names:
+            raise ValueError(
+                "`modulation` must be used with one model only: its state "
+                f"belongs to the modalities {self.modality_names}. Received: "
+                f"a model of {modality_names}"
+            )
+        self.modality_names = list(modality_names)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        plain = isinstance(optimizer, keras.optimizers.SGD)
+        self.edits_updates = self.apply_to == "updates" or (
+            self.apply_to == "auto" and not plain
+        )
+        if self.edits_updates and optimizer.ema_overwrite_frequency:
+            raise ValueError(
+                "`ema_overwrite_frequency` must be None where a modulation "
+                "edits updates, which an overwritten weight does not show. "
+                "Received: ema_overwrite_frequency="
+                f"{optimizer.ema_overwrite_frequency}"
+            )
+        if not self.built:
+            self.build((None, len(modality_names)))
+
+    def build(self, input_shape: tuple) -> None:
+        count = input_shape[-1]
+        self.coefficients = self.add_state("coefficients", (count,), "ones")
+        self.active = self.add_state(
+            "active", (), "zeros" if self.start_epoch else "ones"
+        )
+        self.total = self.add_state("total", (count,))
+        self.steps = self.add_state("steps", ())
+
+    def add_state(
+        self, name: str, shape: tuple, initializer: str = "zeros"
+    ) -> Any:
+        """Add a float32 weight that no optimizer touches."""
+        return self.add_weight(
+            shape=shape,
+            initializer=initializer,
+            trainable=False,
+            dtype="float32",
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+    def update(self, labels: Any, outputs: Mapping[str, Any]) -> None:
+        """Take over the coefficients of this step and record them."""
+        mask = outputs["modality_mask"]
+        count = backend.all_reduce_sum(ops.sum(mask, axis=0))
+        present = ops.cast(count > 0, "float32")
+        new = ops.stop_gradient(
+            self.compute_coefficients(labels, outputs, present)
+        )
+        taken = (present > 0) & (ops.sum(present) > 1) & ops.isfinite(new)
+        old = ops.convert_to_tensor(self.coefficients)
+        self.coefficients.assign(ops.where(taken, new, old))
+        self.total.assign_add(self.effective_coefficients())
+        self.steps.assign_add(1.0)
+
+    def effective_coefficients(self) -> Any:
+        """Coefficients in the epoch window, ones outside, `(n_modalities,)`."""
+        coefficients = ops.convert_to_tensor(self.coefficients)
+        return ops.where(
+            ops.convert_to_tensor(self.active) > 0,
+            coefficients,
+            ops.ones_like(coefficients),
+        )
+
+    def modulate_updates(
+        self,
+        old: Sequence[Any],
+        new: Sequence[Any],
+        owners: Any,
+        optimizer: Any,
+    ) -> list[Any]:
+        """Edit what the optimizer did to the weights in one step.
+
+        Args:
+            old: Values of the trainable variables before the step.
+            new: Their values after it.
+            owners: As in `modulate_gradients`.
+            optimizer: The optimizer, whose moving average of the weights is
+                made to follow the edited weights.
+        """
+        factors = self.effective_coefficients()
+        edited = [
+            after
+            if owner is None
+            else before
+            + ops.cast(factors[owner], after.dtype) * (after - before)
+            for before, after, owner in zip(old, new, owners, strict=True)
+        ]
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        if inner.use_ema:
+            # The optimizer has averaged its own weights, at full weight in
+            # its first step.
+            first = ops.cast(ops.equal(inner.iterations, 1), "float32")
+            share = 1.0 - inner.ema_momentum * (1.0 - first)
+            averages = inner._model_variables_moving_average
+            for average, after, value in zip(
+                averages, new, edited, strict=True
+            ):
+                if average is not None:
+                    step = ops.cast(share, value.dtype) * (value - after)
+                    average.assign(average + step)
+        return edited
+
+    # -- Epochs --------------------------------------------------------------
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Open or close the window and start a new record."""
+        end = math.inf if self.end_epoch is None else self.end_epoch
+        self.active.assign(float(self.start_epoch <= epoch < end))
+        self.total.assign(ops.zeros(self.total.shape))
+        self.steps.assign(0.0)
+
+    def epoch_logs(self) -> dict[str, float]:
+        """Mean coefficient of every modality since the epoch began."""
+        steps = max(float(ops.convert_to_numpy(self.steps)), 1.0)
+        means = ops.convert_to_numpy(self.total) / steps
+        return {
+            f"{name}_coefficient": float(mean)
+            for name, mean in zip(self.modality_names, means, strict=True)
+        }
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "apply_to": self.apply_to,
+            "start_epoch": self.start_epoch,
+            "end_epoch": self.end_epoch,
+        }
+
+
+def check_epoch(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(
+            f"`{name}` must be a non-negative integer. Received: "
+            f"{name}={value!r}"
+        )
+
+
+def check_strength(name: str, value: Any) -> None:
+    """Refuse anything but a finite, non-negative number."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 <= value < math.inf
+    ):
+        raise ValueError(
+            f"`{name}` must be a finite, non-negative number. Received: "
+            f"{name}={value!r}"
+        )

@@ -1,0 +1,59 @@
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.modulations.gradient_modulation import GradientModulation
+from keras_mmrel.modulations.gradient_modulation import check_strength
+from keras_mmrel.modulations.scores import batch_mean
+from keras_mmrel.modulations.scores import ratio_to_others
+from keras_mmrel.modulations.scores import true_class_probability
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class OGM(GradientModulation):
+    """On-the-fly gradient modulation: slow the leading modality down.
+
+    A modality's score is the mean probability that it gives to the true class
+    by itself, and `r` the ratio of its score to the mean score of the others.
+    Where `r > 1` its encoder's coefficient is `1 - tanh(alpha * r)`, elsewhere
+    1.
+
+    The paper has two modalities and sums over the batch; the mean of the
+    others, and means over the samples that have a modality, are this
+    library's extension, equal to the paper's with two complete modalities.
+
+    Args:
+        alpha: Non-negative float, strength; 0.1 to 0.8 in the paper.
+        **kwargs: Arguments of `GradientModulation`.
+
+    Raises:
+        ValueError: If `alpha` is negative.
+
+    Example:
+
+    >>> modulation = keras_mmrel.modulations.OGM(0.3, end_epoch=50)
+    >>> modulation.alpha
+    0.3
+
+    References:
+        - [Peng et al., 2022, Balanced Multimodal Learning via On-the-fly
+          Gradient Modulation](https://arxiv.org/abs/2203.15332)
+    """
+
+    def __init__(self, alpha: float = 0.3, **kwargs: Any) -> None:
+        check_strength("alpha", alpha)
+        super().__init__(**kwargs)
+        self.alpha = alpha
+
+    def compute_coefficients(
+        self, labels: Any, outputs: Mapping[str, Any], present: Any
+    ) -> Any:
+        scores = true_class_probability(labels, outputs["modality_logits"])
+        ratio = ratio_to_others(batch_mean(scores, outputs), present)
+        slowed = 1.0 - ops.tanh(self.alpha * ratio)
+        return ops.where(ratio > 1.0, slowed, ops.ones_like(slowed))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "alpha": self.alpha}
