@@ -9,6 +9,7 @@ from keras_mmrel import layers
 from keras_mmrel import losses
 from keras_mmrel import models
 from keras_mmrel import modulations
+from keras_mmrel.models import AIM
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
 from keras_mmrel.models import MultimodalModel
@@ -17,6 +18,7 @@ from keras_mmrel.models import QADMNet
 __version__ = "0.1.0"
 
 __all__ = [
+    "AIM",
     "ConcatFusion",
     "LateFusion",
     "MultimodalModel",

@@ -2,10 +2,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_mmrel.encoders.checks import check_positive_integers
 from keras_mmrel.encoders.checks import check_rate
+from keras_mmrel.encoders.residual_block import ResidualBlock
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -63,7 +63,7 @@ class ConvEncoder(keras.layers.Layer):
         self.groups = groups
         self.dropout = dropout
         self.blocks = [
-            _ResidualBlock(
+            ResidualBlock(
                 count,
                 strides=1 if index == 0 else 2,
                 groups=max(g for g in range(1, groups + 1) if count % g == 0),
@@ -76,18 +76,14 @@ class ConvEncoder(keras.layers.Layer):
         self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, input_shape: tuple) -> None:
-        shape = (*input_shape, 1) if len(input_shape) == 3 else input_shape
         for block in self.blocks:
-            block.build(shape)
-            shape = block.compute_output_shape(shape)
+            block.build(input_shape)
+            input_shape = block.compute_output_shape(input_shape)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        x = ops.cast(inputs, self.compute_dtype)
-        if len(x.shape) == 3:
-            x = ops.expand_dims(x, axis=-1)
         for block in self.blocks:
-            x = block(x, training=training)
-        return self.drop(self.pool(x), training=training)
+            inputs = block(inputs, training=training)
+        return self.drop(self.pool(inputs), training=training)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.filters[-1])
@@ -99,53 +95,3 @@ class ConvEncoder(keras.layers.Layer):
             "groups": self.groups,
             "dropout": self.dropout,
         }
-
-
-class _ResidualBlock(keras.layers.Layer):
-    """Two normalised convolutions added to a projection of the input."""
-
-    def __init__(
-        self, filters: int, strides: int, groups: int, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.strides = strides
-
-        def convolution(size: int, step: int) -> keras.layers.Layer:
-            return keras.layers.Conv2D(
-                filters,
-                size,
-                strides=step,
-                padding="same",
-                use_bias=False,
-                kernel_initializer="he_normal",
-                dtype=self.dtype_policy,
-            )
-
-        def norm() -> keras.layers.Layer:
-            return keras.layers.GroupNormalization(
-                groups, dtype=self.dtype_policy
-            )
-
-        self.main_path = [
-            convolution(3, strides),
-            norm(),
-            convolution(3, 1),
-            norm(),
-        ]
-        self.shortcut = convolution(1, strides)
-
-    def build(self, input_shape: tuple) -> None:
-        self.shortcut.build(input_shape)
-        shape = input_shape
-        for layer in self.main_path:
-            layer.build(shape)
-            shape = layer.compute_output_shape(shape)
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        first, norm_first, second, norm_second = self.main_path
-        x = ops.relu(norm_first(first(inputs)))
-        return ops.relu(norm_second(second(x)) + self.shortcut(inputs))
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return self.shortcut.compute_output_shape(input_shape)

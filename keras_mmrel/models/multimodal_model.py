@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.encoders import BlockEncoder
 from keras_mmrel.encoders import ConvEncoder
 from keras_mmrel.encoders import MLPEncoder
 from keras_mmrel.models import validation
@@ -42,8 +43,9 @@ class MultimodalModel(MultimodalTrainer):
     Args:
         modalities: Dict of modality name -> input shape without the batch
             axis (a default encoder is made), or -> a `keras.Layer` or
-            `keras.Model` that encodes the modality into `(batch, d)`. Its
-            order is the order of `modality_names`.
+            `keras.Model` that encodes the modality into `(batch, d)`, or -> a
+            list of layers, the blocks of an encoder. Its order is the order
+            of `modality_names`.
         num_classes: Integer of at least 2.
         augmentation: `None`, or a layer that takes and returns the dict of
             inputs and is active in training only, such as
@@ -73,8 +75,7 @@ class MultimodalModel(MultimodalTrainer):
         self.num_classes = validation.check_num_classes(num_classes)
         self.modality_names = list(modalities)
         self.modality_specs = {
-            name: spec if isinstance(spec, keras.layers.Layer) else tuple(spec)
-            for name, spec in modalities.items()
+            name: _as_layer_or_shape(spec) for name, spec in modalities.items()
         }
         self.modality_shapes = {
             name: _known_shape(spec)
@@ -366,6 +367,13 @@ def chance_corrected_confidence(logits: Any) -> Any:
     largest = ops.max(ops.softmax(logits, axis=-1), axis=-1)
     chance = 1.0 / logits.shape[-1]
     return (largest - chance) / (1.0 - chance)
+
+
+def _as_layer_or_shape(spec: Any) -> Any:
+    """Normalise what describes a modality: a list of blocks is a layer."""
+    if isinstance(spec, keras.layers.Layer):
+        return spec
+    return BlockEncoder(spec) if validation.is_block_list(spec) else tuple(spec)
 
 
 def _known_shape(spec: Any) -> Any:

@@ -41,7 +41,7 @@ def check_modalities(modalities: Any) -> None:
                 "`modalities` must be named by non-empty strings other than "
                 f"'{MASK}'. Received: name={name!r}"
             )
-        if isinstance(spec, keras.layers.Layer):
+        if isinstance(spec, keras.layers.Layer) or is_block_list(spec):
             continue
         is_shape = isinstance(spec, Sequence) and not isinstance(spec, str)
         if (
@@ -51,9 +51,19 @@ def check_modalities(modalities: Any) -> None:
         ):
             raise ValueError(
                 f"`modalities['{name}']` must be a shape of positive integers "
-                "without the batch axis, or a Keras layer or model. "
+                "without the batch axis, a Keras layer or model, or a list of "
+                "Keras layers. "
                 f"Received: {spec!r}"
             )
+
+
+def is_block_list(spec: Any) -> bool:
+    """Whether an encoder is given as a list of blocks."""
+    return (
+        isinstance(spec, list | tuple)
+        and len(spec) > 0
+        and all(isinstance(block, keras.layers.Layer) for block in spec)
+    )
 
 
 def check_augmentation(augmentation: Any) -> None:

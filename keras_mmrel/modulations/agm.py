@@ -4,8 +4,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.checks import check_strength
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
-from keras_mmrel.modulations.gradient_modulation import check_strength
 from keras_mmrel.modulations.scores import batch_mean
 from keras_mmrel.modulations.scores import mean_of_others
 

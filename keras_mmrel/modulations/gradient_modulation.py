@@ -271,16 +271,3 @@ def check_epoch(name: str, value: Any) -> None:
             f"`{name}` must be a non-negative integer. Received: "
             f"{name}={value!r}"
         )
-
-
-def check_strength(name: str, value: Any) -> None:
-    """Refuse anything but a finite, non-negative number."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 <= value < math.inf
-    ):
-        raise ValueError(
-            f"`{name}` must be a finite, non-negative number. Received: "
-            f"{name}={value!r}"
-        )

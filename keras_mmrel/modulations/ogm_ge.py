@@ -4,7 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.modulations.gradient_modulation import check_strength
+from keras_mmrel.checks import check_strength
 from keras_mmrel.modulations.ogm import OGM
 
 KERNELS = ("convolution", "all")

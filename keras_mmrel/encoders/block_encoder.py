@@ -1,0 +1,94 @@
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class BlockEncoder(keras.layers.Layer):
+    """Encode a modality by blocks, one after the other, and average.
+
+    What a list of layers given as an encoder becomes. The output of the last
+    block is averaged over every axis between the batch and the channels.
+
+    Args:
+        blocks: Non-empty list of Keras layers or models; the last axis of
+            every output is the channels.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Whatever the first block takes.
+        training: Passed on to the blocks.
+
+    Returns:
+        Tensor of shape `(batch, d)`.
+
+    Raises:
+        ValueError: If `blocks` is no list of Keras layers.
+
+    Example:
+
+    >>> blocks = [keras.layers.Conv2D(8, 3), keras.layers.Conv2D(16, 3)]
+    >>> encoder = keras_mmrel.encoders.BlockEncoder(blocks)
+    >>> encoder(np.zeros((2, 8, 8, 1))).shape
+    (2, 16)
+    """
+
+    def __init__(
+        self, blocks: Sequence[keras.layers.Layer], **kwargs: Any
+    ) -> None:
+        check_blocks(blocks)
+        super().__init__(**kwargs)
+        self.blocks = list(blocks)
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape that the first block takes, batch axis included."""
+        return self.blocks[0].input_shape
+
+    def build(self, input_shape: Any) -> None:
+        x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        for block in self.blocks:
+            x = block(x)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        for block in self.blocks:
+            inputs = block(inputs, training=training)
+        return mean_over_positions(inputs)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "blocks": [
+                keras.saving.serialize_keras_object(b) for b in self.blocks
+            ],
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "BlockEncoder":
+        return cls(**restore_blocks(config))
+
+
+def mean_over_positions(x: Any) -> Any:
+    """Average over the axes between the batch and the channels."""
+    axes = tuple(range(1, len(x.shape) - 1))
+    return ops.mean(x, axis=axes) if axes else x
+
+
+def check_blocks(blocks: Any) -> None:
+    if (
+        not isinstance(blocks, list | tuple)
+        or not blocks
+        or not all(isinstance(b, keras.layers.Layer) for b in blocks)
+    ):
+        raise ValueError(
+            "`blocks` must be a non-empty list of Keras layers or models. "
+            f"Received: blocks={blocks!r}"
+        )
+
+
+def restore_blocks(config: dict) -> dict:
+    """Return a copy of a layer's config with its blocks made from configs."""
+    restore = keras.saving.deserialize_keras_object
+    return {**config, "blocks": [restore(b) for b in config["blocks"]]}

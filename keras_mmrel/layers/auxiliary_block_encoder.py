@@ -1,0 +1,253 @@
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mmrel.checks import check_choice
+from keras_mmrel.encoders.block_encoder import check_blocks
+from keras_mmrel.encoders.block_encoder import mean_over_positions
+from keras_mmrel.encoders.block_encoder import restore_blocks
+from keras_mmrel.layers.depth_statistics import DepthStatistics
+
+SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class AuxiliaryBlockEncoder(keras.layers.Layer):
+    """An encoder of blocks with an auxiliary path through weak channels.
+
+    The *main path* is the plain encoder: its blocks one after the other, then
+    the mean over every axis between the batch and the channels. A call runs
+    the main path and nothing else, so inference costs nothing extra, and
+    there are no parameters beyond those of the blocks.
+
+    The *auxiliary path* runs the blocks again from the output of the first
+    one. After each block, a sample is gated with the probability that the
+    weight `strength` holds for that depth: only the channels of that depth's
+    mask go on, scaled by `sqrt(channels / kept)`. Where all samples are gated,
+    the filters of the other channels get no gradient at all, so the auxiliary
+    path trains the selected, under-optimised filters as a network of their
+    own. Moving statistics (of batch normalisation, say) are left as the main
+    path has set them.
+
+    Which channels are under-optimised is estimated from the main path of
+    training batches by `update_statistics`: each channel's share in the
+    margin by which the pooled output points to the prototype of its own class
+    rather than to those of other classes. The `mask_share` of the channels
+    with the smallest share form the mask, which `refresh_masks` renews.
+
+    Args:
+        blocks: Non-empty list of Keras layers or models, applied in turn; the
+            last axis of every output is the channels.
+        num_classes: Integer of at least 2.
+        mask_share: Float in (0, 1], share of the channels of each depth that
+            the mask keeps; at least one.
+        selection: Which channels the mask keeps: `"under_optimised"`,
+            `"over_optimised"`, `"random"` (drawn anew at each refresh), or
+            `"none"`, which removes the whole block's output.
+        seed: Integer or `None`. Seed of the gates and of random masks.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Whatever the first block takes.
+        training: Passed on to the blocks.
+
+    Returns:
+        Tensor of shape `(batch, d)`, the pooled output of the last block.
+
+    Raises:
+        ValueError: If `blocks` is no list of Keras layers, or another
+            argument is outside its range.
+
+    Example:
+
+    >>> blocks = [keras.layers.Conv2D(8, 3), keras.layers.Conv2D(16, 3)]
+    >>> encoder = keras_mmrel.layers.AuxiliaryBlockEncoder(blocks, 10)
+    >>> encoder(np.zeros((2, 8, 8, 1))).shape
+    (2, 16)
+
+    References:
+        - [AIM, 2025](https://arxiv.org/abs/2508.19769), whose auxiliary
+          blocks these are. Its equations are not public: the gates, the score
+          and the mask are this library's own.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[keras.layers.Layer],
+        num_classes: int,
+        mask_share: float = 0.5,
+        selection: str = "under_optimised",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_blocks(blocks)
+        if not isinstance(mask_share, int | float) or not 0 < mask_share <= 1:
+            raise ValueError(
+                "`mask_share` must be in (0, 1]. Received: "
+                f"mask_share={mask_share!r}"
+            )
+        check_choice("selection", selection, SELECTIONS)
+        super().__init__(**kwargs)
+        self.blocks = list(blocks)
+        self.num_classes = num_classes
+        self.mask_share = mask_share
+        self.selection = selection
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.statistics = [
+            DepthStatistics(num_classes, name=f"statistics_{index}")
+            for index in range(len(self.blocks))
+        ]
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape that the first block takes, batch axis included."""
+        return self.blocks[0].input_shape
+
+    def build(self, input_shape: Any) -> None:
+        x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        self.masks = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if not isinstance(x, keras.KerasTensor) or len(x.shape) < 2:
+                raise ValueError(
+                    "Every block must return one tensor with the channels "
+                    f"last. Received: block {index} returned {x!r}"
+                )
+            channels = x.shape[-1]
+            self.statistics[index].build((None, channels))
+            self.masks.append(self._state(f"mask_{index}", (channels,), "ones"))
+        self.strength = self._state("strength", (len(self.blocks),), "zeros")
+
+    def _state(self, name: str, shape: tuple, initializer: str) -> Any:
+        return self.add_weight(
+            shape=shape,
+            initializer=initializer,
+            trainable=False,
+            dtype="float32",
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    # -- The two paths -------------------------------------------------------
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return mean_over_positions(self.run_blocks(inputs, training)[-1])
+
+    def run_blocks(
+        self, inputs: Any, training: bool | None = None
+    ) -> list[Any]:
+        """Run the main path and return the output of every block."""
+        outputs = []
+        for block in self.blocks:
+            inputs = block(inputs, training=training)
+            outputs.append(inputs)
+        return outputs
+
+    def run_gated(self, inputs: Any, training: bool | None = None) -> list[Any]:
+        """Run all blocks with gates in the one path there is."""
+        outputs = []
+        for depth, block in enumerate(self.blocks):
+            inputs = self.gate(block(inputs, training=training), depth)
+            outputs.append(inputs)
+        return outputs
+
+    def auxiliary_path(self, first_output: Any) -> Any:
+        """Run the auxiliary path from the main path's first block output.
+
+        Args:
+            first_output: First entry of what `run_blocks` returned with
+                `training=True`, or some of its rows.
+
+        Returns:
+            Tensor of shape `(batch, d)`.
+        """
+        moving = [
+            v
+            for block in self.blocks[1:]
+            for v in block.weights
+            if not v.trainable
+        ]
+        kept = [ops.copy(ops.convert_to_tensor(v)) for v in moving]
+        x = self.gate(first_output, 0)
+        for depth, block in enumerate(self.blocks[1:], 1):
+            x = self.gate(block(x, training=True), depth)
+        for variable, value in zip(moving, kept, strict=True):
+            variable.assign(value)
+        return mean_over_positions(x)
+
+    def gate(self, x: Any, depth: int) -> Any:
+        """Reduce some samples to the channels of the mask."""
+        channels = x.shape[-1]
+        mask = ops.convert_to_tensor(self.masks[depth])
+        if self.selection == "none":
+            factor = ops.zeros_like(mask)
+        else:
+            factor = mask * (channels / self.kept_channels(channels)) ** 0.5
+        drawn = keras.random.uniform(
+            (ops.shape(x)[0], 1), dtype="float32", seed=self.seed_generator
+        )
+        gated = ops.cast(drawn < self.strength[depth], "float32")
+        scale = 1.0 - gated + gated * factor
+        shape = (-1, *[1] * (len(x.shape) - 2), channels)
+        return x * ops.cast(ops.reshape(scale, shape), x.dtype)
+
+    # -- Statistics ----------------------------------------------------------
+
+    def kept_channels(self, channels: int) -> int:
+        """Number of channels that a mask keeps."""
+        return max(1, int(self.mask_share * channels))
+
+    def update_statistics(
+        self, pooled: Sequence[Any], labels: Any, weight: Any
+    ) -> None:
+        """Update every depth's statistics from a training batch.
+
+        Args:
+            pooled: Pooled main-path output of every block, `(batch, c)`.
+            labels: One-hot labels `(batch, num_classes)`.
+            weight: `(batch,)`, 0 for a sample without this modality.
+        """
+        for statistics, feature in zip(self.statistics, pooled, strict=True):
+            statistics.update(feature, labels, weight)
+
+    def refresh_masks(self, epoch: int = 0) -> None:
+        """Choose the channels of every mask by the statistics so far."""
+        rng = np.random.default_rng((self.seed or 0, epoch))
+        for mask, statistics in zip(self.masks, self.statistics, strict=True):
+            scores = ops.convert_to_numpy(statistics.scores)
+            if self.selection == "random":
+                scores = rng.uniform(size=scores.shape)
+            elif self.selection == "over_optimised":
+                scores = -scores
+            chosen = np.argsort(scores, kind="stable")
+            values = np.zeros(scores.shape, "float32")
+            values[chosen[: self.kept_channels(len(scores))]] = 1.0
+            mask.assign(values)
+
+    # -- Saving --------------------------------------------------------------
+
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        for block in self.blocks:
+            x = block(x)
+        return (x.shape[0], x.shape[-1])
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "blocks": [
+                keras.saving.serialize_keras_object(b) for b in self.blocks
+            ],
+            "num_classes": self.num_classes,
+            "mask_share": self.mask_share,
+            "selection": self.selection,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "AuxiliaryBlockEncoder":
+        return cls(**restore_blocks(config))

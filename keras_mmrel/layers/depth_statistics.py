@@ -1,0 +1,124 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel import backend
+
+MOMENTUM = 0.1
+TEMPERATURE = 0.1
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class DepthStatistics(keras.layers.Layer):
+    """How well one depth of an encoder tells the classes apart, by channel.
+
+    All states are moving averages over training batches (momentum 0.1; the
+    first batch counts in full): the mean feature, one prototype a class, the
+    depth's `performance` (the mean probability of the true class by the
+    cosine to the prototypes, at temperature 0.1) and the channels' `scores`,
+    which add up to the mean cosine margin of the true class. A call passes
+    features on unchanged.
+
+    Args:
+        num_classes: Integer of at least 2.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+
+    def build(self, input_shape: tuple) -> None:
+        channels = input_shape[-1]
+        self.center = self._state("center", (channels,))
+        self.prototypes = self._state(
+            "prototypes", (self.num_classes, channels)
+        )
+        self.seen = self._state("seen", (self.num_classes, 1))
+        self.scores = self._state("scores", (channels,))
+        self.performance = self._state("performance", ())
+        self.performance.assign(1.0 / self.num_classes)
+
+    def _state(self, name: str, shape: tuple) -> Any:
+        return self.add_weight(
+            shape=shape,
+            initializer="zeros",
+            trainable=False,
+            dtype="float32",
+            aggregation="only_first_replica",
+            name=name,
+        )
+
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+    def update(self, features: Any, labels: Any, weight: Any) -> None:
+        """Take a training batch into account.
+
+        Args:
+            features: `(batch, channels)`.
+            labels: One-hot `(batch, num_classes)`.
+            weight: `(batch,)` of 0 and 1: samples that count.
+        """
+        features = ops.stop_gradient(ops.cast(features, "float32"))
+        features = ops.where(weight[:, None] > 0, features, 0.0)
+        labels = labels * weight[:, None]
+        count = backend.all_reduce_sum(ops.sum(labels, axis=0))[:, None]
+        sums = backend.all_reduce_sum(
+            ops.matmul(ops.transpose(labels), features)
+        )
+        total = ops.maximum(ops.sum(count), 1.0)
+        started = ops.cast(ops.sum(self.seen) > 0, "float32")
+        here = ops.cast(ops.sum(count) > 0, "float32")
+
+        # A class's first batch counts in full, as does the first of all.
+        step = ops.where(self.seen > 0, MOMENTUM, 1.0)
+        step = ops.where(count > 0, step, 0.0)
+        own = sums / ops.maximum(count, 1.0)
+        self.prototypes.assign_add(step * (own - self.prototypes))
+        self.seen.assign_add(count)
+        step = here * (started * MOMENTUM + (1.0 - started))
+        mean = ops.sum(sums, axis=0) / total
+        self.center.assign_add(step * (mean - self.center))
+
+        margins, probability = self.judge(features, labels)
+        margin = backend.all_reduce_sum(ops.sum(margins, axis=0)) / total
+        probability = backend.all_reduce_sum(ops.sum(probability)) / total
+        self.scores.assign_add(here * MOMENTUM * (margin - self.scores))
+        self.performance.assign_add(
+            here * MOMENTUM * (probability - self.performance)
+        )
+
+    def judge(self, features: Any, labels: Any) -> tuple:
+        """Margins by channel and the true class's probability.
+
+        Args:
+            features: `(batch, channels)`.
+            labels: One-hot `(batch, num_classes)`; a row of zeros gives
+                zeros.
+
+        Returns:
+            `(batch, channels)`, whose sum over channels is the cosine to the
+            own prototype minus the mean cosine to all others, and `(batch,)`.
+        """
+        prototypes = ops.convert_to_tensor(self.prototypes)
+        prototypes = unit(prototypes - ops.mean(prototypes, axis=0))
+        unit_features = unit(features - self.center)
+        weight = ops.sum(labels, axis=-1, keepdims=True)
+        own = ops.matmul(labels, prototypes)
+        others = weight * ops.sum(prototypes, axis=0) - own
+        margins = unit_features * (own - others / (self.num_classes - 1))
+        similarity = ops.matmul(unit_features, ops.transpose(prototypes))
+        chance = ops.softmax(similarity / TEMPERATURE, axis=-1)
+        return margins, ops.sum(labels * chance, axis=-1)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "num_classes": self.num_classes}
+
+
+def unit(x: Any) -> Any:
+    """Scale rows to length 1; a row of zeros stays."""
+    norm = ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
+    return x / ops.maximum(norm, 1e-12)

@@ -1,0 +1,308 @@
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.checks import check_choice
+from keras_mmrel.checks import check_share
+from keras_mmrel.checks import check_strength
+from keras_mmrel.encoders.block_encoder import mean_over_positions
+from keras_mmrel.layers.auxiliary_block_encoder import AuxiliaryBlockEncoder
+from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.models.multimodal_model import keep_present
+from keras_mmrel.models.shared_head_model import SharedHeadModel
+from keras_mmrel.models.validation import MASK
+
+PATHS = ("two", "single")
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class AIM(SharedHeadModel):
+    """Train what is under-optimised inside every encoder, at every depth.
+
+    Joint training lets one modality dominate, and inside each encoder some
+    filters learn little. AIM runs every encoder a second time in training,
+    through an *auxiliary path* that is reduced, sample by sample and depth by
+    depth, to the channels that tell the classes apart least
+    (`keras_mmrel.layers.AuxiliaryBlockEncoder`). The classifier has to do
+    with that weak feature in place of the full one: the selected filters of
+    the modality learn to carry the decision, and so do the other modalities'
+    encoders, which can no longer lean on a dominant one. Inference runs the
+    plain network.
+
+    How often a depth is gated, its strength, follows the imbalance there:
+    with `s` a depth's performance and `r` its ratio to the mean performance
+    of the other modalities at the same relative depth, the probability is
+    `max(tanh(strength_slope * relu(r - 1)), strength_floor)`. A floor of 0
+    leaves all but the leading modality alone.
+
+    The first `warmup` of a `fit` is joint training. Masks are renewed at the
+    beginning of every epoch after it. `fit` adds what that needs by itself.
+    Each `fit` counts as one training: continue one with `initial_epoch`.
+
+    Outputs are those of `MultimodalModel`; the logs have `auxiliary_loss`,
+    which is 0 in evaluation, and `<modality>_strength`, the mean over depths.
+
+    Args:
+        modalities: As in `MultimodalModel`; an encoder must be made of blocks:
+            a list of layers, a layer with a list `blocks` (such as
+            `MLPEncoder`, `ConvEncoder` or `BlockEncoder`), or a shape for
+            which one is made. What such a layer does after its blocks is
+            replaced by the mean over positions. Encoders may differ in
+            depth. For a backbone see `encoders.split_backbone`.
+        num_classes: Integer of at least 2.
+        auxiliary_loss_weight: Non-negative float, weight of `auxiliary_loss`,
+            the cross-entropies with each modality's auxiliary feature in
+            turn, summed over modalities.
+        strength: `"adaptive"`, or a number in [0, 1], the same for every
+            modality and depth.
+        strength_floor: Float in [0, 1].
+        strength_slope: Non-negative float.
+        mask_share: Float in (0, 1], share of the channels in a mask.
+        selection: Which channels: `"under_optimised"`, `"random"`,
+            `"over_optimised"` or `"none"`, as in `AuxiliaryBlockEncoder`.
+        paths: `"two"`, or `"single"` to put the gates into the main path and
+            have no auxiliary loss.
+        warmup: Float in [0, 1], share of the epochs before AIM begins.
+        modality_loss_weight: Non-negative float, weight of each modality's
+            own cross-entropy; combine AIM with 1 to 3 where accuracy counts.
+        augmentation: As in `MultimodalModel`.
+        seed: Integer or `None`. Seed of gates and random masks.
+        **kwargs: Arguments of `keras.Model`.
+
+    Raises:
+        ValueError: If an encoder has no blocks, or an argument is outside
+            its range.
+
+    Example:
+
+    >>> model = keras_mmrel.AIM({"audio": (16, 8), "image": (8, 8, 1)}, 3)
+    >>> model.compile()
+    >>> x = {"audio": np.zeros((4, 16, 8)), "image": np.zeros((4, 8, 8, 1))}
+    >>> history = model.fit(x, np.array([0, 1, 2, 0]), verbose=0).history
+    >>> sorted(key for key in history if key.endswith("strength"))
+    ['audio_strength', 'image_strength']
+
+    References:
+        - [AIM, 2025](https://arxiv.org/abs/2508.19769). Roles follow the
+          abstract; the paper's equations are not public, every formula here
+          is this library's own, and no result is a reproduction.
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Any],
+        num_classes: int,
+        *,
+        auxiliary_loss_weight: float = 1.0,
+        strength: str | float = "adaptive",
+        strength_floor: float = 0.3,
+        strength_slope: float = 1.0,
+        mask_share: float = 0.5,
+        selection: str = "under_optimised",
+        paths: str = "two",
+        warmup: float = 0.15,
+        modality_loss_weight: float = 0.0,
+        augmentation: keras.layers.Layer | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_strength("auxiliary_loss_weight", auxiliary_loss_weight)
+        if strength != "adaptive":
+            check_share("strength", strength)
+        check_share("strength_floor", strength_floor)
+        check_strength("strength_slope", strength_slope)
+        check_choice("paths", paths, PATHS)
+        check_share("warmup", warmup)
+        super().__init__(
+            modalities,
+            num_classes,
+            modality_loss_weight=modality_loss_weight,
+            augmentation=augmentation,
+            auxiliary_loss_names=("auxiliary_loss",) if paths == "two" else (),
+            **kwargs,
+        )
+        self.auxiliary_loss_weight = auxiliary_loss_weight
+        self.strength = strength
+        self.strength_floor = strength_floor
+        self.strength_slope = strength_slope
+        self.mask_share = mask_share
+        self.selection = selection
+        self.paths = paths
+        self.warmup = warmup
+        self.seed = seed
+        self.encoders = [
+            AuxiliaryBlockEncoder(
+                self._blocks(name, encoder),
+                num_classes,
+                mask_share=mask_share,
+                selection=selection,
+                seed=None if seed is None else seed + index,
+                name=encoder.name,
+                dtype=self.dtype_policy,
+            )
+            for index, (name, encoder) in enumerate(
+                zip(self.modality_names, self.encoders, strict=True)
+            )
+        ]
+        self.active = self.add_weight(
+            shape=(),
+            initializer="zeros" if warmup else "ones",
+            trainable=False,
+            dtype="float32",
+            aggregation="only_first_replica",
+            name="active",
+        )
+        self.build_from_modalities()
+
+    def _blocks(self, name: str, encoder: keras.layers.Layer) -> Any:
+        blocks = getattr(encoder, "blocks", None)
+        if not isinstance(blocks, list | tuple) or not blocks:
+            raise ValueError(
+                f"`modalities['{name}']` must be a shape, a list of layers, or "
+                "an encoder with a list `blocks`; "
+                "`keras_mmrel.encoders.split_backbone` cuts a backbone into "
+                f"blocks. Received: {encoder!r}"
+            )
+        return list(blocks)
+
+    # -- The two paths -------------------------------------------------------
+
+    def call(self, inputs: Any, training: bool | None = None) -> dict:
+        inputs = self.augment(self.prepare_inputs(inputs), training)
+        mask = inputs[MASK]
+        gated = training and self.paths == "single"
+        outputs = []
+        for name, encoder in zip(
+            self.modality_names, self.encoders, strict=True
+        ):
+            run = encoder.run_gated if gated else encoder.run_blocks
+            outputs.append(run(inputs[name], training=training))
+        pooled = [
+            [mean_over_positions(x) for x in blocks] for blocks in outputs
+        ]
+        parts = self._parts([features[-1] for features in pooled], mask)
+        evidence: dict[str, Any] = {}
+        if training:
+            evidence["depth_features"] = pooled
+        if training and self.paths == "two":
+            weak = self._parts(
+                [
+                    encoder.auxiliary_path(blocks[0])
+                    for encoder, blocks in zip(
+                        self.encoders, outputs, strict=True
+                    )
+                ],
+                mask,
+            )
+            # Each modality's weak part in turn, beside the others' full ones.
+            full = ops.sum(parts, axis=1, keepdims=True) + self.bias
+            evidence["auxiliary_logits"] = full + weak - parts
+        return self.head_outputs(parts, mask, **evidence)
+
+    def _parts(self, features: list[Any], mask: Any) -> Any:
+        return self.classify(
+            [keep_present(f, mask[:, i]) for i, f in enumerate(features)]
+        )
+
+    def auxiliary_losses(
+        self, y: Any, outputs: Any, sample_weight: Any = None
+    ) -> dict:
+        terms = super().auxiliary_losses(y, outputs, sample_weight)
+        if self.paths == "single":
+            return terms
+        loss: Any = ops.zeros(())
+        if "auxiliary_logits" in outputs:
+            gated = ops.stack([ops.max(e.strength) for e in self.encoders])
+            loss = self.auxiliary_loss_weight * self.modality_crossentropy(
+                y,
+                outputs["auxiliary_logits"],
+                outputs[MASK] * ops.cast(gated > 0, "float32"),
+                sample_weight,
+            )
+        return {**terms, "auxiliary_loss": loss}
+
+    # -- Statistics ----------------------------------------------------------
+
+    def update_statistics(self, y: Any, outputs: Mapping[str, Any]) -> None:
+        labels = one_hot_labels(y, self.num_classes)
+        for index, encoder in enumerate(self.encoders):
+            encoder.update_statistics(
+                outputs["depth_features"][index],
+                labels,
+                outputs[MASK][:, index],
+            )
+        performances = [
+            ops.stack([s.performance for s in encoder.statistics])
+            for encoder in self.encoders
+        ]
+        strengths = self.depth_strengths(performances)
+        for encoder, strength in zip(self.encoders, strengths, strict=True):
+            encoder.strength.assign(self.active * strength)
+
+    def depth_strengths(self, performances: list[Any]) -> list[Any]:
+        """Gate probability of every depth.
+
+        Args:
+            performances: One `(depths,)` a modality; modalities may differ in
+                depth.
+
+        Returns:
+            One `(depths,)` a modality, in [0, 1].
+        """
+        if self.strength != "adaptive":
+            return [ops.full(p.shape, self.strength) for p in performances]
+        strengths = []
+        for index, own in enumerate(performances):
+            depths = own.shape[0]
+            others = [
+                # The block of the other encoder at the same relative depth.
+                ops.stack(
+                    [
+                        other[-(-(d + 1) * other.shape[0] // depths) - 1]
+                        for d in range(depths)
+                    ]
+                )
+                for n, other in enumerate(performances)
+                if n != index
+            ] or [own]
+            ratio = own / (sum(others) / len(others) + 1e-12)
+            rise = self.strength_slope * ops.relu(ratio - 1.0)
+            strengths.append(ops.maximum(ops.tanh(rise), self.strength_floor))
+        return strengths
+
+    # -- Epochs --------------------------------------------------------------
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        super().begin_epoch(epoch, epochs)
+        active = (epoch + 1) / epochs > self.warmup + 1e-9
+        self.active.assign(float(active))
+        if active:
+            for encoder in self.encoders:
+                encoder.refresh_masks(epoch)
+
+    def epoch_logs(self) -> dict[str, float]:
+        strengths = {
+            f"{name}_strength": float(
+                ops.convert_to_numpy(encoder.strength).mean()
+            )
+            for name, encoder in zip(
+                self.modality_names, self.encoders, strict=True
+            )
+        }
+        return {**super().epoch_logs(), **strengths}
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "auxiliary_loss_weight": self.auxiliary_loss_weight,
+            "strength": self.strength,
+            "strength_floor": self.strength_floor,
+            "strength_slope": self.strength_slope,
+            "mask_share": self.mask_share,
+            "selection": self.selection,
+            "paths": self.paths,
+            "warmup": self.warmup,
+            "seed": self.seed,
+        }

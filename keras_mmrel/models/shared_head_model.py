@@ -1,0 +1,101 @@
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.checks import check_strength
+from keras_mmrel.models.multimodal_model import MultimodalModel
+from keras_mmrel.models.validation import MASK
+
+
+class SharedHeadModel(MultimodalModel):
+    """Base of the models with one linear head on all features.
+
+    `modality_logits` are the head's answer to one modality with the features
+    of all others at zero and the full bias, as in the literature on modality
+    imbalance. A `modality_loss_weight` adds their cross-entropies, summed
+    over modalities, to the loss as `modality_loss`.
+
+    Args:
+        modalities: As in `MultimodalModel`.
+        num_classes: Integer of at least 2.
+        modality_loss_weight: Non-negative float; with 0 there is no such
+            term.
+        auxiliary_loss_names: Names of further terms of a subclass.
+        **kwargs: Arguments of `MultimodalModel`.
+    """
+
+    def __init__(
+        self,
+        modalities: Any,
+        num_classes: int,
+        *,
+        modality_loss_weight: float = 0.0,
+        auxiliary_loss_names: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        check_strength("modality_loss_weight", modality_loss_weight)
+        own = ("modality_loss",) if modality_loss_weight else ()
+        super().__init__(
+            modalities,
+            num_classes,
+            auxiliary_loss_names=(*own, *auxiliary_loss_names),
+            **kwargs,
+        )
+        self.modality_loss_weight = modality_loss_weight
+        # One linear head on the concatenation, kept in one part a modality:
+        # the sum of the parts and the bias is the same function.
+        self.head = [
+            keras.layers.Dense(
+                num_classes, use_bias=False, dtype="float32", name=f"head_{i}"
+            )
+            for i in range(len(self.modality_names))
+        ]
+        self.bias = self.add_weight(
+            shape=(num_classes,), initializer="zeros", name="bias"
+        )
+
+    def classify(self, features: Sequence[Any]) -> Any:
+        """Return each modality's part of the logits, without the bias.
+
+        Args:
+            features: One `(batch, d)` a modality.
+
+        Returns:
+            `(batch, n_modalities, num_classes)`.
+        """
+        return ops.stack(
+            [
+                part(feature)
+                for part, feature in zip(self.head, features, strict=True)
+            ],
+            axis=1,
+        )
+
+    def head_outputs(
+        self, parts: Any, mask: Any, **evidence: Any
+    ) -> dict[str, Any]:
+        """Complete the output dict from the parts of the logits."""
+        return self.make_outputs(
+            ops.sum(parts, axis=1) + self.bias,
+            parts + self.bias,
+            mask,
+            **evidence,
+        )
+
+    def auxiliary_losses(
+        self, y: Any, outputs: Any, sample_weight: Any = None
+    ) -> dict:
+        if not self.modality_loss_weight:
+            return {}
+        loss = self.modality_crossentropy(
+            y, outputs["modality_logits"], outputs[MASK], sample_weight
+        )
+        return {"modality_loss": self.modality_loss_weight * loss}
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "modality_loss_weight": self.modality_loss_weight,
+        }
