@@ -10,6 +10,7 @@ from keras_mmrel import losses
 from keras_mmrel import models
 from keras_mmrel import modulations
 from keras_mmrel.models import AIM
+from keras_mmrel.models import CAL
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
 from keras_mmrel.models import MultimodalModel
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AIM",
+    "CAL",
     "ConcatFusion",
     "LateFusion",
     "MultimodalModel",

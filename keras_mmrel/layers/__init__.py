@@ -5,6 +5,7 @@ from keras_mmrel.layers.dynamic_depth_fusion import DynamicDepthFusion
 from keras_mmrel.layers.feature_gate import FeatureGate
 from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
+from keras_mmrel.layers.modality_contribution import ModalityContribution
 from keras_mmrel.layers.prototype_confidence import PrototypeConfidence
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "FeatureGate",
     "GradientScale",
     "InformationBottleneck",
+    "ModalityContribution",
     "PrototypeConfidence",
 ]

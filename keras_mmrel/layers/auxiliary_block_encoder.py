@@ -53,6 +53,8 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
     Call arguments:
         inputs: Whatever the first block takes.
         training: Passed on to the blocks.
+        gated: Whether the gates act in the main path, too.
+        return_blocks: Whether to return the list of all blocks' outputs.
 
     Returns:
         Tensor of shape `(batch, d)`, the pooled output of the last block.
@@ -134,33 +136,27 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
 
     # -- The two paths -------------------------------------------------------
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return mean_over_positions(self.run_blocks(inputs, training)[-1])
-
-    def run_blocks(
-        self, inputs: Any, training: bool | None = None
-    ) -> list[Any]:
-        """Run the main path and return the output of every block."""
-        outputs = []
-        for block in self.blocks:
-            inputs = block(inputs, training=training)
-            outputs.append(inputs)
-        return outputs
-
-    def run_gated(self, inputs: Any, training: bool | None = None) -> list[Any]:
-        """Run all blocks with gates in the one path there is."""
+    def call(
+        self,
+        inputs: Any,
+        training: bool | None = None,
+        gated: bool = False,
+        return_blocks: bool = False,
+    ) -> Any:
         outputs = []
         for depth, block in enumerate(self.blocks):
-            inputs = self.gate(block(inputs, training=training), depth)
+            inputs = block(inputs, training=training)
+            if gated:
+                inputs = self.gate(inputs, depth)
             outputs.append(inputs)
-        return outputs
+        return outputs if return_blocks else mean_over_positions(outputs[-1])
 
     def auxiliary_path(self, first_output: Any) -> Any:
         """Run the auxiliary path from the main path's first block output.
 
         Args:
-            first_output: First entry of what `run_blocks` returned with
-                `training=True`, or some of its rows.
+            first_output: First entry of what a call with `return_blocks` and
+                `training=True` returned, or some of its rows.
 
         Returns:
             Tensor of shape `(batch, d)`.
@@ -171,7 +167,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             for v in block.weights
             if not v.trainable
         ]
-        kept = [ops.copy(ops.convert_to_tensor(v)) for v in moving]
+        kept = [v + 0 for v in moving]
         x = self.gate(first_output, 0)
         for depth, block in enumerate(self.blocks[1:], 1):
             x = self.gate(block(x, training=True), depth)
@@ -229,12 +225,6 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             mask.assign(values)
 
     # -- Saving --------------------------------------------------------------
-
-    def compute_output_shape(self, input_shape: Any) -> tuple:
-        x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
-        for block in self.blocks:
-            x = block(x)
-        return (x.shape[0], x.shape[-1])
 
     def get_config(self) -> dict:
         return {

@@ -1,7 +1,15 @@
 from keras_mmrel.models.aim import AIM
+from keras_mmrel.models.cal import CAL
 from keras_mmrel.models.concat_fusion import ConcatFusion
 from keras_mmrel.models.late_fusion import LateFusion
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.qadm_net import QADMNet
 
-__all__ = ["AIM", "ConcatFusion", "LateFusion", "MultimodalModel", "QADMNet"]
+__all__ = [
+    "AIM",
+    "CAL",
+    "ConcatFusion",
+    "LateFusion",
+    "MultimodalModel",
+    "QADMNet",
+]

@@ -172,13 +172,15 @@ class AIM(SharedHeadModel):
     def call(self, inputs: Any, training: bool | None = None) -> dict:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
-        gated = training and self.paths == "single"
-        outputs = []
-        for name, encoder in zip(
-            self.modality_names, self.encoders, strict=True
-        ):
-            run = encoder.run_gated if gated else encoder.run_blocks
-            outputs.append(run(inputs[name], training=training))
+        gated = bool(training) and self.paths == "single"
+        outputs = [
+            encoder(
+                inputs[name], training=training, gated=gated, return_blocks=True
+            )
+            for name, encoder in zip(
+                self.modality_names, self.encoders, strict=True
+            )
+        ]
         pooled = [
             [mean_over_positions(x) for x in blocks] for blocks in outputs
         ]
@@ -234,7 +236,7 @@ class AIM(SharedHeadModel):
                 outputs[MASK][:, index],
             )
         performances = [
-            ops.stack([s.performance for s in encoder.statistics])
+            ops.stack([s.performance + 0.0 for s in encoder.statistics])
             for encoder in self.encoders
         ]
         strengths = self.depth_strengths(performances)

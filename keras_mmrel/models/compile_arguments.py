@@ -1,10 +1,11 @@
-"""What `compile` makes of the losses and metrics that it is given."""
+"""What `compile` makes of the arguments that it is given."""
 
 from typing import Any
 
 import keras
 
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
+from keras_mmrel.modulations.gradient_modulation import GradientModulation
 
 # What takes logits if it is told so, by the name of its function.
 _FROM_LOGITS = {
@@ -70,3 +71,14 @@ def logits_metrics(metrics: Any) -> Any:
                 f"Received: '{name}'"
             )
     return metrics
+
+
+def check_modulation(modulation: Any) -> None:
+    if modulation is not None and not isinstance(
+        modulation, GradientModulation
+    ):
+        raise ValueError(
+            "`modulation` must be a `keras_mmrel.modulations."
+            "GradientModulation`, 'auto' or None. Received: "
+            f"modulation={modulation!r}"
+        )

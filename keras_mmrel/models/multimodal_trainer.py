@@ -9,6 +9,7 @@ from keras_mmrel import backend
 from keras_mmrel.callbacks.epoch_record import EpochRecord
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models import validation
+from keras_mmrel.models.compile_arguments import check_modulation
 from keras_mmrel.models.compile_arguments import logits_loss
 from keras_mmrel.models.compile_arguments import logits_metrics
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
@@ -231,7 +232,7 @@ class MultimodalTrainer(keras.Model):
 
     def _set_modulation(self, modulation: GradientModulation | None) -> None:
         if modulation is not None:
-            modulation.setup(self.modality_names, self.optimizer)
+            modulation.setup(self)
         # Keras locks the state of a model once it is built; a modulation is
         # state that comes with `compile`, before any step is traced.
         locked = self._tracker.locked
@@ -346,6 +347,10 @@ class MultimodalTrainer(keras.Model):
         self.check_data(x, y, labelled=True)
         return super().test_on_batch(x, y, *args, **kwargs)
 
+    def modality_inputs(self, x: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the inputs without what a method takes beside modalities."""
+        return x
+
     def check_data(
         self,
         x: Any,
@@ -373,7 +378,9 @@ class MultimodalTrainer(keras.Model):
         elif not isinstance(x, Mapping | Sequence) and not hasattr(x, "shape"):
             return
         elif isinstance(x, Mapping):
-            validation.check_order(x, self.modality_names)
+            validation.check_order(self.modality_inputs(x), self.modality_names)
+        if isinstance(x, Mapping):
+            x = self.modality_inputs(x)
         count = validation.check_arrays(x, self.modality_shapes)
         if y is not None:
             validation.check_labels(y, self.num_classes, count, training)
@@ -381,14 +388,3 @@ class MultimodalTrainer(keras.Model):
             raise ValueError(
                 "`y` must hold a label for each sample. Received: y=None"
             )
-
-
-def check_modulation(modulation: Any) -> None:
-    if modulation is not None and not isinstance(
-        modulation, GradientModulation
-    ):
-        raise ValueError(
-            "`modulation` must be a `keras_mmrel.modulations."
-            "GradientModulation`, 'auto' or None. Received: "
-            f"modulation={modulation!r}"
-        )

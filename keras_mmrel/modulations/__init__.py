@@ -1,7 +1,17 @@
 from keras_mmrel.modulations.agm import AGM
 from keras_mmrel.modulations.arl import ARL
+from keras_mmrel.modulations.contribution_acceleration import (
+    ContributionAcceleration,
+)
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.modulations.ogm import OGM
 from keras_mmrel.modulations.ogm_ge import OGMGE
 
-__all__ = ["AGM", "ARL", "GradientModulation", "OGM", "OGMGE"]
+__all__ = [
+    "AGM",
+    "ARL",
+    "ContributionAcceleration",
+    "GradientModulation",
+    "OGM",
+    "OGMGE",
+]

@@ -1,4 +1,5 @@
 import math
+import weakref
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -85,6 +86,7 @@ class GradientModulation(keras.layers.Layer):
         self.end_epoch = end_epoch
         self.modality_names: list[str] = []
         self.edits_updates = False
+        self._model: weakref.ref | None = None
 
     # -- What a strategy defines ---------------------------------------------
 
@@ -127,15 +129,17 @@ class GradientModulation(keras.layers.Layer):
 
     # -- Called by the model -------------------------------------------------
 
-    def setup(self, modality_names: list[str], optimizer: Any) -> None:
+    def setup(self, model: Any) -> None:
         """Prepare for a model; called by its `compile`."""
-        if self.modality_names and self.modality_names != modality_names:
+        if self._model is not None and self._model() is not model:
             raise ValueError(
-                "`modulation` must be used with one model only: its state "
-                f"belongs to the modalities {self.modality_names}. Received: "
-                f"a model of {modality_names}"
+                "`modulation` must be used with one model only, to which its "
+                "state belongs. Received: the modulation of a model of "
+                f"{self.modality_names} for another, of {model.modality_names}"
             )
-        self.modality_names = list(modality_names)
+        self._model = weakref.ref(model)
+        self.modality_names = list(model.modality_names)
+        optimizer = model.optimizer
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         plain = isinstance(optimizer, keras.optimizers.SGD)
         self.edits_updates = self.apply_to == "updates" or (
@@ -149,7 +153,7 @@ class GradientModulation(keras.layers.Layer):
                 f"{optimizer.ema_overwrite_frequency}"
             )
         if not self.built:
-            self.build((None, len(modality_names)))
+            self.build((None, len(self.modality_names)))
 
     def build(self, input_shape: tuple) -> None:
         count = input_shape[-1]
@@ -216,11 +220,12 @@ class GradientModulation(keras.layers.Layer):
                 made to follow the edited weights.
         """
         factors = self.effective_coefficients()
+        # Written so that a coefficient of 1 changes no bit.
         edited = [
             after
             if owner is None
-            else before
-            + ops.cast(factors[owner], after.dtype) * (after - before)
+            else after
+            + ops.cast(factors[owner] - 1.0, after.dtype) * (after - before)
             for before, after, owner in zip(old, new, owners, strict=True)
         ]
         inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -255,6 +260,12 @@ class GradientModulation(keras.layers.Layer):
             f"{name}_coefficient": float(mean)
             for name, mean in zip(self.modality_names, means, strict=True)
         }
+
+    def load_own_variables(self, store: Any) -> None:
+        # Weights saved without a modulation, or with one that keeps another
+        # state, fit the model all the same: the state starts anew.
+        if len(store.keys()) == len(self._non_trainable_variables):
+            super().load_own_variables(store)
 
     def get_config(self) -> dict:
         return {

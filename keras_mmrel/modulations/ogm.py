@@ -52,8 +52,9 @@ class OGM(GradientModulation):
     ) -> Any:
         scores = true_class_probability(labels, outputs["modality_logits"])
         ratio = ratio_to_others(batch_mean(scores, outputs), present)
-        slowed = 1.0 - ops.tanh(self.alpha * ratio)
-        return ops.where(ratio > 1.0, slowed, ops.ones_like(slowed))
+        # A product, so that a ratio of NaN gives NaN, which is not taken over.
+        ahead = ops.cast(ratio > 1.0, "float32")
+        return 1.0 - ahead * ops.tanh(self.alpha * ratio)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "alpha": self.alpha}
