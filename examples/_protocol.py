@@ -5,11 +5,11 @@ table see the same splits, seeds, optimizer, number of steps and corrupted
 test sets. The model of the last epoch is scored, once.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import _runs
 import keras
 import numpy as np
 from sklearn.metrics import f1_score
@@ -200,70 +200,7 @@ def calibration_error(p, y, bins=10):
     )
 
 
-# -- Many runs ---------------------------------------------------------------
-
-
-def run_all(path: Path, splits, seeds, rows, **settings):
-    """Run what `path` (JSON lines) does not hold yet; each run is kept.
-
-    Args:
-        path: Results so far; a line a finished run, so that a killed command
-            goes on where it stopped.
-        splits: Dict of split name -> function of the seed that returns
-            `(train, test)`.
-        seeds: Iterable of integers.
-        rows: Names of `ROWS`.
-        **settings: Arguments of `run`.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    records = read(path)
-    for record in records:
-        if record["settings"] != settings:
-            raise SystemExit(
-                f"{path} holds runs with other settings; choose another "
-                f"--out. Expected: {settings}. "
-                f"Received: {record['settings']}"
-            )
-    with path.open("a") as file:
-        # A line cut off by a kill must not spoil the next one.
-        if path.read_text()[-1:] not in ("", "\n"):
-            file.write("\n")
-    jobs = [(s, seed, row) for s in splits for seed in seeds for row in rows]
-    done = {job_of(record) for record in records}
-    todo = [job for job in jobs if job not in done]
-    print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are in {path}")
-    start = time.perf_counter()
-    for number, (split, seed, row) in enumerate(todo, 1):
-        scores = run(row, *splits[split](seed), seed, **settings)
-        job = {"split": split, "seed": seed, "row": row}
-        with path.open("a") as file:
-            file.write(
-                json.dumps({**job, **scores, "settings": settings}) + "\n"
-            )
-        keras.utils.clear_session()
-        left = (time.perf_counter() - start) / number * (len(todo) - number)
-        print(
-            f"[{number}/{len(todo)}] {split}, seed {seed}, {row}: "
-            f"ACC {scores['ACC']:.1f}, one noisy {scores['one']:.1f}   "
-            f"({left / 60:.0f} min left)",
-            flush=True,
-        )
-
-
-def job_of(record):
-    return record["split"], record["seed"], record["row"]
-
-
-def read(path: Path):
-    """Finished runs; a line cut off by a kill is left out."""
-    records = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                print(f"{path}: an incomplete line is left out")
-    return records
+# -- The page ----------------------------------------------------------------
 
 
 COLUMNS = (
@@ -271,6 +208,7 @@ COLUMNS = (
     "missing", "missing, unannounced", "noisy NLL", "AUROC 0.2", "AUROC 0.5",
     "depth", "depth, hit 0.2", "depth, hit 0.5",
 )  # fmt: skip
+PAIRED_COLUMNS = ("ACC", "one", "half", "features", "unaligned", "missing")
 LEGEND = """\
 Mean ± standard deviation over the runs, final epoch, test part scored once.
 Accuracies in %: `one` is Gaussian noise on one random modality of each sample
@@ -284,67 +222,17 @@ random modality gone, with and without its mask. `noisy NLL` is under `half` at
 row sees; `standardised` and `clipped` (to ±3) rows rescale them further."""
 
 
-def table(records, split):
-    """Markdown table of one split."""
-    records = [r for r in records if r["split"] == split]
-    columns = [c for c in COLUMNS if any(c in r for r in records)]
-    lines = [
-        "| " + " | ".join(["", "n", *columns]) + " |",
-        "|" + "---|" * (len(columns) + 2),
-    ]
-    for row in ROWS:
-        runs = [r for r in records if r["row"] == row]
-        if not runs:
-            continue
-        cells = []
-        for column in columns:
-            values = np.array([r[column] for r in runs if column in r])
-            digits = 1 if values.size and abs(values.mean()) > 6 else 3
-            cells.append(
-                f"{values.mean():.{digits}f} ± "
-                f"{values.std(ddof=1) if values.size > 1 else 0:.{digits}f}"
-                if values.size
-                else "–"
-            )
-        lines.append("| " + " | ".join([row, str(len(runs)), *cells]) + " |")
-    return "\n".join(lines)
-
-
-def differences(records, split, reference="QADM-Net"):
-    """Paired differences of every row to `reference`, with standard errors."""
-    records = {job_of(r): r for r in records if r["split"] == split}
-    seeds = sorted({seed for _, seed, _ in records})
-    columns = ("ACC", "one", "half", "features", "unaligned", "missing")
-    lines = [
-        f"| paired difference to {reference} | " + " | ".join(columns) + " |",
-        "|" + "---|" * (len(columns) + 1),
-    ]
-    for row in ROWS:
-        pairs = [
-            (records[split, s, row], records[split, s, reference])
-            for s in seeds
-            if (split, s, row) in records and (split, s, reference) in records
-        ]
-        if row == reference or len(pairs) < 2:
-            continue
-        cells = []
-        for column in columns:
-            values = np.array([a[column] - b[column] for a, b in pairs])
-            error = values.std(ddof=1) / np.sqrt(len(values))
-            cells.append(f"{values.mean():+.1f} ± {error:.1f}")
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def report(path: Path, title: str, command: str, protocol: str):
     """Write the Markdown page that stands beside the results."""
-    records = read(path)
+    records = _runs.read(path)
     parts = [f"# {title}", f"Made by `{command}`.", protocol, LEGEND]
     for split in dict.fromkeys(r["split"] for r in records):
         parts += [
             f"## {split}",
-            table(records, split),
-            differences(records, split),
+            _runs.table(records, split, ROWS, COLUMNS),
+            _runs.differences(
+                records, split, ROWS, PAIRED_COLUMNS, reference="QADM-Net"
+            ),
         ]
     page = path.with_suffix(".md")
     page.write_text("\n\n".join(parts) + "\n")

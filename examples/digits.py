@@ -16,6 +16,7 @@ os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
 )
 
 import _protocol as protocol
+import _runs
 import numpy as np
 from rosmap import splitter
 
@@ -35,11 +36,13 @@ def main():
     args = parser.parse_args()
 
     path = args.out / "digits_clean.jsonl"
-    protocol.run_all(
+    _runs.run_all(
         path,
         {"resplits": splitter(*load_multiview_digits("all"))},
         range(args.seeds),
         args.rows,
+        protocol.run,
+        ("ACC", "one"),
         epochs=args.epochs,
         batch_size=128,
         learning_rate=5e-3,

@@ -20,6 +20,7 @@ os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
 )
 
 import _protocol as protocol
+import _runs
 import numpy as np
 from sklearn.model_selection import train_test_split
 
@@ -85,11 +86,13 @@ def main():
     }
     regime = "noise-augmented" if args.augmented else "clean"
     path = args.out / f"rosmap_{regime.replace('-', '_')}.jsonl"
-    protocol.run_all(
+    _runs.run_all(
         path,
         {name: splits[name] for name in args.splits},
         range(args.seeds),
         args.rows,
+        protocol.run,
+        ("ACC", "one"),
         epochs=args.epochs,
         batch_size=len(train[1]),
         learning_rate=3e-3,

@@ -64,6 +64,9 @@ class AIM(SharedHeadModel):
             `"over_optimised"` or `"none"`, as in `AuxiliaryBlockEncoder`.
         paths: `"two"`, or `"single"` to put the gates into the main path and
             have no auxiliary loss.
+        split_batch: Whether every modality's auxiliary path runs on its own
+            part of the batch rather than on all of it. That costs `1 + 1/M`
+            times a step of joint training instead of 2 times.
         warmup: Float in [0, 1], share of the epochs before AIM begins.
         modality_loss_weight: Non-negative float, weight of each modality's
             own cross-entropy; combine AIM with 1 to 3 where accuracy counts.
@@ -102,6 +105,7 @@ class AIM(SharedHeadModel):
         mask_share: float = 0.5,
         selection: str = "under_optimised",
         paths: str = "two",
+        split_batch: bool = True,
         warmup: float = 0.15,
         modality_loss_weight: float = 0.0,
         augmentation: keras.layers.Layer | None = None,
@@ -130,6 +134,7 @@ class AIM(SharedHeadModel):
         self.mask_share = mask_share
         self.selection = selection
         self.paths = paths
+        self.split_batch = split_batch
         self.warmup = warmup
         self.seed = seed
         self.encoders = [
@@ -189,24 +194,56 @@ class AIM(SharedHeadModel):
         if training:
             evidence["depth_features"] = pooled
         if training and self.paths == "two":
-            weak = self._parts(
-                [
-                    encoder.auxiliary_path(blocks[0])
-                    for encoder, blocks in zip(
-                        self.encoders, outputs, strict=True
-                    )
-                ],
-                mask,
+            evidence["auxiliary_logits"] = self._auxiliary_logits(
+                outputs, parts, mask
             )
-            # Each modality's weak part in turn, beside the others' full ones.
-            full = ops.sum(parts, axis=1, keepdims=True) + self.bias
-            evidence["auxiliary_logits"] = full + weak - parts
         return self.head_outputs(parts, mask, **evidence)
 
     def _parts(self, features: list[Any], mask: Any) -> Any:
         return self.classify(
             [keep_present(f, mask[:, i]) for i, f in enumerate(features)]
         )
+
+    def _auxiliary_logits(self, outputs: Any, parts: Any, mask: Any) -> Any:
+        """Logits with one modality's weak part beside the others' full ones.
+
+        Returns:
+            `(rows, n_modalities, num_classes)`, where the rows are those of
+            `rows_of_each` and the axis says whose part is weak.
+        """
+        weak = [
+            keep_present(encoder.auxiliary_path(blocks[0]), present)
+            for encoder, blocks, present in zip(
+                self.encoders,
+                self.rows_of_each([blocks[:1] for blocks in outputs]),
+                self.rows_of_each(
+                    [mask[:, i] for i in range(len(self.encoders))]
+                ),
+                strict=True,
+            )
+        ]
+        count = len(self.encoders)
+        logits = ops.sum(parts, axis=1) + self.bias
+        full = ops.stack(self.rows_of_each([logits] * count), axis=1)
+        own = self.rows_of_each([parts[:, i] for i in range(count)])
+        return full + self.classify(weak) - ops.stack(own, axis=1)
+
+    def rows_of_each(self, values: list[Any]) -> list[Any]:
+        """Take from each modality's tensors the rows of its auxiliary path.
+
+        Args:
+            values: One tensor, or list of tensors, a modality, batch first.
+        """
+        count = len(values)
+        if not self.split_batch or count == 1:
+            return values
+        batch = ops.shape(keras.tree.flatten(values)[0])[0]
+        size = (batch + count - 1) // count
+        starts = [i * (batch - size) // (count - 1) for i in range(count)]
+        return [
+            keras.tree.map_structure(lambda x, s=s: x[s : s + size], value)
+            for value, s in zip(values, starts, strict=True)
+        ]
 
     def auxiliary_losses(
         self, y: Any, outputs: Any, sample_weight: Any = None
@@ -216,13 +253,21 @@ class AIM(SharedHeadModel):
             return terms
         loss: Any = ops.zeros(())
         if "auxiliary_logits" in outputs:
+            count = len(self.encoders)
+            labels = one_hot_labels(y, self.num_classes)
             gated = ops.stack([ops.max(e.strength) for e in self.encoders])
-            loss = self.auxiliary_loss_weight * self.modality_crossentropy(
-                y,
-                outputs["auxiliary_logits"],
-                outputs[MASK] * ops.cast(gated > 0, "float32"),
-                sample_weight,
+            weight = outputs[MASK] * ops.cast(gated > 0, "float32")
+            if sample_weight is not None:
+                sample_weight = ops.cast(sample_weight, "float32")
+                weight = weight * ops.reshape(sample_weight, (-1, 1))
+            labels = ops.stack(self.rows_of_each([labels] * count), axis=1)
+            weight = ops.stack(
+                self.rows_of_each([weight[:, i] for i in range(count)]), axis=1
             )
+            log_p = ops.log_softmax(outputs["auxiliary_logits"], axis=-1)
+            losses = -ops.sum(labels * log_p, axis=-1) * weight
+            loss = ops.sum(ops.mean(losses, axis=0))
+            loss = self.auxiliary_loss_weight * loss
         return {**terms, "auxiliary_loss": loss}
 
     # -- Statistics ----------------------------------------------------------
@@ -305,6 +350,7 @@ class AIM(SharedHeadModel):
             "mask_share": self.mask_share,
             "selection": self.selection,
             "paths": self.paths,
+            "split_batch": self.split_batch,
             "warmup": self.warmup,
             "seed": self.seed,
         }
