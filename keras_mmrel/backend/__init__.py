@@ -1,7 +1,7 @@
 """The only place of the library that knows which backend runs.
 
-Each backend file offers the same four functions: `train_step`,
-`all_reduce_sum`, `lgamma` and `digamma`.
+Each backend file offers the same six functions: `train_step`,
+`value_and_gradients`, `all_reduce_sum`, `replica_share`, `lgamma` and `digamma`.
 """
 
 import keras
@@ -10,21 +10,34 @@ if keras.config.backend() == "jax":
     from keras_mmrel.backend.jax import all_reduce_sum
     from keras_mmrel.backend.jax import digamma
     from keras_mmrel.backend.jax import lgamma
+    from keras_mmrel.backend.jax import replica_share
     from keras_mmrel.backend.jax import train_step
+    from keras_mmrel.backend.jax import value_and_gradients
 elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import all_reduce_sum
     from keras_mmrel.backend.tensorflow import digamma
     from keras_mmrel.backend.tensorflow import lgamma
+    from keras_mmrel.backend.tensorflow import replica_share
     from keras_mmrel.backend.tensorflow import train_step
+    from keras_mmrel.backend.tensorflow import value_and_gradients
 elif keras.config.backend() == "torch":
     from keras_mmrel.backend.torch import all_reduce_sum
     from keras_mmrel.backend.torch import digamma
     from keras_mmrel.backend.torch import lgamma
+    from keras_mmrel.backend.torch import replica_share
     from keras_mmrel.backend.torch import train_step
+    from keras_mmrel.backend.torch import value_and_gradients
 else:
     raise ImportError(
         "`KERAS_BACKEND` must be 'jax', 'tensorflow' or 'torch' for "
         f"keras_mmrel. Received: KERAS_BACKEND={keras.config.backend()!r}"
     )
 
-__all__ = ["all_reduce_sum", "digamma", "lgamma", "train_step"]
+__all__ = [
+    "all_reduce_sum",
+    "digamma",
+    "lgamma",
+    "replica_share",
+    "train_step",
+    "value_and_gradients",
+]

@@ -76,6 +76,11 @@ def all_reduce_sum(x: Any) -> Any:
     return x
 
 
+def replica_share(x: Any) -> Any:
+    """Return `x`: JAX has one loss for all devices."""
+    return x
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return special.gammaln(keras.ops.cast(x, "float32"))
@@ -84,3 +89,8 @@ def lgamma(x: Any) -> Any:
 def digamma(x: Any) -> Any:
     """Derivative of `lgamma`, in float32."""
     return special.digamma(keras.ops.cast(x, "float32"))
+
+
+def value_and_gradients(function: Any, tensors: list) -> tuple:
+    """Return `function(tensors)`, a scalar, and its gradients, eagerly."""
+    return jax.value_and_grad(function)(list(tensors))

@@ -62,6 +62,11 @@ def all_reduce_sum(x: Any) -> Any:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
+def replica_share(x: Any) -> Any:
+    """Divide a loss by the replica count, as gradients are summed."""
+    return x / tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return tf.math.lgamma(tf.cast(x, "float32"))
@@ -70,3 +75,11 @@ def lgamma(x: Any) -> Any:
 def digamma(x: Any) -> Any:
     """Derivative of `lgamma`, in float32."""
     return tf.math.digamma(tf.cast(x, "float32"))
+
+
+def value_and_gradients(function: Any, tensors: list) -> tuple:
+    """Return `function(tensors)`, a scalar, and its gradients, eagerly."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(tensors)
+        value = function(tensors)
+    return value, tape.gradient(value, tensors)

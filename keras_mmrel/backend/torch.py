@@ -56,6 +56,11 @@ def all_reduce_sum(x: Any) -> Any:
     return total
 
 
+def replica_share(x: Any) -> Any:
+    """Return `x`: gradients of the processes are averaged, not summed."""
+    return x
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return torch.lgamma(keras.ops.cast(x, "float32"))
@@ -64,3 +69,10 @@ def lgamma(x: Any) -> Any:
 def digamma(x: Any) -> Any:
     """Derivative of `lgamma`, in float32."""
     return torch.digamma(keras.ops.cast(x, "float32"))
+
+
+def value_and_gradients(function: Any, tensors: list) -> tuple:
+    """Return `function(tensors)`, a scalar, and its gradients, eagerly."""
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    value = function(leaves)
+    return value.detach(), list(torch.autograd.grad(value, leaves))

@@ -47,6 +47,8 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         selection: Which channels the mask keeps: `"under_optimised"`,
             `"over_optimised"`, `"random"` (drawn anew at each refresh), or
             `"none"`, which removes the whole block's output.
+        moving_prototypes: Whether the prototypes are moving averages of the
+            class means; otherwise somebody else assigns them.
         seed: Integer or `None`. Seed of the gates and of random masks.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -82,6 +84,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         num_classes: int,
         mask_share: float = 0.5,
         selection: str = "under_optimised",
+        moving_prototypes: bool = True,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -97,10 +100,13 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         self.num_classes = num_classes
         self.mask_share = mask_share
         self.selection = selection
+        self.moving_prototypes = moving_prototypes
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.statistics = [
-            DepthStatistics(num_classes, name=f"statistics_{index}")
+            DepthStatistics(
+                num_classes, moving_prototypes, name=f"statistics_{index}"
+            )
             for index in range(len(self.blocks))
         ]
 
@@ -112,6 +118,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
     def build(self, input_shape: Any) -> None:
         x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
         self.masks = []
+        self.block_shapes = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if not isinstance(x, keras.KerasTensor) or len(x.shape) < 2:
@@ -120,6 +127,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
                     f"last. Received: block {index} returned {x!r}"
                 )
             channels = x.shape[-1]
+            self.block_shapes.append(tuple(n or 1 for n in x.shape[1:]))
             self.statistics[index].build((None, channels))
             self.masks.append(self._state(f"mask_{index}", (channels,), "ones"))
         self.strength = self._state("strength", (len(self.blocks),), "zeros")
@@ -235,6 +243,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             "num_classes": self.num_classes,
             "mask_share": self.mask_share,
             "selection": self.selection,
+            "moving_prototypes": self.moving_prototypes,
             "seed": self.seed,
         }
 

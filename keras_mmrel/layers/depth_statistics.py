@@ -22,13 +22,18 @@ class DepthStatistics(keras.layers.Layer):
 
     Args:
         num_classes: Integer of at least 2.
+        moving_prototypes: Whether the prototypes are moving averages of the
+            class means; otherwise somebody else assigns them.
         **kwargs: Arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+    def __init__(
+        self, num_classes: int, moving_prototypes: bool = True, **kwargs: Any
+    ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.num_classes = num_classes
+        self.moving_prototypes = moving_prototypes
 
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
@@ -74,10 +79,11 @@ class DepthStatistics(keras.layers.Layer):
         here = ops.cast(ops.sum(count) > 0, "float32")
 
         # A class's first batch counts in full, as does the first of all.
-        step = ops.where(self.seen > 0, MOMENTUM, 1.0)
-        step = ops.where(count > 0, step, 0.0)
-        own = sums / ops.maximum(count, 1.0)
-        self.prototypes.assign_add(step * (own - self.prototypes))
+        if self.moving_prototypes:
+            step = ops.where(self.seen > 0, MOMENTUM, 1.0)
+            step = ops.where(count > 0, step, 0.0)
+            own = sums / ops.maximum(count, 1.0)
+            self.prototypes.assign_add(step * (own - self.prototypes))
         self.seen.assign_add(count)
         step = here * (started * MOMENTUM + (1.0 - started))
         mean = ops.sum(sums, axis=0) / total
@@ -115,7 +121,11 @@ class DepthStatistics(keras.layers.Layer):
         return margins, ops.sum(labels * chance, axis=-1)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "num_classes": self.num_classes}
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "moving_prototypes": self.moving_prototypes,
+        }
 
 
 def unit(x: Any) -> Any:

@@ -11,10 +11,12 @@ from keras_mmrel.encoders.block_encoder import mean_over_positions
 from keras_mmrel.layers.auxiliary_block_encoder import AuxiliaryBlockEncoder
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.multimodal_model import keep_present
+from keras_mmrel.models.prototype_injection import inject_prototypes
 from keras_mmrel.models.shared_head_model import SharedHeadModel
 from keras_mmrel.models.validation import MASK
 
 PATHS = ("two", "single")
+PROTOTYPES = ("centroids", "injected")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -62,6 +64,10 @@ class AIM(SharedHeadModel):
         mask_share: Float in (0, 1], share of the channels in a mask.
         selection: Which channels: `"under_optimised"`, `"random"`,
             `"over_optimised"` or `"none"`, as in `AuxiliaryBlockEncoder`.
+        prototypes: Of which the statistics make use: `"centroids"` are moving
+            averages of the class means; `"injected"` are what the network
+            itself takes for each class at each depth, found anew every 15 %
+            of the epochs (`inject_prototypes`), which takes a few seconds.
         paths: `"two"`, or `"single"` to put the gates into the main path and
             have no auxiliary loss.
         split_batch: Whether every modality's auxiliary path runs on its own
@@ -104,6 +110,7 @@ class AIM(SharedHeadModel):
         strength_slope: float = 1.0,
         mask_share: float = 0.5,
         selection: str = "under_optimised",
+        prototypes: str = "centroids",
         paths: str = "two",
         split_batch: bool = True,
         warmup: float = 0.15,
@@ -117,6 +124,7 @@ class AIM(SharedHeadModel):
             check_share("strength", strength)
         check_share("strength_floor", strength_floor)
         check_strength("strength_slope", strength_slope)
+        check_choice("prototypes", prototypes, PROTOTYPES)
         check_choice("paths", paths, PATHS)
         check_share("warmup", warmup)
         super().__init__(
@@ -133,6 +141,7 @@ class AIM(SharedHeadModel):
         self.strength_slope = strength_slope
         self.mask_share = mask_share
         self.selection = selection
+        self.prototypes = prototypes
         self.paths = paths
         self.split_batch = split_batch
         self.warmup = warmup
@@ -143,6 +152,7 @@ class AIM(SharedHeadModel):
                 num_classes,
                 mask_share=mask_share,
                 selection=selection,
+                moving_prototypes=prototypes == "centroids",
                 seed=None if seed is None else seed + index,
                 name=encoder.name,
                 dtype=self.dtype_policy,
@@ -325,6 +335,15 @@ class AIM(SharedHeadModel):
         super().begin_epoch(epoch, epochs)
         active = (epoch + 1) / epochs > self.warmup + 1e-9
         self.active.assign(float(active))
+        # 15 % of the epochs, from the first one on.
+        every = max(1, round(0.15 * epochs))
+        first = int(self.warmup * epochs + 1e-9)
+        if (
+            active
+            and self.prototypes == "injected"
+            and (epoch - first) % every == 0
+        ):
+            inject_prototypes(self, seed=epoch)
         if active:
             for encoder in self.encoders:
                 encoder.refresh_masks(epoch)
@@ -349,6 +368,7 @@ class AIM(SharedHeadModel):
             "strength_slope": self.strength_slope,
             "mask_share": self.mask_share,
             "selection": self.selection,
+            "prototypes": self.prototypes,
             "paths": self.paths,
             "split_batch": self.split_batch,
             "warmup": self.warmup,

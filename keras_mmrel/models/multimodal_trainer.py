@@ -94,7 +94,7 @@ class MultimodalTrainer(keras.Model):
             self.auxiliary_trackers[name].update_state(
                 term, sample_weight=batch
             )
-            loss = loss + term
+            loss = loss + backend.replica_share(term)
         if training:
             labels = one_hot_labels(y, self.num_classes)
             self.class_counts.assign_add(
