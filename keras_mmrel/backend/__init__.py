@@ -1,7 +1,8 @@
 """The only place of the library that knows which backend runs.
 
 Each backend file offers the same six functions: `train_step`,
-`value_and_gradients`, `all_reduce_sum`, `replica_share`, `lgamma` and `digamma`.
+`value_and_gradients`, `all_reduce_sum`, `replica_share`, `lgamma` and
+`digamma`.
 """
 
 import keras

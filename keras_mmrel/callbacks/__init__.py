@@ -1,4 +1,5 @@
 from keras_mmrel.callbacks.epoch_record import EpochRecord
+from keras_mmrel.callbacks.modality_monitor import ModalityMonitor
 from keras_mmrel.callbacks.warmup_schedule import WarmupSchedule
 
-__all__ = ["EpochRecord", "WarmupSchedule"]
+__all__ = ["EpochRecord", "ModalityMonitor", "WarmupSchedule"]

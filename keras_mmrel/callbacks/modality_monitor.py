@@ -1,0 +1,245 @@
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mmrel.checks import check_choice
+from keras_mmrel.layers.shapley import shapley_weights
+from keras_mmrel.models.validation import MASK
+
+ACCURACIES = ("head", "probe")
+
+
+class ModalityMonitor(keras.callbacks.Callback):
+    """Watch what each modality has learnt while a model trains.
+
+    After every epoch, on held-out data:
+
+    - `val_<modality>_accuracy`: of the modality by itself, by its own head
+      (`modality_logits`) or by a linear probe on its encoder's features,
+      fitted on the training data given here;
+    - `val_<modality>_contribution`: Shapley value of the model's accuracy over
+      all coalitions of modalities, the others being announced as missing;
+      chance is 0, and the values add up to the accuracy above chance;
+    - `val_modality_imbalance`: the largest accuracy of a modality over the
+      smallest.
+
+    All are added to the logs, so that callbacks that come later, `History`
+    and `TensorBoard` have them. Contributions take one prediction a coalition,
+    7 for three modalities; beyond 6 modalities coalitions are sampled.
+
+    The attribute `history` holds the same, a list a quantity, and `epochs`
+    the epochs. An accuracy that stays flat while the fused one rises is the
+    sign of an under-trained modality; see
+    `keras_mmrel.modulations`, `keras_mmrel.AIM` and `keras_mmrel.CAL`.
+
+    Args:
+        x: Dict of held-out arrays, as for `predict`, without a
+            `"modality_mask"`.
+        y: Integer labels `(n,)`, or one-hot.
+        accuracy: `"head"`, or `"probe"` for a logistic regression, which
+            needs scikit-learn and `training_data`.
+        training_data: `(x, y)` for the probes, or `None`.
+        contributions: Whether to estimate contributions.
+        every: Positive integer: look every that many epochs, and at the last
+            one that `fit` was asked for.
+        batch_size: Positive integer.
+
+    Raises:
+        ValueError: If `accuracy` is unknown, a probe has no training data, or
+            `x` has a mask.
+
+    Example:
+
+    >>> model = keras_mmrel.ConcatFusion({"a": (8,), "b": (4,)}, 3)
+    >>> model.compile()
+    >>> x = {"a": np.ones((6, 8)), "b": np.ones((6, 4))}
+    >>> y = np.array([0, 1, 2, 0, 1, 2])
+    >>> monitor = keras_mmrel.callbacks.ModalityMonitor(x, y)
+    >>> history = model.fit(x, y, verbose=0, callbacks=[monitor])
+    >>> sorted(monitor.history)[:3]
+    ['val_a_accuracy', 'val_a_contribution', 'val_b_accuracy']
+    """
+
+    def __init__(
+        self,
+        x: Mapping[str, Any],
+        y: Any,
+        accuracy: str = "head",
+        training_data: tuple | None = None,
+        contributions: bool = True,
+        every: int = 1,
+        batch_size: int = 256,
+    ) -> None:
+        super().__init__()
+        check_choice("accuracy", accuracy, ACCURACIES)
+        if accuracy == "probe" and training_data is None:
+            raise ValueError(
+                "`training_data` must be (x, y) to fit the probes. Received: "
+                "training_data=None"
+            )
+        if MASK in x:
+            raise ValueError(
+                f"`x` must hold complete samples. Received: an '{MASK}'"
+            )
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(
+                f"`every` must be a positive integer. Received: every={every!r}"
+            )
+        self.x = dict(x)
+        self.y = _class_numbers(y)
+        self.accuracy = accuracy
+        self.training_data = training_data
+        self.contributions = contributions
+        self.every = every
+        self.batch_size = batch_size
+        self.epochs: list[int] = []
+        self.history: dict[str, list[float]] = {}
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.epochs, self.history = [], {}
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        last = epoch + 1 == self.params.get("epochs")
+        if (epoch + 1) % self.every and not last:
+            return
+        found = self.look()
+        self.epochs.append(epoch)
+        for key, value in found.items():
+            self.history.setdefault(key, []).append(value)
+        if logs is not None:
+            logs.update(found)
+
+    # -- One look ------------------------------------------------------------
+
+    def look(self) -> dict[str, float]:
+        """Return all quantities for the model as it is."""
+        names = self.model.modality_names
+        outputs = self._predict(np.ones((len(self.y), len(names))))
+        if self.accuracy == "head":
+            right = [
+                float((logits.argmax(axis=-1) == self.y).mean())
+                for logits in np.moveaxis(outputs["modality_logits"], 1, 0)
+            ]
+        else:
+            right = [self._probe(index) for index in range(len(names))]
+        found = {
+            f"val_{name}_accuracy": value
+            for name, value in zip(names, right, strict=True)
+        }
+        if self.contributions:
+            values = self._shapley_values()
+            for name, value in zip(names, values, strict=True):
+                found[f"val_{name}_contribution"] = float(value)
+        found["val_modality_imbalance"] = max(right) / max(min(right), 1e-12)
+        return found
+
+    def _predict(self, mask: np.ndarray) -> dict[str, np.ndarray]:
+        inputs = {**self.x, MASK: mask.astype("float32")}
+        return self.model.predict(inputs, batch_size=self.batch_size, verbose=0)
+
+    def _shapley_values(self) -> np.ndarray:
+        members, weights = shapley_weights(len(self.model.modality_names))
+        chance = 1.0 / self.model.num_classes
+        values = []
+        for coalition in members:
+            logits = self._predict(np.tile(coalition, (len(self.y), 1)))[
+                "logits"
+            ]
+            right = (logits.argmax(axis=-1) == self.y).mean()
+            values.append((right - chance) / (1.0 - chance))
+        return weights @ np.array(values)
+
+    def _probe(self, index: int) -> float:
+        try:
+            from sklearn.linear_model import LogisticRegression
+            from sklearn.pipeline import make_pipeline
+            from sklearn.preprocessing import StandardScaler
+        except ImportError as error:
+            raise ImportError(
+                "The probes of `ModalityMonitor` need scikit-learn: "
+                "`pip install keras-mmrel[data]`"
+            ) from error
+        x, y = self.training_data or (self.x, self.y)
+        name = self.model.modality_names[index]
+        classifier = make_pipeline(
+            StandardScaler(), LogisticRegression(C=0.1, max_iter=200)
+        )
+        classifier.fit(self._features(index, x[name]), _class_numbers(y))
+        return float(
+            classifier.score(self._features(index, self.x[name]), self.y)
+        )
+
+    def _features(self, index: int, values: Any) -> np.ndarray:
+        """Features of one encoder, in batches."""
+        encoder = self.model.encoders[index]
+        count = len(keras.tree.flatten(values)[0])
+        parts = []
+        for start in range(0, count, self.batch_size):
+            batch = keras.tree.map_structure(
+                lambda v, s=start: v[s : s + self.batch_size], values
+            )
+            feature = encoder(batch, training=False)
+            parts.append(keras.ops.convert_to_numpy(feature))
+        return np.concatenate(parts).astype("float32")
+
+    # -- Picture -------------------------------------------------------------
+
+    def plot(self, path: Any = None) -> Any:
+        """Draw accuracies, contributions and imbalance against the epoch.
+
+        Args:
+            path: File for the picture, or `None`.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+
+        Raises:
+            ValueError: If no epoch has been looked at yet.
+            ImportError: If matplotlib is not installed.
+        """
+        if not self.epochs:
+            raise ValueError(
+                "`plot` must come after `fit` with this callback. Received: "
+                "no epoch"
+            )
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ImportError(
+                "The figure needs matplotlib: `pip install keras-mmrel[report]`"
+            ) from error
+        panels = [
+            ("accuracy", "Accuracy of each modality alone"),
+            ("contribution", "Contribution to the accuracy"),
+            ("imbalance", "Largest over smallest accuracy"),
+        ]
+        panels = [
+            panel
+            for panel in panels
+            if any(key.endswith(f"_{panel[0]}") for key in self.history)
+        ]
+        figure = Figure(figsize=(4 * len(panels), 3), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        epochs = [epoch + 1 for epoch in self.epochs]
+        for axis, (kind, title) in zip(axes, panels, strict=True):
+            for key, values in self.history.items():
+                if key.endswith(f"_{kind}"):
+                    label = key.removeprefix("val_").removesuffix(f"_{kind}")
+                    axis.plot(epochs, values, marker=".", label=label)
+            axis.set_title(title, fontsize=10)
+            axis.set_xlabel("epoch")
+            axis.spines[["top", "right"]].set_visible(False)
+            if kind != "imbalance":
+                axis.legend(frameon=False)
+        if path is not None:
+            figure.savefig(path, dpi=150)
+        return figure
+
+
+def _class_numbers(y: Any) -> np.ndarray:
+    y = np.asarray(keras.ops.convert_to_numpy(y))
+    if y.ndim == 2 and y.shape[1] > 1:
+        return y.argmax(axis=1)
+    return y.reshape(-1)
