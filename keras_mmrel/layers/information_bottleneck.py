@@ -19,7 +19,9 @@ class InformationBottleneck(keras.layers.Layer):
     `strength`. What does not pay for its divergence is lost.
 
     `strength` is a weight, not a constant, so that a callback or a method can
-    assign it while a compiled `fit` runs.
+    assign it while a compiled `fit` runs, and so is `noise_scale`, 1 at
+    first, which the noise is multiplied by: with both at 0 the layer does
+    nothing.
 
     Args:
         strength: Non-negative float, the initial value of the weight.
@@ -66,14 +68,8 @@ class InformationBottleneck(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         size = input_shape[-1]
-        self.strength = self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(self.initial_strength),
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name="strength",
-        )
+        self.strength = self._scalar("strength", self.initial_strength)
+        self.noise_scale = self._scalar("noise_scale", 1.0)
         self.kernel = self.add_weight(
             shape=(size, size), initializer="zeros", name="kernel"
         )
@@ -81,6 +77,16 @@ class InformationBottleneck(keras.layers.Layer):
             shape=(size,),
             initializer=keras.initializers.Constant(-4.0),
             name="bias",
+        )
+
+    def _scalar(self, name: str, value: float) -> Any:
+        return self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            trainable=False,
+            dtype="float32",
+            aggregation="only_first_replica",
+            name=name,
         )
 
     def call(
@@ -101,6 +107,7 @@ class InformationBottleneck(keras.layers.Layer):
             noise = keras.random.normal(
                 ops.shape(mean), dtype="float32", seed=self.seed_generator
             )
+            noise = self.noise_scale * noise
             sample = mean + ops.exp(0.5 * log_variance) * noise
             outputs = ops.cast(sample, self.compute_dtype)
         if return_divergence:

@@ -108,7 +108,7 @@ class AIM(SharedHeadModel):
         strength: str | float = "adaptive",
         strength_floor: float = 0.3,
         strength_slope: float = 1.0,
-        mask_share: float = 0.5,
+        mask_share: float = 0.25,
         selection: str = "under_optimised",
         prototypes: str = "centroids",
         paths: str = "two",

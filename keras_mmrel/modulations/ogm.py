@@ -52,9 +52,9 @@ class OGM(GradientModulation):
     ) -> Any:
         scores = true_class_probability(labels, outputs["modality_logits"])
         ratio = ratio_to_others(batch_mean(scores, outputs), present)
-        # A product, so that a ratio of NaN gives NaN, which is not taken over.
-        ahead = ops.cast(ratio > 1.0, "float32")
-        return 1.0 - ahead * ops.tanh(self.alpha * ratio)
+        slowed = 1.0 - ops.tanh(self.alpha * ratio)
+        # A ratio of NaN is not `<= 1`: its coefficient is NaN, not taken over.
+        return ops.where(ratio <= 1.0, ops.ones_like(slowed), slowed)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "alpha": self.alpha}
