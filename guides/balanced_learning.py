@@ -71,3 +71,266 @@ pixels = make_hard("pixels", 2.0, rng)
 x_train = {"profile": profile[0], "pixels": pixels[0]}
 x_test = {"profile": profile[1], "pixels": pixels[1]}
 y_train, y_test = train[1], test[1]
+
+"""
+## See the imbalance
+
+An encoder is a shape, for which the library makes one, any Keras layer, or, as
+here, a list of blocks. `ConcatFusion` puts one linear layer on all features: the
+usual joint training.
+
+`ModalityMonitor` looks at every epoch, on held-out data. It tells how accurate
+each modality is by itself, with a linear probe on its encoder's features, and
+what it contributes to the fused accuracy: its Shapley value, the mean rise in
+accuracy when it joins the others.
+"""
+
+SHAPES = {name: values.shape[1:] for name, values in x_train.items()}
+EPOCHS = 15
+
+
+def blocks(shape):
+    """Three dense blocks with batch normalisation."""
+    layers = keras.layers
+    return [
+        keras.Sequential(
+            [
+                *([keras.Input(shape)] if index == 0 else []),
+                layers.Dense(32, use_bias=False),
+                layers.BatchNormalization(momentum=0.9),
+                layers.ReLU(),
+            ]
+        )
+        for index in range(3)
+    ]
+
+
+def encoders(names=("profile", "pixels")):
+    keras.utils.set_random_seed(0)
+    return {name: blocks(SHAPES[name]) for name in names}
+
+
+def train_and_watch(model, modulation="auto"):
+    model.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9), modulation=modulation
+    )
+    monitor = ModalityMonitor(
+        x_test,
+        y_test,
+        accuracy="probe",
+        training_data=(x_train, y_train),
+        every=3,
+    )
+    model.fit(
+        x_train,
+        y_train,
+        batch_size=100,
+        epochs=EPOCHS,
+        verbose=0,
+        callbacks=[monitor],
+    )
+    return monitor
+
+
+joint = keras_mmrel.ConcatFusion(encoders(), num_classes=10)
+watched = {"joint": train_and_watch(joint)}
+figure = watched["joint"].plot()
+figure.suptitle("Joint training")
+plt.show()
+
+"""
+How good could the pixels be? One modality alone works, too.
+"""
+
+alone = keras_mmrel.ConcatFusion(encoders(["pixels"]), num_classes=10)
+alone.compile(keras.optimizers.SGD(0.05, momentum=0.9), metrics=["accuracy"])
+alone.fit(
+    {"pixels": x_train["pixels"]},
+    y_train,
+    batch_size=100,
+    epochs=EPOCHS,
+    verbose=0,
+)
+ceiling = alone.evaluate({"pixels": x_test["pixels"]}, y_test, verbose=0)[1]
+left_behind = watched["joint"].history["val_pixels_accuracy"][-1]
+print(f"pixels alone {ceiling:.2f}, in joint training {left_behind:.2f}")
+
+"""
+## Treat it: modulate gradients
+
+A modulation is an object for `compile`. OGM compares how well the modalities
+predict by themselves, and slows down the encoder of the one that leads. Its
+coefficients are in `History`, one column a modality.
+
+Under SGD a modulation multiplies gradients. Adam divides by their size, and a
+constant factor cancels: there it multiplies the updates instead
+(`apply_to="auto"`).
+"""
+
+slowed = keras_mmrel.ConcatFusion(encoders(), num_classes=10)
+ogm = modulations.OGM(alpha=0.5, start_epoch=1)
+watched["OGM"] = train_and_watch(slowed, ogm)
+for name in ("profile", "pixels"):
+    values = slowed.history.history[f"{name}_coefficient"]
+    print(f"{name:>8}:", " ".join(f"{v:.2f}" for v in values))
+
+"""
+## Treat it: give every modality its own loss
+
+The plainest treatment. Each modality is classified by the shared head alone,
+with the features of the others at zero, and these losses are added. No encoder
+can stop while its own modality is not explained.
+"""
+
+unimodal = keras_mmrel.ConcatFusion(
+    encoders(), num_classes=10, modality_loss_weight=3.0
+)
+watched["unimodal losses"] = train_and_watch(unimodal)
+
+"""
+## Treat it: AIM
+
+`AIM` trains weak parts inside the encoders. In training each encoder runs a
+second time, reduced at every depth to the channels that tell the classes apart
+least; the head has to do with that weak feature beside the full features of the
+others. It needs to know the blocks of an encoder: a list, as here, a default
+encoder, or a backbone that
+`encoders.split_backbone` has cut. Inference is the plain network.
+"""
+
+aim = keras_mmrel.AIM(encoders(), num_classes=10, seed=0)
+watched["AIM"] = train_and_watch(aim)
+
+"""
+## Treat it: CAL
+
+`CAL` adds unimodal losses, and measures what each modality contributes on a
+tenth of the samples that it holds out for the first 40 % of the epochs. A
+modality that contributes nothing is compressed by an information bottleneck.
+Here both contribute, so nothing is compressed.
+"""
+
+cal = keras_mmrel.CAL(encoders(), num_classes=10, seed=0)
+watched["CAL"] = train_and_watch(cal)
+for name in ("profile", "pixels"):
+    contribution = cal.history.history[f"{name}_contribution"][-1]
+    strength = cal.history.history[f"{name}_bottleneck"][-1]
+    print(f"{name:>8}: contribution {contribution:.2f}, bottleneck {strength}")
+
+"""
+## Compare
+
+The accuracy of the pixels' probe and what the pixels contribute.
+"""
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+for label, monitor in watched.items():
+    epochs = [epoch + 1 for epoch in monitor.epochs]
+    for axis, kind in zip(axes, ("accuracy", "contribution"), strict=True):
+        axis.plot(
+            epochs, monitor.history[f"val_pixels_{kind}"], ".-", label=label
+        )
+        axis.set_xlabel("epoch")
+        axis.set_title(f"Pixels: {kind}")
+axes[0].axhline(ceiling, color="gray", ls=":", label="pixels alone")
+axes[0].legend(frameon=False, fontsize=8)
+plt.show()
+
+for label, monitor in watched.items():
+    last = {key: values[-1] for key, values in monitor.history.items()}
+    print(
+        f"{label:>16}: probe of the profile {last['val_profile_accuracy']:.2f}, "
+        f"of the pixels {last['val_pixels_accuracy']:.2f}; "
+        f"imbalance {last['val_modality_imbalance']:.2f}"
+    )
+
+"""
+## When a modality is nothing but noise
+
+A loss of its own does not help a modality that carries no information: its
+encoder learns the training samples by heart, and what it says about new ones
+is noise. On the training batches nobody sees that. On held-out samples CAL
+does, and closes the bottleneck.
+"""
+
+noise = {
+    part: rng.normal(size=x["pixels"].shape).astype("float32")
+    for part, x in (("train", x_train), ("test", x_test))
+}
+for label, model in (
+    ("unimodal losses", keras_mmrel.ConcatFusion(
+        encoders(), num_classes=10, modality_loss_weight=3.0
+    )),
+    ("CAL", keras_mmrel.CAL(encoders(), num_classes=10, seed=0)),
+):  # fmt: skip
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    model.fit(
+        {"profile": x_train["profile"], "pixels": noise["train"]},
+        y_train,
+        batch_size=100,
+        epochs=EPOCHS,
+        verbose=0,
+    )
+    accuracy = model.evaluate(
+        {"profile": x_test["profile"], "pixels": noise["test"]},
+        y_test,
+        verbose=0,
+    )[1]
+    print(f"{label:>16}: accuracy {accuracy:.3f}")
+for name in ("profile", "pixels"):
+    contribution = model.history.history[f"{name}_contribution"][-1]
+    strength = model.history.history[f"{name}_bottleneck"][-1]
+    print(f"{name:>8}: contribution {contribution:.2f}, bottleneck {strength}")
+
+"""
+## Your own modulation in twenty lines
+
+A modulation is a subclass with `compute_coefficients`. It gets one-hot labels,
+what the model's `call` returned, and which modalities the batch has, and
+returns one number a modality. `modulations.scores` has what most strategies
+start from. Everything else, from the choice of gradients or updates to the
+epoch window, saving, logging, missing modalities and several devices, is
+inherited.
+
+This one lets each encoder learn in proportion to how uncertain its modality
+still is.
+"""
+
+
+@keras.saving.register_keras_serializable(package="my_project")
+class Catchup(modulations.GradientModulation):
+    def __init__(self, strength=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.strength = strength
+
+    def compute_coefficients(self, labels, outputs, present):
+        right = scores.true_class_probability(
+            labels, outputs["modality_logits"]
+        )
+        uncertain = 1.0 - scores.batch_mean(right, outputs)
+        relative = scores.ratio_to_others(uncertain, present)
+        return ops.power(relative, self.strength)
+
+    def get_config(self):
+        return {**super().get_config(), "strength": self.strength}
+
+
+mine = keras_mmrel.ConcatFusion(encoders(), num_classes=10)
+train_and_watch(mine, Catchup(strength=2.0))
+for name in ("profile", "pixels"):
+    values = mine.history.history[f"{name}_coefficient"]
+    print(f"{name:>8}:", " ".join(f"{v:.2f}" for v in values))
+
+"""
+The modulation is saved with the model, and training goes on where it was.
+"""
+
+mine.save("mine.keras")
+loaded = keras.saving.load_model("mine.keras")
+os.remove("mine.keras")
+same = np.allclose(
+    mine.predict(x_test, verbose=0)["probabilities"],
+    loaded.predict(x_test, verbose=0)["probabilities"],
+    atol=1e-6,
+)
+print(f"{type(loaded.modulation).__name__}, the same predictions: {same}")
