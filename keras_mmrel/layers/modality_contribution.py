@@ -115,7 +115,10 @@ class ModalityContribution(keras.layers.Layer):
     @property
     def shares(self) -> Any:
         """Softmax of the contributions over the temperature."""
-        return ops.softmax(self.contributions / self.temperature)
+        contributions = self.contributions
+        if contributions.shape[0] == 1:
+            return ops.ones_like(contributions)
+        return ops.softmax(contributions / self.temperature)
 
     # -- One batch -----------------------------------------------------------
 

@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,17 +9,20 @@ from keras import ops
 from keras_mmrel.checks import check_choice
 from keras_mmrel.checks import check_share
 from keras_mmrel.checks import check_strength
+from keras_mmrel.encoders.checks import check_rate
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
 from keras_mmrel.layers.modality_contribution import ModalityContribution
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.multimodal_model import keep_present
 from keras_mmrel.models.shared_head_model import SharedHeadModel
 from keras_mmrel.models.validation import MASK
+from keras_mmrel.models.validation import to_numpy
 from keras_mmrel.modulations.contribution_acceleration import (
     ContributionAcceleration,
 )
 
 HELD_OUT = "held_out"
+FEW = 50
 BOTTLENECKS = ("adaptive", "contribution", "uniform", "inverted")
 
 
@@ -89,9 +93,12 @@ class CAL(SharedHeadModel):
     Raises:
         ValueError: If an argument is outside its range.
 
+    With fewer than 50 held-out samples `fit` warns: contributions are then
+    mostly chance.
+
     Example:
 
-    >>> model = keras_mmrel.CAL({"a": (8,), "b": (4,)}, 3)
+    >>> model = keras_mmrel.CAL({"a": (8,), "b": (4,)}, 3, bottleneck=0.0)
     >>> model.compile()
     >>> x = {"a": np.ones((40, 8)), "b": np.ones((40, 4))}
     >>> history = model.fit(x, np.arange(40) % 3, verbose=0).history
@@ -138,8 +145,13 @@ class CAL(SharedHeadModel):
             )
         check_share("warmup", warmup)
         check_share("bottleneck_start", bottleneck_start)
-        check_share("holdout", holdout)
+        check_rate("holdout", holdout)
         check_share("release", release)
+        if HELD_OUT in modalities:
+            raise ValueError(
+                f"`modalities` must not be named '{HELD_OUT}', which is an "
+                f"input of CAL. Received: {list(modalities)}"
+            )
         super().__init__(
             modalities,
             num_classes,
@@ -196,10 +208,20 @@ class CAL(SharedHeadModel):
     def prepare_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return super().prepare_inputs(self.modality_inputs(inputs))
 
-    def modality_inputs(self, x: Mapping[str, Any]) -> Mapping[str, Any]:
+    def modality_inputs(self, x: Any) -> Any:
         if not isinstance(x, Mapping):
             return x
         return {name: value for name, value in x.items() if name != HELD_OUT}
+
+    def check_data(self, x: Any, y: Any = None, **kwargs: Any) -> None:
+        super().check_data(x, y, **kwargs)
+        if isinstance(x, Mapping) and x.get(HELD_OUT) is not None:
+            values = to_numpy(x[HELD_OUT])
+            if not np.isin(values, (0, 1)).all():
+                raise ValueError(
+                    f"'{HELD_OUT}' must hold only 0 (trained on) and 1 (held "
+                    f"out). Received: values {np.unique(values)[:5].tolist()}"
+                )
 
     def call(self, inputs: Any, training: bool | None = None) -> dict:
         held_out = inputs.get(HELD_OUT) if training else None
@@ -254,7 +276,11 @@ class CAL(SharedHeadModel):
         terms = super().auxiliary_losses(y, outputs, sample_weight)
         if self.bottlenecks:
             strengths = ops.stack([b.strength + 0.0 for b in self.bottlenecks])
-            divergence = ops.mean(outputs["divergence"], axis=0)
+            divergence = outputs["divergence"]
+            if sample_weight is not None:
+                weight = ops.cast(sample_weight, "float32")
+                divergence = divergence * ops.reshape(weight, (-1, 1))
+            divergence = ops.mean(divergence, axis=0)
             terms["bottleneck_loss"] = ops.sum(strengths * divergence)
         return terms
 
@@ -262,7 +288,7 @@ class CAL(SharedHeadModel):
         # What was held out is trained on once it is released, and tells
         # nothing new from then on.
         rows = outputs[HELD_OUT]
-        if self.holdout:
+        if self.holdout and self.release:
             rows = rows * (1.0 - self.released)
         self.contribution.update(
             one_hot_labels(y, self.num_classes),
@@ -297,29 +323,36 @@ class CAL(SharedHeadModel):
 
     # -- Training ------------------------------------------------------------
 
-    def fit(
-        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
-    ) -> keras.callbacks.History:
+    def training_inputs(self, x: Any) -> Any:
         if (
-            0 < self.holdout
-            and 0 < self.release
-            and isinstance(x, Mapping)
-            and HELD_OUT not in x
+            not isinstance(x, Mapping)
+            or HELD_OUT in x
+            or 0 in (self.holdout, self.release)
         ):
-            self.check_data(x, y, training=True)
-            count = len(keras.tree.flatten(dict(x))[0])
-            held_out = np.zeros(count, "float32")
-            rng = np.random.default_rng(self.seed or 0)
-            chosen = rng.permutation(count)[: round(self.holdout * count)]
-            held_out[chosen] = 1.0
-            x = {**x, HELD_OUT: held_out}
-        return super().fit(x, y, *args, **kwargs)
+            return x
+        count = len(keras.tree.flatten(dict(x))[0])
+        held_out = np.zeros(count, "float32")
+        rng = np.random.default_rng(self.seed or 0)
+        chosen = rng.permutation(count)[: round(self.holdout * count)]
+        held_out[chosen] = 1.0
+        if self.bottlenecks and len(chosen) < FEW:
+            warnings.warn(
+                f"CAL measures contributions on {len(chosen)} held-out "
+                f"samples; with fewer than {FEW} its bottleneck may compress "
+                "the wrong modality: raise `holdout`, or set `bottleneck=0`.",
+                stacklevel=3,
+            )
+        return {**x, HELD_OUT: held_out}
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         super().begin_epoch(epoch, epochs)
         # Nothing begins or ends inside an epoch.
         progress = (epoch + 1) / epochs - 1e-9
         self.narrowing.assign(float(progress > self.bottleneck_start))
+        if progress <= self.bottleneck_start:
+            for layer in self.bottlenecks:
+                layer.strength.assign(0.0)
+                layer.noise_scale.assign(0.0)
         self.released.assign(float(progress > self.release))
         if (
             isinstance(self.modulation, ContributionAcceleration)

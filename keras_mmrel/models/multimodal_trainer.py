@@ -301,6 +301,7 @@ class MultimodalTrainer(keras.Model):
             self.check_data(held_out[0], held_y, labelled=True)
         elif held_out is not None:
             self.check_data(held_out, labelled=True)
+        x = self.training_inputs(x)
         added = [EpochRecord(), *self.training_callbacks()]
         if isinstance(callbacks, keras.callbacks.CallbackList):
             for callback in added:
@@ -347,7 +348,11 @@ class MultimodalTrainer(keras.Model):
         self.check_data(x, y, labelled=True)
         return super().test_on_batch(x, y, *args, **kwargs)
 
-    def modality_inputs(self, x: Mapping[str, Any]) -> Mapping[str, Any]:
+    def training_inputs(self, x: Any) -> Any:
+        """Return the checked data of a `fit`, with what a method adds."""
+        return x
+
+    def modality_inputs(self, x: Any) -> Any:
         """Return the inputs without what a method takes beside modalities."""
         return x
 
