@@ -5,8 +5,8 @@ import keras
 import numpy as np
 
 from keras_mmrel.checks import check_choice
+from keras_mmrel.corruptions.checks import MASK
 from keras_mmrel.layers.shapley import shapley_weights
-from keras_mmrel.models.validation import MASK
 
 ACCURACIES = ("head", "probe")
 

@@ -53,7 +53,11 @@ class SharedHeadModel(MultimodalModel):
             for i in range(len(self.modality_names))
         ]
         self.bias = self.add_weight(
-            shape=(num_classes,), initializer="zeros", name="bias"
+            shape=(num_classes,),
+            initializer="zeros",
+            dtype="float32",
+            autocast=False,
+            name="bias",
         )
 
     def classify(self, features: Sequence[Any]) -> Any:

@@ -28,7 +28,8 @@ class OGMGE(OGM):
             `"all"`.
         noise: Non-negative float, standard deviation of the noise in units
             of each gradient's own standard deviation; 1 in the paper.
-        seed: Integer or `None`. Seed of the noise.
+        seed: Integer or `None`. Seed of the noise; several processes with
+            PyTorch need one to stay equal, since each draws its own.
         **kwargs: Arguments of `GradientModulation`.
 
     Raises:
