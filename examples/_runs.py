@@ -123,7 +123,12 @@ def differences(records, split, rows, columns, reference):
             continue
         cells = []
         for column in columns:
-            values = np.array([a[column] - b[column] for a, b in pairs])
+            values = np.array(
+                [a[column] - b[column] for a, b in pairs if column in a]
+            )
+            if not values.size:
+                cells.append("–")
+                continue
             error = values.std(ddof=1) / np.sqrt(len(values))
             cells.append(f"{values.mean():+.1f} ± {error:.1f}")
         lines.append(f"| {row} | " + " | ".join(cells) + " |")

@@ -37,9 +37,9 @@ COLUMNS = {
     AV: (
         "ACC", "probe audio", "probe image", "head audio", "head image",
         "noise", "noise audio", "noise image", "audio_coefficient",
-        "image_coefficient", "ms a step",
+        "image_coefficient",
     ),
-    NOISE: ("ACC", "noise", "contribution", "bottleneck", "ms a step"),
+    NOISE: ("ACC", "noise", "contribution", "bottleneck"),
 }  # fmt: skip
 PAIRED = {
     AV: ("ACC", "probe audio", "probe image", "noise"),
@@ -135,7 +135,7 @@ def report(path, experiment, command):
         PROTOCOL[experiment],
         "Mean ± standard deviation over the runs, final epoch, test part "
         "scored once; accuracies in %. Paired differences have standard "
-        "errors.",
+        "errors. For the time of a step see `benchmark_balance_step.md`.",
         "## All data sets",
         _runs.table(everything, "all", rows, columns),
         *(

@@ -233,7 +233,11 @@ for label, monitor in watched.items():
         axis.set_xlabel("epoch")
         axis.set_title(f"Pixels: {kind}")
 axes[0].axhline(ceiling, color="gray", ls=":", label="pixels alone")
-axes[0].legend(frameon=False, fontsize=8)
+figure.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="outside right center",
+    frameon=False,
+)
 plt.show()
 
 for label, monitor in watched.items():

@@ -8,12 +8,12 @@ turns within it, and ratios are medians over the rounds.
 
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from _harness import interleave
 from _harness import markdown
+from _harness import milliseconds_a_step
 from _harness import parser
 from _harness import report
 from _harness import run_worker
@@ -69,19 +69,7 @@ def build(name: str) -> Any:
 
 def measure(batch_size: int, steps: int, repetitions: int) -> dict:
     """Milliseconds a step of every model, one number a round."""
-    import keras
     import numpy as np
-
-    class Stopwatch(keras.callbacks.Callback):
-        """Time the steps of one epoch without what `fit` does round them."""
-
-        def on_train_batch_begin(self, batch, logs=None):
-            if batch == 0:
-                self.start = time.perf_counter()
-
-        def on_epoch_end(self, epoch, logs=None):
-            # The logs are numbers: every step is done.
-            self.seconds = time.perf_counter() - self.start
 
     rng = np.random.default_rng(0)
     count = batch_size * steps
@@ -92,16 +80,7 @@ def measure(batch_size: int, steps: int, repetitions: int) -> dict:
     y = rng.integers(0, CLASSES, count)
 
     def timed(model: Any) -> float:
-        watch = Stopwatch()
-        model.fit(
-            x,
-            y,
-            batch_size=batch_size,
-            shuffle=False,
-            verbose=0,
-            callbacks=[watch],
-        )
-        return 1e3 * watch.seconds / steps
+        return milliseconds_a_step(model, x, y, batch_size)
 
     models = {name: build(name) for name in AIMS}
     functions = {n: lambda m=m: timed(m) for n, m in models.items()}

@@ -12,6 +12,7 @@ from typing import Any
 
 from _harness import interleave
 from _harness import markdown
+from _harness import milliseconds_a_step
 from _harness import parser
 from _harness import report
 from _harness import run_worker
@@ -83,33 +84,10 @@ def data(samples: int) -> tuple:
 
 def measure_time(batch_size: int, steps: int, repetitions: int) -> dict:
     """Milliseconds a step of every model, one number a round."""
-    import time
-
-    import keras
-
-    class Stopwatch(keras.callbacks.Callback):
-        """Time the steps of one epoch without what `fit` does round them."""
-
-        def on_epoch_begin(self, epoch, logs=None):
-            self.start = time.perf_counter()
-
-        def on_epoch_end(self, epoch, logs=None):
-            # The logs are numbers: every step is done.
-            self.seconds = time.perf_counter() - self.start
-
     x, y = data(batch_size * steps)
 
     def timed(model: Any) -> float:
-        watch = Stopwatch()
-        model.fit(
-            x,
-            y,
-            batch_size=batch_size,
-            shuffle=False,
-            verbose=0,
-            callbacks=[watch],
-        )
-        return 1e3 * watch.seconds / steps
+        return milliseconds_a_step(model, x, y, batch_size)
 
     models = {n: build(n) for n in (PLAIN, UPSTREAM, CONCAT, QADM, ENCODED)}
     functions = {n: lambda m=m: timed(m) for n, m in models.items()}
