@@ -287,6 +287,54 @@ for name in ("profile", "pixels"):
     print(f"{name:>8}: contribution {contribution:.2f}, bottleneck {strength}")
 
 """
+## What the pieces are worth
+
+On AV-digits, spoken and written digits with test speakers nobody has heard
+(`datasets.load_av_digits`; three speaker folds, five seeds, the last epoch),
+against joint training, in points of accuracy with standard errors:
+
+| | fused | audio probe | image probe | noise on both |
+|---|---|---|---|---|
+| OGM-GE | -1.9 ± 0.6 | -3.2 ± 0.8 | +0.5 ± 0.3 | -2.7 ± 1.0 |
+| unimodal losses | +14.3 ± 1.7 | +1.8 ± 1.5 | +28.6 ± 0.5 | +20.8 ± 1.3 |
+| ARL (with unimodal losses) | +15.8 ± 2.0 | +3.8 ± 1.8 | +30.6 ± 0.6 | +23.2 ± 1.0 |
+| AIM | +11.6 ± 1.1 | +1.3 ± 1.1 | +26.6 ± 0.4 | +18.4 ± 1.0 |
+| AIM and unimodal losses | +15.2 ± 1.8 | +2.8 ± 1.2 | +31.1 ± 0.5 | +20.6 ± 1.2 |
+| CAL | +14.6 ± 1.8 | +1.6 ± 1.6 | +29.3 ± 0.6 | +21.7 ± 1.0 |
+| CAL without unimodal losses | -0.0 ± 0.7 | +0.8 ± 0.7 | -1.9 ± 0.7 | +0.6 ± 0.7 |
+
+- AIM and CAL are ahead of joint training on every fold. Most of that any
+  unimodal loss brings, too: CAL without it is level with joint training, and
+  AIM is 2.6 ± 0.9 behind it alone and 1.0 ± 0.5 ahead with it.
+- AIM's *choice of channels* has earned its place in a prototype of 915 runs:
+  under-optimised ones are ahead of random ones by 2.4 ± 0.5 (fused) and
+  2.7 ± 0.4 (image probe) on fresh seeds, far ahead of over-optimised ones, and
+  the quarter that is weakest is better than the half. It did not hold with
+  dense encoders, nor on top of unimodal losses. Four other scores (Fisher
+  ratio, gradient over weight, held-out, redrawn every step) were as good.
+- AIM's *depth-adaptive strength* has not: seven variants against a constant of
+  equal mean ended within noise on fresh seeds (+0.0 ± 0.5). *Injected
+  prototypes* have not either (-0.4 ± 1.3, +0.1 ± 1.0). Both are options.
+
+With three views of digits, one of them replaced by noise (15 runs):
+
+- CAL finds it (contribution -0.01) and is ahead of unimodal losses by 2.2 ± 0.4
+  on clean data and 4.8 ± 1.0 under Gaussian noise, of the same bottleneck
+  spread over all views by 0.3 ± 0.2 and 2.4 ± 0.4, and of the inverted one by
+  6.3 ± 0.8 and 17.5 ± 1.5.
+- It takes *held-out* samples: on training batches the view of noise
+  contributes as much as another, and the bottleneck stays open. Information
+  as the measure finds the noise, but in the prototype it also closed the image
+  of AV-digits (-16 points), where it is overconfident early.
+- *Acceleration* has not earned its place, and is off: against the same factor
+  for all it was within noise in five attempts, and what it gains over none, a
+  larger learning rate gains as well.
+
+Settings were chosen on validation data; `examples/av_digits.py` makes the
+tables in `examples/results`, with the ablations in full.
+"""
+
+"""
 ## Your own modulation in twenty lines
 
 A modulation is a subclass with `compute_coefficients`. It gets one-hot labels,

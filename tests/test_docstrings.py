@@ -36,7 +36,9 @@ def test_docstring_examples_run(name):
 
 
 def test_every_public_class_shows_an_example():
-    for package in ("layers", "models", "encoders", "corruptions", "losses"):
+    for package in (
+        "layers", "models", "encoders", "corruptions", "losses", "modulations"
+    ):  # fmt: skip
         module = getattr(keras_mmrel, package)
         for name in module.__all__:
             text = getattr(module, name).__doc__

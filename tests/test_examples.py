@@ -76,6 +76,25 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path):
     assert path.read_text().splitlines() == lines
 
 
+def test_the_balance_comparison_writes_its_page_and_figure(tmp_path):
+    arguments = [
+        ROOT / "examples/av_digits.py",
+        "--experiments",
+        "noise_view",
+        "--seeds=1",
+        "--epochs=1",
+        f"--out={tmp_path}",
+    ]
+    text = run(*arguments, "--rows", "joint")
+    assert "0 of 3 runs" in text and "[3/3] noise for fourier" in text
+    page = tmp_path / "noise_view.md"
+    assert [row[:2] for row in table_rows(page.read_text())] == [["joint", "3"]]
+    assert page.with_suffix(".png").read_bytes().startswith(PNG)
+    page.unlink()
+    run(*arguments, "--report")
+    assert page.exists()
+
+
 @pytest.mark.slow
 def test_quickstart_prints_a_table_and_draws_a_figure(tmp_path):
     text = run(

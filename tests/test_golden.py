@@ -26,6 +26,62 @@ def encoders():
     }
 
 
+def blocks():
+    return {
+        name: [
+            keras.Sequential(
+                [keras.Input(shape), keras.layers.Dense(8, "relu")]
+            ),
+            keras.layers.Dense(6, "relu"),
+        ]
+        for name, shape in SHAPES.items()
+    }
+
+
+def cal():
+    """Without noise, which is drawn differently on every backend."""
+    return keras_mmrel.CAL(
+        encoders(),
+        3,
+        modality_loss_weight=1.0,
+        acceleration=0.5,
+        acceleration_scheme="contribution",
+        bottleneck=0.0,
+        measure="information",
+        temperature=0.25,
+        warmup=0.0,
+        holdout=0.25,
+        release=1.0,
+        seed=0,
+    )
+
+
+def aim():
+    """With every gate closed: none is drawn."""
+    model = keras_mmrel.AIM(
+        blocks(),
+        3,
+        auxiliary_loss_weight=1.0,
+        strength=1.0,
+        mask_share=0.5,
+        selection="under_optimised",
+        prototypes="centroids",
+        paths="two",
+        split_batch=True,
+        warmup=0.0,
+        modality_loss_weight=0.5,
+        seed=0,
+    )
+    for index, encoder in enumerate(model.encoders):
+        encoder.strength.assign([1.0, 1.0])
+        for mask, statistics in zip(
+            encoder.masks, encoder.statistics, strict=True
+        ):
+            rng = np.random.default_rng(index)
+            statistics.scores.assign(rng.normal(size=mask.shape))
+    return model
+
+
 MODELS = {
     "ConcatFusion": lambda: keras_mmrel.ConcatFusion(encoders(), 3),
     "LateFusion": lambda: keras_mmrel.LateFusion(encoders(), 3),
@@ -43,6 +99,8 @@ MODELS = {
     "QADMNet, encoders": lambda: keras_mmrel.QADMNet(
         encoders(), 3, hidden_dim=8, embedding_dim=8, dropout=0.0
     ),
+    "CAL": cal,
+    "AIM": aim,
 }
 
 

@@ -231,7 +231,10 @@ class ModalityMonitor(keras.callbacks.Callback):
             axis.set_title(title, fontsize=10)
             axis.set_xlabel("epoch")
             axis.spines[["top", "right"]].set_visible(False)
-            if kind != "imbalance":
+            if kind == "imbalance":
+                axis.set_ylim(bottom=1.0)
+            else:
+                axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1.0)
                 axis.legend(frameon=False)
         if path is not None:
             figure.savefig(path, dpi=150)

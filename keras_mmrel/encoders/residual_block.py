@@ -62,7 +62,10 @@ class ResidualBlock(keras.layers.Layer):
             convolution(3, 1),
             norm(),
         ]
-        self.shortcut = convolution(1, strides)
+        # Of every `strides`-th position: the same as a convolution with
+        # strides, which crashes in PyTorch 2.13.0 on CPUs unless the input's
+        # channels are a multiple of 8.
+        self.shortcut = convolution(1, 1)
 
     def build(self, input_shape: tuple) -> None:
         shape = _with_channels(input_shape)
@@ -77,10 +80,14 @@ class ResidualBlock(keras.layers.Layer):
             x = ops.expand_dims(x, axis=-1)
         first, norm_first, second, norm_second = self.main_path
         main = ops.relu(norm_first(first(x)))
-        return ops.relu(norm_second(second(main)) + self.shortcut(x))
+        return ops.relu(
+            norm_second(second(main))
+            + self.shortcut(x[:, :: self.strides, :: self.strides])
+        )
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return self.shortcut.compute_output_shape(_with_channels(input_shape))
+        first = self.main_path[0]
+        return first.compute_output_shape(_with_channels(input_shape))
 
     def get_config(self) -> dict:
         return {

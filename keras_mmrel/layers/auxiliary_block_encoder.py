@@ -10,6 +10,7 @@ from keras_mmrel.encoders.block_encoder import check_blocks
 from keras_mmrel.encoders.block_encoder import mean_over_positions
 from keras_mmrel.encoders.block_encoder import restore_blocks
 from keras_mmrel.layers.depth_statistics import DepthStatistics
+from keras_mmrel.state import add_state
 
 SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
 
@@ -129,17 +130,11 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             channels = x.shape[-1]
             self.block_shapes.append(tuple(n or 1 for n in x.shape[1:]))
             self.statistics[index].build((None, channels))
-            self.masks.append(self._state(f"mask_{index}", (channels,), "ones"))
-        self.strength = self._state("strength", (len(self.blocks),), "zeros")
-
-    def _state(self, name: str, shape: tuple, initializer: str) -> Any:
-        return self.add_weight(
-            shape=shape,
-            initializer=initializer,
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name=name,
+            self.masks.append(
+                add_state(self, f"mask_{index}", (channels,), "ones")
+            )
+        self.strength = add_state(
+            self, "strength", (len(self.blocks),), "zeros"
         )
 
     # -- The two paths -------------------------------------------------------

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.state import add_state
 
 MOMENTUM = 0.1
 TEMPERATURE = 0.1
@@ -37,24 +38,14 @@ class DepthStatistics(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         channels = input_shape[-1]
-        self.center = self._state("center", (channels,))
-        self.prototypes = self._state(
-            "prototypes", (self.num_classes, channels)
+        self.center = add_state(self, "center", (channels,))
+        self.prototypes = add_state(
+            self, "prototypes", (self.num_classes, channels)
         )
-        self.seen = self._state("seen", (self.num_classes, 1))
-        self.scores = self._state("scores", (channels,))
-        self.performance = self._state("performance", ())
-        self.performance.assign(1.0 / self.num_classes)
-
-    def _state(self, name: str, shape: tuple) -> Any:
-        return self.add_weight(
-            shape=shape,
-            initializer="zeros",
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name=name,
-        )
+        self.seen = add_state(self, "seen", (self.num_classes, 1))
+        self.scores = add_state(self, "scores", (channels,))
+        chance = keras.initializers.Constant(1.0 / self.num_classes)
+        self.performance = add_state(self, "performance", (), chance)
 
     def call(self, inputs: Any) -> Any:
         return inputs
@@ -68,6 +59,9 @@ class DepthStatistics(keras.layers.Layer):
             weight: `(batch,)` of 0 and 1: samples that count.
         """
         features = ops.stop_gradient(ops.cast(features, "float32"))
+        # What overflows in half precision must not stay in the averages.
+        finite = ops.all(ops.isfinite(features), axis=-1)
+        weight = ops.where(finite, weight, 0.0)
         features = ops.where(weight[:, None] > 0, features, 0.0)
         labels = labels * weight[:, None]
         count = backend.all_reduce_sum(ops.sum(labels, axis=0))[:, None]

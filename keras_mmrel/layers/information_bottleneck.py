@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_mmrel.checks import check_strength
+from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -68,8 +69,13 @@ class InformationBottleneck(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         size = input_shape[-1]
-        self.strength = self._scalar("strength", self.initial_strength)
-        self.noise_scale = self._scalar("noise_scale", 1.0)
+        self.strength = add_state(
+            self,
+            "strength",
+            (),
+            keras.initializers.Constant(self.initial_strength),
+        )
+        self.noise_scale = add_state(self, "noise_scale", (), "ones")
         self.kernel = self.add_weight(
             shape=(size, size), initializer="zeros", name="kernel"
         )
@@ -77,16 +83,6 @@ class InformationBottleneck(keras.layers.Layer):
             shape=(size,),
             initializer=keras.initializers.Constant(-4.0),
             name="bias",
-        )
-
-    def _scalar(self, name: str, value: float) -> Any:
-        return self.add_weight(
-            shape=(),
-            initializer=keras.initializers.Constant(value),
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name=name,
         )
 
     def call(

@@ -14,6 +14,7 @@ from keras_mmrel.models.multimodal_model import keep_present
 from keras_mmrel.models.prototype_injection import inject_prototypes
 from keras_mmrel.models.shared_head_model import SharedHeadModel
 from keras_mmrel.models.validation import MASK
+from keras_mmrel.state import add_state
 
 PATHS = ("two", "single")
 PROTOTYPES = ("centroids", "injected")
@@ -161,13 +162,8 @@ class AIM(SharedHeadModel):
                 zip(self.modality_names, self.encoders, strict=True)
             )
         ]
-        self.active = self.add_weight(
-            shape=(),
-            initializer="zeros" if warmup else "ones",
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name="active",
+        self.active = add_state(
+            self, "active", (), "zeros" if warmup else "ones"
         )
         self.build_from_modalities()
 
@@ -335,6 +331,8 @@ class AIM(SharedHeadModel):
         super().begin_epoch(epoch, epochs)
         active = (epoch + 1) / epochs > self.warmup + 1e-9
         self.active.assign(float(active))
+        if not self.built:
+            return
         # 15 % of the epochs, from the first one on.
         every = max(1, round(0.15 * epochs))
         first = int(self.warmup * epochs + 1e-9)

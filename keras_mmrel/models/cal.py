@@ -20,6 +20,7 @@ from keras_mmrel.models.validation import to_numpy
 from keras_mmrel.modulations.contribution_acceleration import (
     ContributionAcceleration,
 )
+from keras_mmrel.state import add_state
 
 HELD_OUT = "held_out"
 FEW = 50
@@ -183,19 +184,13 @@ class CAL(SharedHeadModel):
             )
             for index in range(len(self.modality_names) if bottleneck else 0)
         ]
-        self.narrowing = self._flag("narrowing", bottleneck_start == 0)
-        self.released = self._flag("released", release == 0)
-        self.build_from_modalities()
-
-    def _flag(self, name: str, value: bool) -> Any:
-        return self.add_weight(
-            shape=(),
-            initializer="ones" if value else "zeros",
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name=name,
+        self.narrowing = add_state(
+            self, "narrowing", (), "zeros" if bottleneck_start else "ones"
         )
+        self.released = add_state(
+            self, "released", (), "zeros" if release else "ones"
+        )
+        self.build_from_modalities()
 
     def default_modulation(self) -> ContributionAcceleration | None:
         acceleration = ContributionAcceleration(
@@ -213,8 +208,14 @@ class CAL(SharedHeadModel):
             return x
         return {name: value for name, value in x.items() if name != HELD_OUT}
 
-    def check_data(self, x: Any, y: Any = None, **kwargs: Any) -> None:
-        super().check_data(x, y, **kwargs)
+    def check_data(
+        self,
+        x: Any,
+        y: Any = None,
+        training: bool = False,
+        labelled: bool = False,
+    ) -> None:
+        super().check_data(x, y, training, labelled)
         if isinstance(x, Mapping) and x.get(HELD_OUT) is not None:
             values = to_numpy(x[HELD_OUT])
             if not np.isin(values, (0, 1)).all():
@@ -349,7 +350,7 @@ class CAL(SharedHeadModel):
         # Nothing begins or ends inside an epoch.
         progress = (epoch + 1) / epochs - 1e-9
         self.narrowing.assign(float(progress > self.bottleneck_start))
-        if progress <= self.bottleneck_start:
+        if progress <= self.bottleneck_start and self.built:
             for layer in self.bottlenecks:
                 layer.strength.assign(0.0)
                 layer.noise_scale.assign(0.0)

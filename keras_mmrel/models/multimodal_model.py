@@ -13,6 +13,7 @@ from keras_mmrel.encoders import MLPEncoder
 from keras_mmrel.models import validation
 from keras_mmrel.models.multimodal_trainer import MultimodalTrainer
 from keras_mmrel.models.validation import MASK
+from keras_mmrel.state import add_state
 
 
 class MultimodalModel(MultimodalTrainer):
@@ -92,14 +93,7 @@ class MultimodalModel(MultimodalTrainer):
         self.auxiliary_trackers = {
             name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
         }
-        self.class_counts = self.add_weight(
-            shape=(self.num_classes,),
-            initializer="zeros",
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name="class_counts",
-        )
+        self.class_counts = add_state(self, "class_counts", (self.num_classes,))
 
     # -- Building ------------------------------------------------------------
 

@@ -302,6 +302,10 @@ class MultimodalTrainer(keras.Model):
         elif held_out is not None:
             self.check_data(held_out, labelled=True)
         x = self.training_inputs(x)
+        # Callbacks read and assign weights before the first step.
+        shapes = validation.data_shapes(x, self.modality_names)
+        if shapes and not self.built:
+            self.build(shapes)
         added = [EpochRecord(), *self.training_callbacks()]
         if isinstance(callbacks, keras.callbacks.CallbackList):
             for callback in added:

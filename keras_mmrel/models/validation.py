@@ -315,6 +315,20 @@ def first_batch(data: Any) -> tuple | None:
     return x, y
 
 
+def data_shapes(data: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Shapes of the modalities in checked data, empty for a generator."""
+    batch = first_batch(data)
+    x = data if batch is None else batch[0]
+    if not isinstance(x, Mapping):
+        return {}
+    return {
+        name: keras.tree.map_structure(
+            lambda value: (None, *value.shape[1:]), x[name]
+        )
+        for name in names
+    }
+
+
 def to_numpy(array: Any) -> np.ndarray:
     if isinstance(array, np.ndarray):
         return array

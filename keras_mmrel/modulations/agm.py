@@ -8,6 +8,7 @@ from keras_mmrel.checks import check_strength
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.modulations.scores import batch_mean
 from keras_mmrel.modulations.scores import mean_of_others
+from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -54,8 +55,8 @@ class AGM(GradientModulation):
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
-        self.mean_score = self.add_state("mean_score", (input_shape[-1],))
-        self.seen = self.add_state("seen", (input_shape[-1],))
+        self.mean_score = add_state(self, "mean_score", (input_shape[-1],))
+        self.seen = add_state(self, "seen", (input_shape[-1],))
 
     def compute_coefficients(
         self, labels: Any, outputs: Mapping[str, Any], present: Any

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.state import add_state
 
 APPLY_TO = ("auto", "gradients", "updates")
 
@@ -157,25 +158,12 @@ class GradientModulation(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         count = input_shape[-1]
-        self.coefficients = self.add_state("coefficients", (count,), "ones")
-        self.active = self.add_state(
-            "active", (), "zeros" if self.start_epoch else "ones"
+        self.coefficients = add_state(self, "coefficients", (count,), "ones")
+        self.active = add_state(
+            self, "active", (), "zeros" if self.start_epoch else "ones"
         )
-        self.total = self.add_state("total", (count,))
-        self.steps = self.add_state("steps", ())
-
-    def add_state(
-        self, name: str, shape: tuple, initializer: str = "zeros"
-    ) -> Any:
-        """Add a float32 weight that no optimizer touches."""
-        return self.add_weight(
-            shape=shape,
-            initializer=initializer,
-            trainable=False,
-            dtype="float32",
-            aggregation="only_first_replica",
-            name=name,
-        )
+        self.total = add_state(self, "total", (count,))
+        self.steps = add_state(self, "steps", ())
 
     def call(self, inputs: Any) -> Any:
         return inputs

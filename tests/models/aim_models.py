@@ -1,0 +1,97 @@
+"""Small AIM models with fixed weights, shared by its tests."""
+
+import keras
+import numpy as np
+from keras import layers
+
+import keras_mmrel
+from tests.helpers import to_numpy
+from tests.helpers import vectors
+
+SHAPES = {"a": (6,), "b": (4,)}
+X, Y = vectors(samples=24, shapes=SHAPES)
+OPTIONS = {
+    "auxiliary_loss_weight": 1.0,
+    "strength": 1.0,
+    "strength_floor": 0.3,
+    "strength_slope": 1.0,
+    "mask_share": 0.5,
+    "selection": "under_optimised",
+    "prototypes": "centroids",
+    "paths": "two",
+    "split_batch": False,
+    "warmup": 0.0,
+    "modality_loss_weight": 0.0,
+    "seed": 0,
+}
+
+
+def blocks(shape, norm=False, depth=3, dtype=None):
+    return [
+        keras.Sequential(
+            [
+                *([keras.Input(shape)] if index == 0 else []),
+                layers.Dense(8, "relu", dtype=dtype),
+                *(
+                    [layers.BatchNormalization(momentum=0.5, dtype=dtype)]
+                    if norm
+                    else []
+                ),
+            ]
+        )
+        for index in range(depth)
+    ]
+
+
+def make(
+    shapes=None,
+    model_class=keras_mmrel.AIM,
+    norm=False,
+    depths=None,
+    dtype=None,
+    **kwargs,
+):
+    """A model whose weights are the same whatever its options."""
+    encoders = {
+        name: blocks(shape, norm, (depths or {}).get(name, 3), dtype)
+        for name, shape in (shapes or SHAPES).items()
+    }
+    if model_class is keras_mmrel.AIM:
+        kwargs = {**OPTIONS, **kwargs}
+    model = model_class(encoders, 3, dtype=dtype, **kwargs)
+    rng = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(0.5 * rng.normal(size=variable.shape))
+    return model
+
+
+def compiled(optimizer=None, on=False, run_eagerly=True, **kwargs):
+    """`on`: every gate closes, and masks keep the odd channels."""
+    model = make(**kwargs)
+    optimizer = optimizer or keras.optimizers.SGD(0.1)
+    model.compile(optimizer, run_eagerly=run_eagerly)
+    if on:
+        for encoder in model.encoders:
+            encoder.strength.assign(np.ones(len(encoder.blocks)))
+            for mask in encoder.masks:
+                mask.assign(np.arange(8) % 2)
+    return model
+
+
+def fit(model, x=X, y=Y, **kwargs):
+    settings = {"batch_size": 12, "shuffle": False, "verbose": 0, **kwargs}
+    return model.fit(x, y, **settings).history
+
+
+def assert_same_weights(a, b, atol=1e-6):
+    for v, w in zip(a.trainable_variables, b.trainable_variables, strict=True):
+        np.testing.assert_allclose(to_numpy(v), to_numpy(w), atol=atol)
+
+
+def distance(a, b):
+    return max(
+        np.abs(to_numpy(v) - to_numpy(w)).max()
+        for v, w in zip(
+            a.trainable_variables, b.trainable_variables, strict=True
+        )
+    )

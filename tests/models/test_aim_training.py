@@ -1,0 +1,216 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_mmrel
+from keras_mmrel.encoders import ConvEncoder
+from keras_mmrel.encoders import MLPEncoder
+from keras_mmrel.encoders import split_backbone
+from tests.helpers import to_numpy
+from tests.models.aim_models import OPTIONS
+from tests.models.aim_models import SHAPES
+from tests.models.aim_models import X
+from tests.models.aim_models import Y
+from tests.models.aim_models import compiled
+from tests.models.aim_models import fit
+
+# -- Masks --------------------------------------------------------------------
+
+
+class Record(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.begin, self.end = [], []
+
+    def masks(self):
+        return np.array(
+            [[to_numpy(m) for m in e.masks] for e in self.model.encoders]
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begin.append(self.masks())
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.end.append(self.masks())
+
+
+@pytest.mark.parametrize("selection", ["random", "under_optimised"])
+def test_masks_change_at_the_beginning_of_epochs_after_the_warm_up(selection):
+    model = compiled(selection=selection, warmup=0.25)
+    record = Record()
+    fit(model, epochs=4, callbacks=[record])
+    np.testing.assert_array_equal(record.begin, record.end)
+    assert (record.begin[0] == 1).all()
+    for masks in record.begin[1:]:
+        assert (masks.sum(axis=-1) == 4).all()
+    if selection == "random":
+        assert (record.begin[1] != record.begin[2]).any()
+    else:
+        # From what the epochs so far have shown of each channel.
+        scores = to_numpy(model.encoders[0].statistics[1].scores)
+        model.encoders[0].refresh_masks()
+        mask = to_numpy(model.encoders[0].masks[1])
+        assert scores[mask == 1].max() <= scores[mask == 0].min()
+
+
+# -- Prototypes ---------------------------------------------------------------
+
+
+def prototype_crossentropy(model, step):
+    """The network's answer to the prototypes of one depth."""
+    features = []
+    for encoder in model.encoders:
+        depth = -(-step * len(encoder.blocks) // 2) - 1
+        x = ops.convert_to_tensor(encoder.statistics[depth].prototypes)
+        for block in encoder.blocks[depth + 1 :]:
+            x = block(x, training=False)
+        features.append(x)
+    logits = ops.sum(model.classify(features), axis=1) + model.bias
+    return float(-np.diag(to_numpy(ops.log_softmax(logits))).mean())
+
+
+def test_injected_prototypes_stand_for_their_class_and_change_no_weight():
+    model = compiled(
+        keras.optimizers.SGD(0.2),
+        depths={"a": 2, "b": 1},
+        norm=True,
+    )
+    fit(model, epochs=6)
+    rng = np.random.default_rng(0)
+    for encoder in model.encoders:
+        for statistics in encoder.statistics:
+            guess = np.log1p(np.exp(0.1 * rng.normal(size=(3, 8))))
+            statistics.prototypes.assign(guess)
+    before = [to_numpy(v) for v in model.variables]
+    start = [prototype_crossentropy(model, step) for step in (1, 2)]
+    keras_mmrel.models.aim.inject_prototypes(model, seed=3)
+    end = [prototype_crossentropy(model, step) for step in (1, 2)]
+    for old, new in zip(start, end, strict=True):
+        assert new < 0.5 * old
+        assert new < 0.5 * np.log(3), (start, end)
+    for variable, old in zip(model.variables, before, strict=True):
+        if "prototypes" in variable.path:
+            assert to_numpy(variable).min() >= 0
+            assert np.abs(to_numpy(variable) - old).max() > 0.1
+        else:
+            np.testing.assert_array_equal(to_numpy(variable), old)
+
+
+def test_prototypes_are_injected_when_aim_begins():
+    model = compiled(prototypes="injected", warmup=0.5, depths={"a": 1, "b": 1})
+    found = []
+    record = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: found.append(
+            to_numpy(model.encoders[0].statistics[0].prototypes)
+        )
+    )
+    fit(model, epochs=2, callbacks=[record])
+    assert (found[0] == 0).all()
+    assert found[1].min() > 0
+
+
+# -- Encoders and edges -------------------------------------------------------
+
+
+def images(samples=8):
+    rng = np.random.default_rng(0)
+    y = np.arange(samples) % 2
+    x = {
+        "image": rng.normal(size=(samples, 8, 8, 3)) + y[:, None, None, None],
+        "sound": rng.normal(size=(samples, 8, 4)) - y[:, None, None],
+        "vector": rng.normal(size=(samples, 5)),
+    }
+    return {k: v.astype("float32") for k, v in x.items()}, y
+
+
+def resnet():
+    """Two stages of one residual block each, with batch normalisation."""
+    inputs = x = keras.Input((8, 8, 3))
+    for stage, filters in enumerate((8, 16)):
+        short = layers.Conv2D(filters, 1)(x)
+        x = layers.Conv2D(filters, 3, padding="same")(x)
+        x = layers.BatchNormalization()(x)
+        x = layers.ReLU()(layers.Add()([x, short]))
+        # Not by strides: PyTorch 2.13.0 can crash on those.
+        x = layers.AveragePooling2D(2, name=f"stage_{stage}")(x)
+    return keras.Model(inputs, layers.Dense(7)(x))
+
+
+def test_backbones_and_the_librarys_encoders_train_together(tmp_path):
+    x, y = images()
+    encoders = {
+        "image": split_backbone(resnet(), ["stage_0", "stage_1"]),
+        "sound": ConvEncoder((8,), groups=4),
+        "vector": MLPEncoder((8, 8, 8), dropout=0.1),
+    }
+    model = keras_mmrel.AIM(encoders, 2, **{**OPTIONS, "split_batch": True})
+    model.compile(keras.optimizers.Adam(1e-2))
+    assert np.isfinite(fit(model, x, y, batch_size=4, epochs=1)["loss"]).all()
+    assert [len(e.blocks) for e in model.encoders] == [2, 1, 3]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for a, b in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+
+
+def test_blocks_of_unknown_input_shape_are_built_by_fit():
+    encoders = {name: [layers.Dense(8, "relu")] for name in "ab"}
+    model = keras_mmrel.AIM(
+        encoders, 3, **{**OPTIONS, "prototypes": "injected"}
+    )
+    assert not model.built
+    model.compile(run_eagerly=True)
+    assert np.isfinite(fit(model, epochs=1)["loss"]).all()
+    assert to_numpy(model.encoders[0].masks[0]).sum() == 4
+
+
+def test_an_encoder_without_blocks_is_refused():
+    encoders = {"a": layers.Dense(4), "b": (4,)}
+    with pytest.raises(ValueError, match="`modalities\\['a'\\]` must be"):
+        keras_mmrel.AIM(encoders, 3)
+
+
+def test_a_modality_missing_in_a_whole_batch_changes_nothing_of_its_own():
+    model = compiled(on=True, split_batch=True)
+    fit(model, epochs=1)
+    mask = np.tile(np.array([1.0, 0.0], "float32"), (24, 1))
+    x = {"a": X["a"], "b": np.full_like(X["b"], np.nan), "modality_mask": mask}
+    own = model.encoders[1].weights
+    own = [v for v in own if "strength" not in v.path]
+    before = [to_numpy(v) for v in own]
+    logs = model.train_on_batch(x, Y, return_dict=True)
+    assert all(np.isfinite(v) for v in logs.values())
+    for variable, old in zip(own, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable), old)
+    for variable in model.variables:
+        assert np.isfinite(to_numpy(variable)).all()
+
+
+def test_one_modality_trains_like_any_other():
+    model = compiled(shapes={"a": (6,)}, strength="adaptive", split_batch=True)
+    history = fit(model, {"a": X["a"]}, epochs=2)
+    assert np.isfinite(history["loss"]).all()
+    np.testing.assert_allclose(history["a_strength"], 0.3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "kwargs, text",
+    [
+        ({"auxiliary_loss_weight": -1.0}, "auxiliary_loss_weight=-1.0"),
+        ({"strength": 1.5}, "strength=1.5"),
+        ({"strength": "auto"}, "strength='auto'"),
+        ({"strength_floor": 2}, "strength_floor=2"),
+        ({"strength_slope": -0.1}, "strength_slope=-0.1"),
+        ({"mask_share": 0}, "mask_share=0"),
+        ({"selection": "best"}, "selection='best'"),
+        ({"prototypes": "learnt"}, "prototypes='learnt'"),
+        ({"paths": "three"}, "paths='three'"),
+        ({"warmup": -0.1}, "warmup=-0.1"),
+        ({"modality_loss_weight": -1}, "modality_loss_weight=-1"),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, text):
+    with pytest.raises(ValueError, match=text):
+        keras_mmrel.AIM(SHAPES, 3, **kwargs)
