@@ -22,8 +22,7 @@ class ConvEncoder(keras.layers.Layer):
 
     Args:
         filters: Sequence of positive integers, the channels of each block;
-            the last is the feature size `d`. Prefer multiples of 8: with
-            others the convolutions of PyTorch 2.13.0 can crash on CPUs.
+            the last is the feature size `d`.
         groups: Positive integer, the most channel groups a normalisation
             uses; a block takes the largest divisor of its channels up to it.
         dropout: Float in `[0, 1)`, dropout rate on the pooled feature.

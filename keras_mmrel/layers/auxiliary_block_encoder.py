@@ -185,7 +185,8 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         if self.selection == "none":
             factor = ops.zeros_like(mask)
         else:
-            factor = mask * (channels / self.kept_channels(channels)) ** 0.5
+            kept = ops.maximum(ops.sum(mask), 1.0)
+            factor = mask * ops.sqrt(channels / kept)
         drawn = keras.random.uniform(
             (ops.shape(x)[0], 1), dtype="float32", seed=self.seed_generator
         )

@@ -19,8 +19,8 @@ from tests.models.aim_models import make
 
 @pytest.mark.parametrize("paths", ["two", "single"])
 def test_standard_checks(paths, tmp_path):
-    if paths == "single" and keras.config.backend() == "jax":
-        pytest.skip("Compiling takes long; the other backends cover it.")
+    if paths == "single" and keras.config.backend() != "torch":
+        pytest.skip("Compiling takes long; PyTorch covers it.")
 
     def make_aim(modalities, num_classes, **kwargs):
         options = {"strength": "adaptive", "paths": paths, "split_batch": True}
