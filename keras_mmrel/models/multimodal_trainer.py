@@ -143,11 +143,10 @@ class MultimodalTrainer(keras.Model):
             new: Values after it.
             variables: The trainable variables, in the same order.
         """
-        assert self.modulation is not None
-        owners = self.variable_owners(variables)
-        return self.modulation.modulate_updates(
-            old, new, owners, self.optimizer
-        )
+        modulation = self.modulation
+        assert modulation is not None
+        owners = modulation.touched(variables, self.variable_owners(variables))
+        return modulation.modulate_updates(old, new, owners, self.optimizer)
 
     def gradient_groups(self) -> dict[str, list[Any]]:
         """Group the trainable variables by the layer that owns them.

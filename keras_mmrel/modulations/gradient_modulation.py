@@ -1,4 +1,5 @@
 import math
+import warnings
 import weakref
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -155,6 +156,20 @@ class GradientModulation(keras.layers.Layer):
             )
         if not self.built:
             self.build((None, len(self.modality_names)))
+        if model.built:
+            variables = model.trainable_variables
+            owners = self.touched(variables, model.variable_owners(variables))
+            if all(owner is None for owner in owners):
+                warnings.warn(
+                    f"{type(self).__name__} has nothing to modulate: no "
+                    "encoder of the model has a trainable weight that it "
+                    "touches.",
+                    stacklevel=4,
+                )
+
+    def touched(self, variables: Sequence[Any], owners: Any) -> list[Any]:
+        """Return the owners, `None` for what the strategy leaves alone."""
+        return list(owners)
 
     def build(self, input_shape: tuple) -> None:
         count = input_shape[-1]

@@ -67,7 +67,7 @@ class OGMGE(OGM):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def touched(self, variables: Sequence[Any], owners: Any) -> list[Any]:
-        """Keep the owners of those variables that `kernels` names."""
+        """Return the owners, `None` but for what `kernels` names."""
         return [
             owner if self.kernels == "all" or len(v.shape) >= 3 else None
             for v, owner in zip(variables, owners, strict=True)

@@ -1,5 +1,7 @@
 """Coefficients of every strategy against NumPy, by hand."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,10 @@ from keras_mmrel.modulations import AGM
 from keras_mmrel.modulations import ARL
 from keras_mmrel.modulations import OGM
 from keras_mmrel.modulations import OGMGE
+from tests.modulations.helpers import assert_equal_weights
+from tests.modulations.helpers import make_model
+from tests.modulations.helpers import train
+from tests.modulations.helpers import weights
 
 ONE_HOT = np.eye(3, dtype="float32")[[0, 1, 2, 1, 0]]
 
@@ -306,3 +312,21 @@ def test_a_gradient_that_is_none_passes_through():
         np.testing.assert_array_equal(
             ops.convert_to_numpy(result[1]), GRADIENTS[1]
         )
+
+
+@pytest.mark.filterwarnings("ignore:OGMGE has nothing")
+def test_kernels_left_alone_by_ogm_ge_keep_their_updates():
+    # Dense encoders, which `kernels="convolution"` does not touch.
+    modulation = OGMGE(0.8, noise=0.0)
+    modulated, _ = train(modulation, keras.optimizers.Adam(0.01))
+    plain, _ = train(None, keras.optimizers.Adam(0.01))
+    assert modulation.edits_updates
+    assert_equal_weights(weights(modulated), weights(plain))
+
+
+def test_a_modulation_with_nothing_to_modulate_says_so():
+    with pytest.warns(UserWarning, match="nothing to modulate"):
+        make_model().compile("sgd", modulation=OGMGE())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_model().compile("sgd", modulation=OGMGE(kernels="all"))
