@@ -238,7 +238,9 @@ class CAL(SharedHeadModel):
             features[index] = keep_present(feature, mask[:, index])
             divergences.append(divergence * mask[:, index])
         parts = self.classify(features)
-        evidence["contribution"] = self.contribution(parts, self.bias, mask)
+        if not training or not self.contribution.built:
+            # For users of predictions; a training step has no need of it.
+            evidence["contribution"] = self.contribution(parts, self.bias, mask)
         shares = self.contribution.shares
         evidence["contribution_share"] = ops.zeros_like(mask) + shares
         if training:
