@@ -136,7 +136,8 @@ def report(path, experiment, command):
         "Mean ± standard deviation over the runs, final epoch, test part "
         "scored once; accuracies in %. Paired differences have standard "
         "errors; `n` counts the runs, and rows with fewer have the first seeds "
-        "of every data set. For the time of a step see `benchmark_balance_step.md`.",
+        "of every data set. For the time of a step see "
+        "`benchmark_balance_step.md`.",
         "## All data sets",
         _runs.table(everything, "all", rows, columns),
         *(
