@@ -334,8 +334,8 @@ With three views of digits, one of them replaced by noise (15 runs):
   What it gains over none, a larger learning rate gains as well.
 
 Figures of the prototype come from code that is not in this repository; read
-them as the record of what was tried. Settings were chosen on validation data; `examples/av_digits.py` makes the
-tables in `examples/results`, with the ablations.
+them as the record of what was tried. Settings were chosen on validation data;
+`examples/av_digits.py` makes the tables in `examples/results`.
 """
 
 """
