@@ -13,6 +13,7 @@ from keras_mmrel.models import AIM
 from keras_mmrel.models import CAL
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
+from keras_mmrel.models import MICINet
 from keras_mmrel.models import MultimodalModel
 from keras_mmrel.models import QADMNet
 
@@ -23,6 +24,7 @@ __all__ = [
     "CAL",
     "ConcatFusion",
     "LateFusion",
+    "MICINet",
     "MultimodalModel",
     "QADMNet",
     "backend",

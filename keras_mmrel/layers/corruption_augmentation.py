@@ -167,3 +167,40 @@ class CorruptionAugmentation(keras.layers.Layer):
 def _column(values: Any, x: Any) -> Any:
     """Shape `(batch,)` values so that they broadcast against `x`."""
     return ops.reshape(values, (-1, *[1] * (len(x.shape) - 1)))
+
+
+def untouched(
+    before: Mapping[str, Any], after: Mapping[str, Any], names: Sequence[str]
+) -> Any:
+    """Say which modalities of which samples an augmentation left as they were.
+
+    Args:
+        before: Dict of modality name -> tensor, or nested tensors.
+        after: The same after the augmentation.
+        names: Names of the modalities.
+
+    Returns:
+        Tensor `(batch, modalities)`, 1 where every value is the same.
+    """
+
+    def same(a: Any, b: Any) -> Any:
+        equal = ops.cast(ops.equal(a, b), "float32")
+        return ops.min(ops.reshape(equal, (ops.shape(a)[0], -1)), axis=1)
+
+    flags = [
+        ops.min(
+            ops.stack(
+                [
+                    same(a, b)
+                    for a, b in zip(
+                        keras.tree.flatten(before[name]),
+                        keras.tree.flatten(after[name]),
+                        strict=True,
+                    )
+                ]
+            ),
+            axis=0,
+        )
+        for name in names
+    ]
+    return ops.stack(flags, axis=1)

@@ -23,6 +23,25 @@ def one_hot_labels(y: Any, num_classes: int) -> Any:
     return ops.one_hot(ops.cast(y, "int32"), num_classes, dtype="float32")
 
 
+def class_numbers(y: Any, num_classes: int) -> Any:
+    """Turn integer or one-hot labels into class numbers `(batch,)`."""
+    return ops.argmax(one_hot_labels(y, num_classes), axis=-1)
+
+
+def mean_over_samples(losses: Any, sample_weight: Any = None) -> Any:
+    """Mean over samples of the sum over modalities.
+
+    Args:
+        losses: `(batch, modalities)`, 0 for what does not count.
+        sample_weight: `(batch,)` or `None`.
+    """
+    losses = ops.sum(losses, axis=1)
+    if sample_weight is not None:
+        weight = ops.cast(sample_weight, losses.dtype)
+        losses = losses * ops.reshape(weight, (-1,))
+    return ops.mean(losses)
+
+
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 class LabelCrossentropy(keras.losses.Loss):
     """Cross-entropy from logits, for integer and one-hot labels alike.

@@ -2,6 +2,7 @@ from keras_mmrel.models.aim import AIM
 from keras_mmrel.models.cal import CAL
 from keras_mmrel.models.concat_fusion import ConcatFusion
 from keras_mmrel.models.late_fusion import LateFusion
+from keras_mmrel.models.micinet import MICINet
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.qadm_net import QADMNet
 
@@ -10,6 +11,7 @@ __all__ = [
     "CAL",
     "ConcatFusion",
     "LateFusion",
+    "MICINet",
     "MultimodalModel",
     "QADMNet",
 ]

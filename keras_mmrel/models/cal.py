@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel import backend
 from keras_mmrel.checks import check_choice
 from keras_mmrel.checks import check_share
 from keras_mmrel.checks import check_strength
@@ -265,8 +266,12 @@ class CAL(SharedHeadModel):
     ) -> Any:
         if training and isinstance(x, Mapping) and HELD_OUT in x:
             kept = 1.0 - y_pred[HELD_OUT] * (1.0 - self.released)
-            # The others make up for them, so that the loss keeps its scale.
-            kept = kept / ops.maximum(ops.mean(kept), 1e-6)
+            # The others make up for them, wherever they are, so that the loss
+            # keeps its scale.
+            totals = backend.all_reduce_sum(
+                ops.stack([ops.sum(ops.ones_like(kept)), ops.sum(kept)])
+            )
+            kept = kept * totals[0] / ops.maximum(totals[1], 1e-6)
             if sample_weight is not None:
                 weight = ops.cast(sample_weight, "float32")
                 kept = kept * ops.reshape(weight, (-1,))

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_mmrel import backend
 from keras_mmrel.callbacks.epoch_record import EpochRecord
+from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models import validation
 from keras_mmrel.models.compile_arguments import check_modulation
@@ -65,11 +66,7 @@ class MultimodalTrainer(keras.Model):
         """
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         losses = -ops.sum(labels * ops.log_softmax(logits), axis=-1) * mask
-        losses = ops.sum(losses, axis=1)
-        if sample_weight is not None:
-            weight = ops.cast(sample_weight, losses.dtype)
-            losses = losses * ops.reshape(weight, (-1,))
-        return ops.mean(losses)
+        return mean_over_samples(losses, sample_weight)
 
     def compute_loss(
         self,

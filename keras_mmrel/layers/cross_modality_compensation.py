@@ -1,0 +1,99 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.layers.discriminative_power import NONE
+from keras_mmrel.layers.glorot import glorot
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class CrossModalityCompensation(keras.layers.Layer):
+    """Repair the features of a poor modality from those of better ones.
+
+    With the power `ρ` of each modality (a logit, see `DiscriminativePower`)
+    the others are weighted by the softmax of their powers, and a small
+    network translates them into what the modality should say,
+    `c = U relu(Σ w V f) + u`. The gate `k = sigmoid(2 (max ρ_other - ρ) - 2)`
+    mixes it in, `(1 - k) f + k c`: a modality that is better than all others
+    stays nearly as it is, one that is missing is replaced.
+
+    One modality alone is returned as it is.
+
+    Args:
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Features `(batch, modalities, d)`, zero where missing.
+        power: `(batch, modalities)`, -10,000 for a missing modality.
+
+    Returns:
+        Dict of `compensated` and `compensation` (`c`), both
+        `(batch, modalities, d)`, and `gate` (`k`), `(batch, modalities)`.
+
+    Raises:
+        ValueError: If the inputs have not three axes.
+
+    Example:
+
+    >>> layer = keras_mmrel.layers.CrossModalityCompensation()
+    >>> power = np.array([[0.0, 0.0, 5.0], [0.0, 0.0, 0.0]])
+    >>> out = layer(np.ones((2, 3, 4)), power)
+    >>> bool(out["gate"][0, 0] > out["gate"][1, 0])
+    True
+
+    References:
+        - [MICINet](https://arxiv.org/abs/2502.19674v1), the compensation
+          from better modalities. The formulas are this library's own.
+    """
+
+    def build(
+        self, inputs_shape: tuple, power_shape: tuple | None = None
+    ) -> None:
+        if len(inputs_shape) != 3:
+            raise ValueError(
+                "`inputs` must have the shape (batch, modalities, features). "
+                f"Received: shape={tuple(inputs_shape)}"
+            )
+        _, modalities, size = inputs_shape
+        self.alone = modalities == 1
+        if self.alone:
+            return
+        hidden = max(size // 2, 1)
+        self.read = self.add_weight(
+            shape=(modalities, size, hidden),
+            initializer=glorot(size, hidden),
+            name="read",
+        )
+        self.write = self.add_weight(
+            shape=(modalities, hidden, size),
+            initializer=glorot(hidden, size),
+            name="write",
+        )
+        self.bias = self.add_weight(
+            shape=(modalities, size), initializer="zeros", name="bias"
+        )
+
+    def call(self, inputs: Any, power: Any) -> dict[str, Any]:
+        power = ops.cast(power, "float32")
+        if self.alone:
+            return {
+                "compensated": inputs,
+                "compensation": ops.zeros_like(inputs),
+                "gate": ops.zeros_like(power),
+            }
+        # (modalities, modalities): the power of every other one.
+        own = ops.eye(power.shape[1], dtype="float32")
+        others = ops.where(own > 0, 2.0 * NONE, power[:, None, :])
+        weights = ops.cast(ops.softmax(others, axis=-1), self.compute_dtype)
+        hidden = ops.einsum("bmd,mdh->bmh", inputs, self.read)
+        hidden = ops.relu(ops.einsum("bmn,bnh->bmh", weights, hidden))
+        compensation = ops.einsum("bmh,mhd->bmd", hidden, self.write)
+        compensation = compensation + self.bias
+        gate = ops.sigmoid(2.0 * (ops.max(others, axis=-1) - power) - 2.0)
+        share = ops.cast(gate, self.compute_dtype)[:, :, None]
+        return {
+            "compensated": inputs + share * (compensation - inputs),
+            "compensation": compensation,
+            "gate": gate,
+        }

@@ -1,0 +1,247 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.layers.cross_modality_compensation import (
+    CrossModalityCompensation,
+)
+from keras_mmrel.layers.discriminative_power import DiscriminativePower
+from keras_mmrel.layers.global_ici import GlobalICI
+from keras_mmrel.layers.global_ici import uniform_confusion
+from keras_mmrel.layers.glorot import glorot
+from keras_mmrel.layers.ici_removal import ICIRemoval
+from keras_mmrel.layers.ici_removal import surprise_of
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class ICIFusion(keras.layers.Layer):
+    """Fuse modalities after removing what confuses their classes.
+
+    Standardised features are judged and repaired in five steps: a guess of
+    the class, `GlobalICI`, `ICIRemoval`, `DiscriminativePower` and
+    `CrossModalityCompensation`. A linear expert answers for each modality,
+    and with `r` the relative discriminative powers the fused logits are
+    `M Σ r log softmax(M expert)`, a product of the `M` experts.
+
+    Args:
+        num_classes: Integer of at least 2.
+        dropout: Float in `[0, 1)`, before every linear classifier.
+        tables: See `GlobalICI`.
+        global_prior: Whether there is a global ICI; without it every sample
+            is compared with the standard normal distribution.
+        removal: Whether ICI is removed.
+        compensation: Whether modalities are compensated.
+        weighting: Whether experts are weighted by their power; without it
+            all present ones weigh the same.
+        seed: Integer or `None`, seed of dropout, noise and drawn pairs.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Features `(batch, modalities, d)`.
+        modality_mask: `None` or `(batch, modalities)`, 1 = present.
+        training: Whether dropout and noise are on.
+
+    Returns:
+        Dict of what is found on the way, in float32. `(batch, modalities,
+        d)`: `prior_mean`, `ici`, `kept`, `compensation`, `compensated`.
+        `(batch, modalities)`: `share`, `divergence`, `power`, `relative`,
+        `compensation_gate`. `(batch, modalities, num_classes)`:
+        `guess_logits`, `kept_logits`, `modality_logits`. And `logits`, `(batch,
+        num_classes)`.
+
+    Example:
+
+    >>> layer = keras_mmrel.layers.ICIFusion(num_classes=3)
+    >>> layer(np.ones((5, 2, 8)))["logits"].shape
+    (5, 3)
+
+    References:
+        - [MICINet](https://arxiv.org/abs/2502.19674v1). The product of
+          experts is this library's own choice.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        dropout: float = 0.5,
+        tables: str = "auto",
+        global_prior: bool = True,
+        removal: bool = True,
+        compensation: bool = True,
+        weighting: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.dropout = dropout
+        self.tables = tables
+        self.global_prior = global_prior
+        self.removal = removal
+        self.compensation = compensation
+        self.weighting = weighting
+        self.seed = seed
+        seeds = [None if seed is None else seed + i for i in range(3)]
+        self.drop = keras.layers.Dropout(
+            dropout, seed=seeds[0], dtype="float32"
+        )
+        if global_prior:
+            self.global_ici = GlobalICI(
+                num_classes, tables, seed=seeds[1], name="global_ici"
+            )
+        if removal:
+            self.ici_removal = ICIRemoval(seed=seeds[2], name="ici_removal")
+        self.power = DiscriminativePower(name="discriminative_power")
+        if compensation:
+            self.compensate = CrossModalityCompensation(
+                dtype=self.dtype_policy, name="compensation"
+            )
+
+    def build(
+        self, inputs_shape: tuple, modality_mask_shape: tuple | None = None
+    ) -> None:
+        if len(inputs_shape) != 3:
+            raise ValueError(
+                "`inputs` must have the shape (batch, modalities, features). "
+                f"Received: shape={tuple(inputs_shape)}"
+            )
+        _, modalities, size = inputs_shape
+
+        def head(name: str, bias_axes: str) -> keras.layers.Layer:
+            layer = keras.layers.EinsumDense(
+                "bmd,mdk->bmk",
+                (modalities, self.num_classes),
+                bias_axes=bias_axes,
+                kernel_initializer=glorot(size, self.num_classes),
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            layer.build(inputs_shape)
+            return layer
+
+        self.guess_head = head("guess_head", "mk")
+        self.kept_head = head("kept_head", "mk")
+        self.expert_head = head("expert_head", "k")
+        classes = (None, modalities, self.num_classes)
+        pair = (None, modalities)
+        if self.global_prior:
+            self.global_ici.build(inputs_shape, classes)
+        if self.removal:
+            self.ici_removal.build(inputs_shape)
+        self.power.build(classes)
+        if self.compensation:
+            self.compensate.build(inputs_shape, pair)
+
+    def call(
+        self,
+        inputs: Any,
+        modality_mask: Any = None,
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        z = ops.cast(inputs, "float32")
+        modalities = z.shape[1]
+        if modality_mask is None:
+            modality_mask = ops.ones_like(z[:, :, 0])
+        mask = ops.cast(modality_mask, "float32")
+        present = mask[:, :, None]
+        guess_logits = self.guess(z, training)
+        _, mean, variance = self.prior(z, guess_logits)
+        if self.removal:
+            found = self.ici_removal(z, mean, variance, training=training)
+        else:
+            found = nothing_removed(z, mean, variance)
+        kept = found["kept"] * present
+        kept_logits = self._classify(self.kept_head, kept, training)
+        judged = self.power(
+            ops.softmax(ops.stop_gradient(kept_logits)),
+            found["surprise"],
+            found["share"],
+            mask,
+        )
+        if self.compensation:
+            repaired = self.compensate(kept, judged["power"])
+        else:
+            repaired = {
+                "compensated": kept,
+                "compensation": ops.zeros_like(kept),
+                "gate": ops.zeros_like(mask),
+            }
+        logits = self._classify(
+            self.expert_head, repaired["compensated"], training
+        )
+        experts = ops.log_softmax(modalities * logits)
+        relative = judged["relative"]
+        if not self.weighting:
+            count = ops.sum(mask, axis=1, keepdims=True)
+            relative = mask / ops.maximum(count, 1.0)
+        return {
+            "prior_mean": mean,
+            "ici": found["ici"] * present,
+            "kept": kept,
+            "share": found["share"] * mask,
+            "divergence": found["divergence"],
+            "guess_logits": guess_logits,
+            "kept_logits": kept_logits,
+            "power": judged["power"],
+            "relative": relative * mask,
+            "compensation": ops.cast(repaired["compensation"], "float32"),
+            "compensated": ops.cast(repaired["compensated"], "float32"),
+            "compensation_gate": repaired["gate"],
+            "modality_logits": experts,
+            "logits": modalities * ops.sum(relative[:, :, None] * experts, 1),
+        }
+
+    def _classify(
+        self, head: keras.layers.Layer, z: Any, training: bool | None
+    ) -> Any:
+        return ops.cast(head(self.drop(z, training=training)), "float32")
+
+    def guess(self, inputs: Any, training: bool | None = None) -> Any:
+        """First logits `(batch, modalities, num_classes)`."""
+        return self._classify(self.guess_head, inputs, training)
+
+    def prior(self, inputs: Any, guess_logits: Any) -> tuple[Any, Any, Any]:
+        """What usually confuses the guessed classes.
+
+        Returns:
+            The guess' class probabilities, softened, and the mean and the
+            variance of the ICI, both like `inputs`. No gradient flows into
+            any of them.
+        """
+        p = ops.softmax(ops.stop_gradient(guess_logits) / 2.0)
+        if self.global_prior:
+            found = self.global_ici(inputs, p)
+            return p, found["mean"], found["variance"]
+        return p, ops.zeros_like(inputs), ops.ones_like(inputs)
+
+    def confusion(self) -> Any:
+        """Confusion degrees `(num_classes, num_classes)`."""
+        if self.global_prior:
+            return self.global_ici.mean_confusion()
+        return uniform_confusion((self.num_classes, self.num_classes))
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "dropout": self.dropout,
+            "tables": self.tables,
+            "global_prior": self.global_prior,
+            "removal": self.removal,
+            "compensation": self.compensation,
+            "weighting": self.weighting,
+            "seed": self.seed,
+        }
+
+
+def nothing_removed(z: Any, mean: Any, variance: Any) -> dict[str, Any]:
+    """What `ICIRemoval` returns, had it removed nothing."""
+    none = ops.zeros_like(z[:, :, 0])
+    return {
+        "kept": z,
+        "ici": ops.zeros_like(z),
+        "share": none,
+        "surprise": surprise_of(z, mean, variance),
+        "divergence": none,
+    }

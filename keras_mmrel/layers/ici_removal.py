@@ -1,0 +1,135 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class ICIRemoval(keras.layers.Layer):
+    """Infer what confuses a sample and remove it from its features.
+
+    Every feature `z` is compared with what is usual for the classes that the
+    sample may belong to, a Gaussian of mean `μ` and variance `v` (see
+    `GlobalICI`). Its surprise `s = log(1 + (z - μ)² / v)` and that of the
+    whole modality, `t = log(mean (z - μ)² / v)`, open a gate
+    `g = sigmoid(b + w₁ s + w₂ t)`. The sample's inter-class confusing
+    information (ICI) is `n = μ + g (z - μ)`, in training with noise of a
+    learnt variance, and `z - n` is what is kept. The more surprising a
+    feature, the more of it is removed: what is kept stays bounded while noise
+    grows.
+
+    Args:
+        seed: Integer or `None`. Seed of the noise.
+        **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
+            float32, whatever the `dtype`.
+
+    Call arguments:
+        inputs: Standardised features `(batch, modalities, d)`.
+        mean: `(batch, modalities, d)`.
+        variance: `(batch, modalities, d)`, positive.
+        training: Whether the ICI is noisy.
+
+    Returns:
+        Dict of `kept` and `ici`, `(batch, modalities, d)`, which add up to
+        the inputs, and of `(batch, modalities)`: `share` in [0, 1], the ICI's
+        length over that of both parts; `surprise`, which is `t`; and
+        `divergence`, the Kullback-Leibler divergence of the ICI's distribution
+        from the Gaussian, averaged over the features.
+
+    Example:
+
+    >>> layer = keras_mmrel.layers.ICIRemoval()
+    >>> usual, odd = np.ones((1, 2, 4)), 9 * np.ones((1, 2, 4))
+    >>> z = np.concatenate([usual, odd])
+    >>> share = layer(z, np.zeros((2, 2, 4)), np.ones((2, 2, 4)))["share"]
+    >>> bool(share[1, 0] > share[0, 0])
+    True
+
+    References:
+        - [MICINet](https://arxiv.org/abs/2502.19674v1), the local ICI and its
+          removal. The formulas are this library's own.
+    """
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build(
+        self,
+        inputs_shape: tuple,
+        mean_shape: tuple | None = None,
+        variance_shape: tuple | None = None,
+    ) -> None:
+        if len(inputs_shape) != 3:
+            raise ValueError(
+                "`inputs` must have the shape (batch, modalities, features). "
+                f"Received: shape={tuple(inputs_shape)}"
+            )
+
+        def weight(name: str, value: float) -> Any:
+            return self.add_weight(
+                shape=tuple(inputs_shape[1:]),
+                initializer=keras.initializers.Constant(value),
+                name=name,
+            )
+
+        self.bias = weight("bias", -2.0)
+        self.feature_slope = weight("feature_slope", 0.3)
+        self.modality_slope = weight("modality_slope", 0.3)
+        self.log_variance = weight("log_variance", -4.0)
+
+    def call(
+        self,
+        inputs: Any,
+        mean: Any,
+        variance: Any,
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        z, mean, variance = (
+            ops.cast(x, "float32") for x in (inputs, mean, variance)
+        )
+        relative = ops.square(z - mean) / variance
+        surprise = surprise_of(z, mean, variance)
+        gate = ops.sigmoid(
+            self.bias
+            + self.feature_slope * ops.log1p(relative)
+            + self.modality_slope * surprise[:, :, None]
+        )
+        shift = gate * (z - mean)
+        ici = mean + shift
+        divergence = 0.5 * ops.mean(
+            (ops.exp(self.log_variance) + ops.square(shift)) / variance
+            - 1.0
+            + ops.log(variance)
+            - self.log_variance,
+            axis=-1,
+        )
+        if training:
+            noise = keras.random.normal(
+                ops.shape(z), dtype="float32", seed=self.seed_generator
+            )
+            ici = ici + ops.exp(0.5 * self.log_variance) * noise
+        kept = z - ici
+        removed, left = length(ici), length(kept)
+        return {
+            "kept": kept,
+            "ici": ici,
+            "share": removed / (removed + left),
+            "surprise": surprise,
+            "divergence": divergence,
+        }
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "seed": self.seed}
+
+
+def surprise_of(z: Any, mean: Any, variance: Any) -> Any:
+    """How far `z` is from a Gaussian, `(batch, modalities)`."""
+    relative = ops.square(z - mean) / variance
+    return ops.log(ops.mean(relative, axis=-1) + 1e-6)
+
+
+def length(x: Any) -> Any:
+    """Length of the last axis, with a gradient at zero."""
+    return ops.sqrt(ops.sum(ops.square(x), axis=-1) + 1e-12)

@@ -1,0 +1,114 @@
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mmrel import backend
+from keras_mmrel.state import add_state
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class RunningStandardization(keras.layers.Layer):
+    """Standardise every feature of every modality by running statistics.
+
+    Unlike batch normalisation it uses the same statistics in training and at
+    inference, those of the steps before, and no gradient flows into them: a
+    sample's result never depends on the rest of its batch. The deviation is
+    `sqrt(variance + floor²)` with a tenth of the modality's mean deviation as
+    `floor`, so that a feature that hardly moves is not blown up.
+
+    `update_statistics` adds a batch. The first one with at least two present
+    samples of a modality is copied; before it inputs pass as they are.
+
+    Args:
+        momentum: Float in [0, 1), what a step keeps of the older statistics.
+        **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
+            float32, whatever the `dtype`.
+
+    Call arguments:
+        inputs: Tensor `(batch, modalities, features)`.
+
+    Returns:
+        Tensor of the same shape.
+
+    Raises:
+        ValueError: If `momentum` is outside [0, 1).
+
+    Example:
+
+    >>> layer = keras_mmrel.layers.RunningStandardization()
+    >>> x = np.random.default_rng(0).normal(3.0, 2.0, size=(500, 2, 4))
+    >>> layer(x).shape
+    (500, 2, 4)
+    >>> layer.update_statistics(x)
+    >>> bool(abs(keras.ops.mean(layer(x))) < 1e-3)
+    True
+    """
+
+    def __init__(self, momentum: float = 0.9, **kwargs: Any) -> None:
+        if not 0 <= momentum < 1:
+            raise ValueError(
+                f"`momentum` must be in [0, 1). Received: momentum={momentum!r}"
+            )
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.momentum = momentum
+
+    def build(self, input_shape: tuple) -> None:
+        if len(input_shape) != 3:
+            raise ValueError(
+                "`inputs` must have the shape (batch, modalities, features). "
+                f"Received: shape={tuple(input_shape)}"
+            )
+        shape = tuple(input_shape[1:])
+        self.mean = add_state(self, "mean", shape)
+        self.variance = add_state(self, "variance", shape, "ones")
+        self.seen = add_state(self, "seen", shape[:1])
+
+    def call(self, inputs: Any) -> Any:
+        variance = ops.convert_to_tensor(self.variance)
+        floor = 0.1 * ops.mean(ops.sqrt(variance), axis=-1, keepdims=True)
+        deviation = ops.sqrt(variance + ops.square(floor) + 1e-12)
+        x = ops.cast(inputs, "float32")
+        return (x - ops.convert_to_tensor(self.mean)) / deviation
+
+    def update_statistics(self, inputs: Any, mask: Any = None) -> None:
+        """Add a batch.
+
+        Args:
+            inputs: `(batch, modalities, features)`.
+            mask: `None` or `(batch, modalities)`, 1 = present.
+        """
+        x = ops.stop_gradient(ops.cast(inputs, "float32"))
+        if mask is None:
+            mask = ops.ones_like(x[:, :, 0])
+        weight = ops.cast(mask, "float32")[:, :, None]
+        x = ops.where(weight > 0, x, ops.zeros_like(x))
+        count = backend.all_reduce_sum(ops.sum(weight, axis=0))
+        total = ops.maximum(count, 1.0)
+        mean = backend.all_reduce_sum(ops.sum(weight * x, axis=0)) / total
+        squares = ops.sum(weight * ops.square(x - mean), axis=0)
+        variance = backend.all_reduce_sum(squares) / total
+        # One sample has no variance.
+        usable = ops.cast(count[:, 0] > 1, "float32")
+        seen = ops.convert_to_tensor(self.seen)
+        keep = 1.0 - usable * (1.0 - self.momentum * seen)
+        for state, new in ((self.mean, mean), (self.variance, variance)):
+            old = ops.convert_to_tensor(state)
+            share = keep[:, None]
+            state.assign(share * old + (1.0 - share) * new)
+        self.seen.assign(ops.maximum(seen, usable))
+
+    def adapt(self, inputs: Any) -> None:
+        """Take the statistics of `inputs` `(samples, modalities, features)`.
+
+        What was estimated before is forgotten.
+        """
+        inputs = ops.convert_to_tensor(inputs)
+        if not self.built:
+            self.build(tuple(inputs.shape))
+        self.seen.assign(np.zeros(self.seen.shape))
+        self.update_statistics(inputs)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "momentum": self.momentum}
