@@ -75,15 +75,12 @@ class MICINet(MultimodalModel):
             samples that are confused on purpose; `"auto"` is 0.3, and 0 if
             `augmentation` is a `CorruptionAugmentation`.
         tables: See `GlobalICI`.
-        modality_loss_weight: Non-negative float, weight of the sum of the
-            modalities' own cross-entropies, of the guess and of what is kept.
+        modality_loss_weight: Non-negative float, weight of the sums of the
+            guesses' and of the kept features' cross-entropies.
         divergence_weight: Non-negative float, see `ICIRemoval`.
-        compensation_weight: Non-negative float, weight of the squared error
-            of the compensation as a prediction of the clean feature.
-        global_prior: See `ICIFusion`, like the next three.
-        removal: Whether ICI is removed.
-        compensation: Whether modalities are compensated.
-        weighting: Whether experts are weighted by their power.
+        compensation_weight: Non-negative float, weight of the compensation's
+            squared error as a prediction of the clean feature.
+        global_prior, removal, compensation, weighting: See `ICIFusion`.
         augmentation: As in `keras_mmrel.models.MultimodalModel`.
         seed: Integer or `None`, seed of dropout, noise and injection.
         **kwargs: Arguments of `keras.Model`.

@@ -56,7 +56,7 @@ def make(
         name: blocks(shape, norm, (depths or {}).get(name, 3), dtype)
         for name, shape in (shapes or SHAPES).items()
     }
-    if model_class is keras_mmrel.AIM:
+    if issubclass(model_class, keras_mmrel.AIM):
         kwargs = {**OPTIONS, **kwargs}
     model = model_class(encoders, 3, dtype=dtype, **kwargs)
     rng = np.random.default_rng(0)

@@ -41,7 +41,7 @@ def make(shapes=None, model_class=keras_mmrel.CAL, **kwargs):
         )
         for name, shape in (shapes or SHAPES).items()
     }
-    if model_class is keras_mmrel.CAL:
+    if issubclass(model_class, keras_mmrel.CAL):
         kwargs = {**OFF, **kwargs}
     model = model_class(encoders, 3, **kwargs)
     for index, encoder in enumerate(model.encoders):
