@@ -14,6 +14,7 @@ from keras_mmrel.layers.ici_injection import ICIInjection
 from keras_mmrel.layers.ici_removal import ICIRemoval
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
 from keras_mmrel.layers.modality_contribution import ModalityContribution
+from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.layers.prototype_confidence import PrototypeConfidence
 from keras_mmrel.layers.running_standardization import RunningStandardization
 
@@ -32,6 +33,7 @@ __all__ = [
     "ICIRemoval",
     "InformationBottleneck",
     "ModalityContribution",
+    "ModalityEmbedding",
     "PrototypeConfidence",
     "RunningStandardization",
 ]

@@ -18,11 +18,14 @@ class RunningStandardization(keras.layers.Layer):
     `sqrt(variance + floor²)` with a tenth of the modality's mean deviation as
     `floor`, so that a feature that hardly moves is not blown up.
 
-    `update_statistics` adds a batch. The first one with at least two present
-    samples of a modality is copied; before it inputs pass as they are.
+    `update_statistics` adds a batch, and before the first one inputs pass as
+    they are. A modality's batch with fewer than two present samples does not
+    count.
 
     Args:
         momentum: Float in [0, 1), what a step keeps of the older statistics.
+            The first `1 / (1 - momentum)` batches are averaged instead.
+        scale: Whether to divide by the deviation after subtracting the mean.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
@@ -46,13 +49,16 @@ class RunningStandardization(keras.layers.Layer):
     True
     """
 
-    def __init__(self, momentum: float = 0.9, **kwargs: Any) -> None:
+    def __init__(
+        self, momentum: float = 0.9, scale: bool = True, **kwargs: Any
+    ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(
                 f"`momentum` must be in [0, 1). Received: momentum={momentum!r}"
             )
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.momentum = momentum
+        self.scale = scale
 
     def build(self, input_shape: tuple) -> None:
         if len(input_shape) != 3:
@@ -66,11 +72,13 @@ class RunningStandardization(keras.layers.Layer):
         self.seen = add_state(self, "seen", shape[:1])
 
     def call(self, inputs: Any) -> Any:
+        centred = ops.cast(inputs, "float32") - ops.convert_to_tensor(self.mean)
+        if not self.scale:
+            return centred
         variance = ops.convert_to_tensor(self.variance)
         floor = 0.1 * ops.mean(ops.sqrt(variance), axis=-1, keepdims=True)
         deviation = ops.sqrt(variance + ops.square(floor) + 1e-12)
-        x = ops.cast(inputs, "float32")
-        return (x - ops.convert_to_tensor(self.mean)) / deviation
+        return centred / deviation
 
     def update_statistics(self, inputs: Any, mask: Any = None) -> None:
         """Add a batch.
@@ -92,12 +100,13 @@ class RunningStandardization(keras.layers.Layer):
         # One sample has no variance.
         usable = ops.cast(count[:, 0] > 1, "float32")
         seen = ops.convert_to_tensor(self.seen)
-        keep = 1.0 - usable * (1.0 - self.momentum * seen)
+        momentum = ops.minimum(seen / (seen + 1.0), self.momentum)
+        keep = 1.0 - usable * (1.0 - momentum)
         for state, new in ((self.mean, mean), (self.variance, variance)):
             old = ops.convert_to_tensor(state)
             share = keep[:, None]
             state.assign(share * old + (1.0 - share) * new)
-        self.seen.assign(ops.maximum(seen, usable))
+        self.seen.assign(seen + usable)
 
     def adapt(self, inputs: Any) -> None:
         """Take the statistics of `inputs` `(samples, modalities, features)`.
@@ -111,4 +120,8 @@ class RunningStandardization(keras.layers.Layer):
         self.update_statistics(inputs)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "momentum": self.momentum}
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "scale": self.scale,
+        }

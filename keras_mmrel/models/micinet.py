@@ -14,7 +14,7 @@ from keras_mmrel.layers.global_ici import mean_where
 from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.ici_fusion import ICIFusion
 from keras_mmrel.layers.ici_injection import ICIInjection
-from keras_mmrel.layers.running_standardization import RunningStandardization
+from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.losses.label_crossentropy import class_numbers
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
@@ -30,8 +30,8 @@ ICI_LOSSES = ("reconstruction", "cycle", "specific", "adversary", "shared")
 class MICINet(MultimodalModel):
     """Learn what confuses the classes, remove it, compensate what is poor.
 
-    Every modality becomes a standardised feature of `units` numbers, and five
-    steps follow:
+    Every modality becomes a standardised feature of `units` numbers
+    (`ModalityEmbedding`), and five steps follow:
 
     1. A first *guess* of the class, from the feature as it is.
     2. `GlobalICI` looks up what usually confuses the guessed classes.
@@ -131,10 +131,6 @@ class MICINet(MultimodalModel):
             raise ValueError(
                 f"`warmup` must be in (0, 1). Received: warmup={warmup!r}"
             )
-        if not isinstance(units, int) or units < 1:
-            raise ValueError(
-                f"`units` must be a positive integer. Received: units={units!r}"
-            )
         check_rate("dropout", dropout)
         check_strength("modality_loss_weight", modality_loss_weight)
         check_strength("divergence_weight", divergence_weight)
@@ -157,17 +153,9 @@ class MICINet(MultimodalModel):
         )
 
         # === Layers ===
-        self.projections = [
-            keras.layers.Dense(
-                units,
-                activation="relu",
-                kernel_initializer="glorot_normal",
-                dtype=self.dtype_policy,
-                name=f"projection_{index}",
-            )
-            for index in range(len(self.modality_names))
-        ]
-        self.standardize = RunningStandardization(name="standardize")
+        self.embed = ModalityEmbedding(
+            units, dtype=self.dtype_policy, name="modality_embedding"
+        )
         self.fusion = ICIFusion(
             num_classes,
             dropout=dropout,
@@ -230,8 +218,8 @@ class MICINet(MultimodalModel):
         clean = self.prepare_inputs(inputs)
         used = self.augment(clean, training)
         mask = used[MASK]
-        features = self._features(used, training)
-        z = self.standardize(features) * mask[:, :, None]
+        features = self.encode(used, training)
+        z = self.embed(features, mask)
         confused, evidence = z, {}
         if training:
             evidence = self._clean_samples(clean, used, features, z)
@@ -257,17 +245,6 @@ class MICINet(MultimodalModel):
             },
         )
 
-    def _features(self, inputs: Mapping[str, Any], training: Any) -> Any:
-        """Encoded and projected features, zero where missing, float32."""
-        projected = [
-            project(feature)
-            for project, feature in zip(
-                self.projections, self.encode(inputs, training), strict=True
-            )
-        ]
-        features = ops.cast(ops.stack(projected, axis=1), "float32")
-        return features * inputs[MASK][:, :, None]
-
     # -- Training samples ----------------------------------------------------
 
     def second_phase(self) -> Any:
@@ -275,12 +252,12 @@ class MICINet(MultimodalModel):
         return ops.cast(self.step + 0.0 >= self.warmup_steps + 0.0, "float32")
 
     def _clean_samples(
-        self, clean: dict, used: dict, features: Any, z: Any
+        self, clean: dict, used: dict, features: list, z: Any
     ) -> dict[str, Any]:
         """What statistics are taken from, and what was done to the samples."""
         if self.augmentation is not None:
-            features = self._features(clean, training=False)
-            z = self.standardize(features)
+            features = self.encode(clean, training=False)
+            z = self.embed(features, clean[MASK])
         return {
             "clean_features": features,
             "clean_z": z,
@@ -375,7 +352,7 @@ class MICINet(MultimodalModel):
                 mask,
                 decay=0.95 + 0.045 * later,
             )
-        self.standardize.update_statistics(outputs["clean_features"], mask)
+        self.embed.update_statistics(outputs["clean_features"], mask)
         self.step.assign(self.step + 1.0)
 
     def training_callbacks(self) -> list[keras.callbacks.Callback]:

@@ -1,0 +1,112 @@
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.layers.running_standardization import RunningStandardization
+from keras_mmrel.layers.stack_features import stack_features
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class ModalityEmbedding(keras.layers.Layer):
+    """Bring features of any width into one standardised space.
+
+    Every modality's features are centred by their running mean, projected by
+    a dense layer with ReLU, and standardised by running statistics (see
+    `RunningStandardization`). Without the centring, features in [0, 1] leave
+    many units always on or always off at the start, which cost accuracy.
+
+    `update_statistics` adds a batch to the running statistics.
+
+    Args:
+        units: Positive integer, width of the result.
+        **kwargs: Arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: List of `(batch, d_m)` tensors, one a modality.
+        modality_mask: `None` or `(batch, modalities)`, 1 = present.
+
+    Returns:
+        Tensor `(batch, modalities, units)` in float32, zero where missing.
+
+    Raises:
+        ValueError: If `units` is not positive.
+
+    Example:
+
+    >>> layer = keras_mmrel.layers.ModalityEmbedding(units=16)
+    >>> layer([np.ones((5, 3)), np.ones((5, 8))]).shape
+    (5, 2, 16)
+
+    References:
+        - This library's own choice of an encoder for
+          `keras_mmrel.MICINet`.
+    """
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
+            raise ValueError(
+                f"`units` must be a positive integer. Received: units={units!r}"
+            )
+        super().__init__(**kwargs)
+        self.units = units
+        self.center = RunningStandardization(0.99, scale=False, name="center")
+        self.standardize = RunningStandardization(0.9, name="standardize")
+
+    def build(
+        self, inputs_shape: Sequence, modality_mask_shape: Any = None
+    ) -> None:
+        self.projections = []
+        for index, shape in enumerate(inputs_shape):
+            projection = keras.layers.Dense(
+                self.units,
+                activation="relu",
+                kernel_initializer="glorot_normal",
+                dtype=self.dtype_policy,
+                name=f"projection_{index}",
+            )
+            projection.build(tuple(shape))
+            self.projections.append(projection)
+        count = len(inputs_shape)
+        width = max(shape[-1] for shape in inputs_shape)
+        self.center.build((None, count, width))
+        self.standardize.build((None, count, self.units))
+
+    def call(self, inputs: Sequence[Any], modality_mask: Any = None) -> Any:
+        projected = self._project(inputs)
+        present = _present(modality_mask, projected)
+        return self.standardize(projected) * present
+
+    def _project(self, inputs: Sequence[Any]) -> Any:
+        centred = self.center(stack_features(inputs))
+        projected = [
+            projection(centred[:, index, : feature.shape[1]])
+            for index, (projection, feature) in enumerate(
+                zip(self.projections, inputs, strict=True)
+            )
+        ]
+        return ops.cast(ops.stack(projected, axis=1), "float32")
+
+    def update_statistics(
+        self, inputs: Sequence[Any], modality_mask: Any = None
+    ) -> None:
+        """Add a batch to the running statistics.
+
+        Args:
+            inputs: List of `(batch, d_m)` tensors.
+            modality_mask: `None` or `(batch, modalities)`.
+        """
+        projected = self._project(inputs)
+        self.standardize.update_statistics(projected, modality_mask)
+        self.center.update_statistics(stack_features(inputs), modality_mask)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "units": self.units}
+
+
+def _present(mask: Any, features: Any) -> Any:
+    """Mask `(batch, modalities, 1)`; all present without one."""
+    if mask is None:
+        return ops.ones_like(features[:, :, :1])
+    return ops.cast(mask, "float32")[:, :, None]
