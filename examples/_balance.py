@@ -289,6 +289,7 @@ NOISE_ROWS = {
     ),
     "- information only": cal(measure="information"),
     "- confidence only": cal(measure="confidence"),
+    "- information and its trend": cal(measure="trend"),
     "- contributions in training": cal(holdout=0.0),
     "slow, no acceleration": slow(cal(modality_loss_weight=0.0)),
     "slow, acceleration": slow(cal(modality_loss_weight=0.0, acceleration=1.0)),
