@@ -1,0 +1,108 @@
+"""What `test_data_parallel.py` trains on two devices: CAL and AIM."""
+
+import keras
+import numpy as np
+
+import keras_mmrel
+from tests import data_parallel
+from tests.models import aim_models
+from tests.models import cal_models
+from tests.models.aim_models import X
+from tests.models.aim_models import Y
+
+CAL = {
+    "modality_loss_weight": 1.0,
+    "acceleration": 0.5,
+    "holdout": 0.25,
+    "release": 0.5,
+    "measure": "trend",
+}
+# At every depth all samples are gated or none, so that no draw matters.
+AIM = {
+    "depths": {"a": 2, "b": 1},
+    "strength": "adaptive",
+    "strength_slope": 1e6,
+    "strength_floor": 0.0,
+    "warmup": 0.5,
+    "modality_loss_weight": 0.5,
+}
+# Options and epochs.
+CASES = {
+    "CAL": (CAL, 2),
+    "CAL with a bottleneck and no noise": (
+        {**CAL, "bottleneck": 0.5, "measure": "accuracy", "release": 1.0},
+        1,
+    ),
+    "CAL with noise": ({**CAL, "bottleneck": 0.5}, 2),
+    "AIM": (AIM, 3),
+    "AIM with one path and injected prototypes": (
+        {**AIM, "paths": "single", "prototypes": "injected"},
+        2,
+    ),
+    "AIM with chance": (
+        {**AIM, "strength": 0.5, "selection": "random", "split_batch": True},
+        3,
+    ),
+}
+
+# The halves of every batch of 12 hold modalities, held-out samples and
+# weights in unequal numbers, so that a mean of the halves' means is another
+# number.
+MASK = np.ones((24, 2), "float32")
+MASK[[1, 4, 5, 13], 0] = 0
+MASK[[6, 22], 1] = 0
+DATA = {**X, "modality_mask": MASK}
+HELD_OUT = np.isin(np.arange(24), [0, 1, 2, 3, 7, 12, 19, 20, 23])
+WEIGHT = np.linspace(0.5, 1.5, 24)
+
+
+def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
+    """Train one case."""
+    options, epochs = CASES[case]
+    rows = np.arange(24) if rows is None else np.array(rows)
+    kind = case[:3]
+    models = {"CAL": cal_models, "AIM": aim_models}[kind]
+    data = dict(DATA)
+    if kind == "CAL":
+        data["held_out"] = HELD_OUT.astype("float32")
+    model_class = getattr(keras_mmrel, kind)
+    model = models.make(
+        model_class=parallel(model_class) if parallel else model_class,
+        **options,
+    )
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=not compiled)
+    if "no noise" in case:
+        for layer in model.bottlenecks:
+            layer.strength.assign(0.5)
+            layer.noise_scale.assign(0.0)
+    model.fit(
+        {k: v[rows] for k, v in data.items()},
+        Y[rows],
+        batch_size=batch_size,
+        epochs=epochs,
+        # The first step sets the scale of the noise for those after it.
+        steps_per_epoch=1 if "no noise" in case else None,
+        sample_weight=WEIGHT[rows],
+        shuffle=False,
+        verbose=0,
+    )
+    return model, []
+
+
+def estimates(model):
+    """All that a model has estimated from the labels and the features."""
+    if isinstance(model, keras_mmrel.CAL):
+        return [model.class_counts, *model.contribution.weights]
+    return [
+        model.class_counts,
+        *(
+            weight
+            for encoder in model.encoders
+            for statistics in encoder.statistics
+            for weight in statistics.weights
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    data_parallel.main(CASES, run)

@@ -1,0 +1,59 @@
+"""Two devices train CAL and AIM as one device does, statistics included."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from tests.data_parallel import train_on_one
+from tests.data_parallel import train_on_two
+from tests.models import _parallel_worker
+
+EXACT = (
+    "CAL",
+    "CAL with a bottleneck and no noise",
+    "AIM",
+    "AIM with one path and injected prototypes",
+)
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parallel")
+    return train_on_two(_parallel_worker, folder)
+
+
+@functools.cache
+def one_device(case, **kwargs):
+    return train_on_one(_parallel_worker, case, **kwargs)
+
+
+@pytest.mark.parametrize("case", EXACT)
+def test_two_devices_train_the_weights_and_statistics_of_one(replicas, case):
+    for values in replicas[case]:
+        for value, one in zip(values, one_device(case), strict=True):
+            np.testing.assert_allclose(value, one, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", _parallel_worker.CASES)
+def test_the_replicas_stay_equal(replicas, case):
+    first, second = replicas[case]
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.isfinite(a).all()
+
+
+@pytest.mark.parametrize("case", ["CAL", "AIM"])
+def test_the_estimates_of_half_a_batch_would_differ(case):
+    """A negative control: the tests above are not trivial."""
+    jax = keras.config.backend() == "jax"
+    first = (*range(6), *range(12, 18))
+    half, _ = _parallel_worker.run(case, first, 6, compiled=jax)
+    estimated = [id(v) for v in _parallel_worker.estimates(half)]
+    assert set(estimated) <= {id(v) for v in half.variables}
+    for variable, one in zip(half.variables, one_device(case), strict=True):
+        if id(variable) in estimated:
+            value = ops.convert_to_numpy(variable)
+            assert np.abs(value - one).max() > 1e-4, variable.path
