@@ -5,6 +5,7 @@ from keras_mmrel import callbacks
 from keras_mmrel import corruptions
 from keras_mmrel import datasets
 from keras_mmrel import encoders
+from keras_mmrel import evaluation
 from keras_mmrel import layers
 from keras_mmrel import losses
 from keras_mmrel import models
@@ -32,6 +33,7 @@ __all__ = [
     "corruptions",
     "datasets",
     "encoders",
+    "evaluation",
     "layers",
     "losses",
     "models",

@@ -358,6 +358,27 @@ class MICINet(MultimodalModel):
     def training_callbacks(self) -> list[keras.callbacks.Callback]:
         return [WarmupSchedule(self.warmup)]
 
+    def explain(self, x: Any) -> dict[str, Any]:
+        """Predict, and show what was removed and compensated on the way.
+
+        Args:
+            x: Dict of arrays, as for `predict`.
+
+        Returns:
+            Dict of NumPy arrays: what `predict` returns, and, each
+            `(batch, n_modalities, units)`, the standardised `feature`, of
+            it `ici` and what was `kept`, and the `compensated` feature.
+            `keras_mmrel.evaluation.plot_ici` draws one sample of it.
+        """
+        self.check_data(x)
+        inputs = self.prepare_inputs(self.modality_inputs(x))
+        mask = inputs[MASK]
+        z = self.embed(self.encode(inputs, training=False), mask)
+        found = self.fusion(z, mask, training=False)
+        parts = {name: found[name] for name in ("ici", "kept", "compensated")}
+        outputs = {**self(x, training=False), "feature": z, **parts}
+        return {k: ops.convert_to_numpy(v) for k, v in outputs.items()}
+
     def get_config(self) -> dict:
         return {
             **super().get_config(),

@@ -1,0 +1,150 @@
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+STAGES = ("guess_logits", "kept_logits", "modality_logits")
+NAMES = ("first guess", "after the removal", "compensated")
+NEEDED = (
+    "feature", "ici", "ici_share", "compensation", "confidence",
+    "discriminative_power", "probabilities", *STAGES,
+)  # fmt: skip
+
+
+def plot_ici(
+    explanation: Mapping[str, Any],
+    sample: int = 0,
+    modality_names: Sequence[str] | None = None,
+    class_names: Sequence[Any] | None = None,
+    label: int | None = None,
+) -> Any:
+    """Draw why MICINet predicted what it did for one sample.
+
+    One row a modality. On the left its standardised feature, sorted: what was
+    removed as confusing, and what was kept. On the right the class
+    probabilities of the modality alone: at first, after the removal, and
+    after the compensation from better modalities. The last row is the fused
+    prediction.
+
+    Args:
+        explanation: What `keras_mmrel.MICINet.explain` returned.
+        sample: Number of the sample in it.
+        modality_names: Names of the modalities, `model.modality_names`.
+        class_names: Names of the classes; their numbers by default.
+        label: Number of the true class, which is marked.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: If matplotlib is not there.
+        ValueError: If the explanation lacks something, or there is no such
+            sample.
+
+    Example:
+
+    >>> model = keras_mmrel.MICINet({"a": (8,), "b": (4,)}, num_classes=3)
+    >>> x = {"a": np.ones((5, 8)), "b": np.ones((5, 4))}
+    >>> figure = keras_mmrel.evaluation.plot_ici(
+    ...     model.explain(x), sample=2, modality_names=model.modality_names
+    ... )
+    >>> len(figure.axes)
+    5
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "`plot_ici` needs matplotlib: `pip install keras-mmrel[report]`"
+        ) from error
+    missing = [key for key in NEEDED if key not in explanation]
+    if missing:
+        raise ValueError(
+            "`explanation` must come from `MICINet.explain`. Received: a dict "
+            f"without {missing}"
+        )
+    samples, modalities, _ = explanation["feature"].shape
+    if not 0 <= sample < samples:
+        raise ValueError(
+            f"`sample` must be in [0, {samples}). Received: sample={sample!r}"
+        )
+    one = {key: np.asarray(explanation[key])[sample] for key in NEEDED}
+    names = modality_names or [f"modality {i}" for i in range(modalities)]
+    classes = class_names or list(range(len(one["probabilities"])))
+    figure = Figure(
+        figsize=(9, 1.2 + 1.35 * modalities),
+        layout="constrained",
+    )
+    grid = figure.add_gridspec(
+        modalities + 1, 2, height_ratios=[3] * modalities + [1.3]
+    )
+    for row, name in enumerate(names):
+        _draw_feature(figure.add_subplot(grid[row, 0]), one, row, name)
+        _draw_classes(
+            figure.add_subplot(grid[row, 1]),
+            np.stack([_softmax(one[stage][row]) for stage in STAGES]),
+            NAMES,
+            classes if row + 1 == modalities else [""] * len(classes),
+            label,
+            f"compensated by {one['compensation'][row]:.0%}, power "
+            f"{one['discriminative_power'][row]:.2f}",
+        )
+    _draw_classes(
+        figure.add_subplot(grid[-1, 1]),
+        one["probabilities"][None],
+        ("fused",),
+        classes,
+        label,
+        "",
+    )
+    return figure
+
+
+def _draw_feature(axis: Any, one: dict, row: int, name: str) -> None:
+    feature, ici = one["feature"][row], one["ici"][row]
+    order = np.argsort(feature)
+    at = np.arange(len(order))
+    axis.bar(at, feature[order], width=1.0, color="C0", label="feature")
+    axis.bar(at, ici[order], width=1.0, color="C1", alpha=0.8, label="removed")
+    axis.axhline(0, color="0.3", lw=0.6)
+    axis.set_title(
+        f"{name}: {one['ici_share'][row]:.0%} removed, confidence "
+        f"{one['confidence'][row]:.2f}",
+        fontsize=9,
+    )
+    axis.set_xticks([])
+    axis.spines[["top", "right", "bottom"]].set_visible(False)
+    axis.tick_params(labelsize=7)
+    if row == 0:
+        axis.legend(fontsize=7, frameon=False, loc="upper left")
+
+
+def _draw_classes(
+    axis: Any,
+    probabilities: Any,
+    stages: Sequence[str],
+    classes: Sequence[Any],
+    label: int | None,
+    title: str,
+) -> None:
+    axis.imshow(probabilities, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    axis.set_yticks(range(len(stages)), stages, fontsize=7)
+    axis.set_xticks(range(len(classes)), classes, fontsize=7)
+    axis.set_title(title, fontsize=9)
+    if len(classes) <= 12:
+        for (y, x), p in np.ndenumerate(probabilities):
+            if p >= 0.05:
+                shade = "white" if p > 0.6 else "black"
+                axis.text(
+                    x, y, f"{p:.2f}", ha="center", va="center",
+                    fontsize=7, color=shade,
+                )  # fmt: skip
+    if label is not None:
+        for side in (label - 0.5, label + 0.5):
+            axis.axvline(side, color="C2", lw=1.2)
+
+
+def _softmax(logits: Any) -> Any:
+    p = np.exp(logits - logits.max())
+    return p / p.sum()
