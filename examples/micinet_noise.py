@@ -128,7 +128,7 @@ def score(predict, x, y):
 
     clean = predict(x)
     p = clean["probabilities"].astype("float64")
-    unaligned = UnalignedSamples(0.3, "all")
+    unaligned = UnalignedSamples(1.0, "independent", 0.3)
     one = GaussianNoise(1.0, "one")
     both = corrupted(one, unaligned)
     gone = {"severity": 1.0, "target": "one"}
@@ -136,6 +136,7 @@ def score(predict, x, y):
         "ACC": accuracy(clean),
         "F1": 100 * f1_score(y, p.argmax(axis=1), average="macro"),
         "ECE": protocol.calibration_error(p, y),
+        "NLL": log_loss(y, clean),
         "one": mean_accuracy("one"),
         "half": mean_accuracy("independent"),
         "unaligned": accuracy(corrupted(unaligned)),
@@ -146,6 +147,8 @@ def score(predict, x, y):
         "both, ECE": protocol.calibration_error(
             both["probabilities"].astype("float64"), y
         ),
+        "unaligned, NLL": log_loss(y, corrupted(unaligned)),
+        "both, NLL": log_loss(y, both),
         "missing": accuracy(corrupted(MissingModality(**gone))),
         "missing, unannounced": accuracy(
             corrupted(MissingModality(**gone, announce=False))
@@ -175,12 +178,18 @@ def score(predict, x, y):
     return {name: round(float(value), 4) for name, value in scores.items()}
 
 
+def log_loss(y, outputs):
+    p = outputs["probabilities"].astype("float64")
+    return float(-np.log(p[np.arange(len(y)), y] + 1e-12).mean())
+
+
 # -- The page ----------------------------------------------------------------
 
 
 COLUMNS = (
-    "ACC", "F1", "AUC", "ECE", "one", "half", "unaligned", "one + unaligned",
-    "half + unaligned", "both, F1", "both, ECE", "missing",
+    "ACC", "F1", "AUC", "ECE", "NLL", "one", "half", "unaligned", "one + unaligned",
+    "half + unaligned", "both, F1", "both, ECE", "both, NLL",
+    "missing",
     "missing, unannounced", "AUROC noise", "AUROC unaligned",
 )  # fmt: skip
 INNER = (
@@ -189,7 +198,7 @@ INNER = (
 )  # fmt: skip
 PAIRED = (
     "ACC", "one", "half", "unaligned", "one + unaligned", "half + unaligned",
-    "missing", "missing, unannounced",
+    "missing", "missing, unannounced", "NLL", "unaligned, NLL", "both, NLL",
 )  # fmt: skip
 LEGEND = """\
 Every row: AdamW (learning rate 3e-3, 6e-4 after 60 % of the steps, weight
@@ -203,9 +212,8 @@ were chosen by cross-validation inside training parts.
 Mean ± standard deviation over the resplits, a seed each, final epoch, test
 part scored once. Accuracies in %: `one` is Gaussian noise on one random
 modality of each sample and `half` on each with probability 1/2 (mean over σ =
-0.2, 0.5, 1, 5); `unaligned`: 30 % of the samples have every modality from
-another sample, each from another one; `+` is both at once. `both, F1` and
-`both, ECE`: σ = 1 on one modality and unaligned. `missing`: one random
+0.2, 0.5, 1, 5); `unaligned`: every modality of every sample is, with
+probability 0.3, that of another sample; `+` is both at once. `both, …`: σ = 1 on one modality and unaligned. `missing`: one random
 modality gone, with and without its mask. `AUROC`: finding the modalities hit
 by noise (σ = 1, on one) or unaligned from the confidence. Paired differences
 have standard errors. The second table of each part looks inside: the share of

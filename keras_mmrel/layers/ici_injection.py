@@ -17,11 +17,13 @@ class ICIInjection(keras.layers.Layer):
     to, `κ` times as large, with `log κ` uniform. The other half are
     *replacements*, confusion between modalities: the features are those of
     another sample of the batch, and the more the two samples' classes are
-    confused with each other, the more likely it is chosen.
+    confused with each other, the more likely it is chosen. Some modalities
+    are, instead, made *empty*, as if the sensor had failed without a word.
 
     Args:
-        probability: Float in [0, 1].
-        replacement: Float in [0, 1], share of replacements among the hits.
+        probability: Float in [0, 1], of an additive hit or a replacement.
+        replacement: Float in [0, 1], share of replacements among these.
+        emptying: Float in [0, 1], probability of becoming empty.
         low: Positive float, smallest `κ`.
         high: Float, largest `κ`, at least `low`.
         seed: Integer or `None`.
@@ -36,20 +38,22 @@ class ICIInjection(keras.layers.Layer):
             with another, see `GlobalICI`.
         modality_mask: `(batch, modalities)`, 1 = present. A missing modality
             is not hit and replaces none.
+        empty: Zero, or features `(1, modalities, d)` of a sample
+            that holds nothing.
         active: Float tensor, 1 or 0; with 0 nothing is hit.
         training: Whether to inject.
 
     Returns:
         Dict of `features` `(batch, modalities, d)` and, both
-        `(batch, modalities)` with 1 where it happened, `injected` (either
-        kind) and `replaced`.
+        `(batch, modalities)` with 1 where it happened, `injected` (any
+        kind) and `replaced` (by another sample or nothing).
 
     Raises:
         ValueError: If an argument is out of its range.
 
     Example:
 
-    >>> layer = keras_mmrel.layers.ICIInjection(probability=1.0, seed=0)
+    >>> layer = keras_mmrel.layers.ICIInjection(1.0, emptying=0.0, seed=0)
     >>> x, p = np.ones((6, 2, 4)), np.full((6, 2, 3), 1 / 3)
     >>> out = layer(x, x, p, np.ones((3, 3)), np.ones((6, 2)), training=True)
     >>> float(keras.ops.sum(out["injected"]))
@@ -65,6 +69,7 @@ class ICIInjection(keras.layers.Layer):
         self,
         probability: float = 0.3,
         replacement: float = 0.5,
+        emptying: float = 0.1,
         low: float = 1.0,
         high: float = 16.0,
         seed: int | None = None,
@@ -72,6 +77,7 @@ class ICIInjection(keras.layers.Layer):
     ) -> None:
         check_share("probability", probability)
         check_share("replacement", replacement)
+        check_share("emptying", emptying)
         if not 0 < low <= high < math.inf:
             raise ValueError(
                 "`low` and `high` must be positive and in this order. "
@@ -80,6 +86,7 @@ class ICIInjection(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.probability = probability
         self.replacement = replacement
+        self.emptying = emptying
         self.low = low
         self.high = high
         self.seed = seed
@@ -92,6 +99,7 @@ class ICIInjection(keras.layers.Layer):
         probabilities: Any,
         confusion: Any,
         modality_mask: Any,
+        empty: Any = 0.0,
         active: Any = 1.0,
         training: bool | None = None,
     ) -> dict[str, Any]:
@@ -102,15 +110,22 @@ class ICIInjection(keras.layers.Layer):
             return {"features": x, "injected": none, "replaced": none}
         hit = self._below(mask, self.probability) * mask * active
         wanted = hit * self._below(mask, self.replacement)
-        other = self._confused_sample(probabilities, confusion)
-        replaced = wanted * ops.take(mask, other, axis=0)
+        own = ops.arange(ops.shape(mask)[0], dtype="int32")
+        other = self._confused_sample(probabilities, confusion, own)
+        exists = ops.cast(ops.not_equal(other, own), "float32")[:, None]
+        replaced = wanted * exists * ops.take(mask, other, axis=0)
         added = (hit - wanted)[:, :, None] * self._noise(x, variance)
         features = ops.where(
             replaced[:, :, None] > 0, ops.take(x, other, axis=0), x + added
         )
+        emptied = self._below(mask, self.emptying) * mask * active
+        features = ops.where(
+            emptied[:, :, None] > 0, ops.cast(empty, "float32"), features
+        )
+        replaced = ops.maximum(replaced, emptied)
         return {
             "features": features,
-            "injected": hit - wanted + replaced,
+            "injected": ops.maximum(hit - wanted, replaced),
             "replaced": replaced,
         }
 
@@ -133,15 +148,22 @@ class ICIInjection(keras.layers.Layer):
         )
         return kappa * shape * normal
 
-    def _confused_sample(self, probabilities: Any, confusion: Any) -> Any:
-        """Draw for every sample another one, by how confused they are."""
+    def _confused_sample(
+        self, probabilities: Any, confusion: Any, own: Any
+    ) -> Any:
+        """Draw for every sample another one, by how confused they are.
+
+        A sample that nothing else is confused with may get its own number.
+        """
         p = ops.mean(ops.cast(probabilities, "float32"), axis=1)
         chance = ops.matmul(
             ops.matmul(p, ops.cast(confusion, "float32")), ops.transpose(p)
         )
+        chance = ops.where(ops.equal(own[:, None], own), 0.0, chance)
         # Largest of log(chance) plus Gumbel noise: a draw by chance.
         gumbel = -ops.log(-ops.log(self._uniform(chance) + 1e-9) + 1e-9)
-        return ops.argmax(ops.log(chance + 1e-12) + gumbel, axis=1)
+        drawn = ops.argmax(ops.log(chance + 1e-12) + gumbel, axis=1)
+        return ops.cast(drawn, "int32")
 
     def compute_output_spec(
         self, inputs: Any, *args: Any, **kwargs: Any
@@ -158,6 +180,7 @@ class ICIInjection(keras.layers.Layer):
             **super().get_config(),
             "probability": self.probability,
             "replacement": self.replacement,
+            "emptying": self.emptying,
             "low": self.low,
             "high": self.high,
             "seed": self.seed,

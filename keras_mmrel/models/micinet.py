@@ -61,8 +61,8 @@ class MICINet(MultimodalModel):
     class under `kept_logits`. A missing modality has no power, is
     compensated from the others, and takes no part in any statistic.
 
-    In validation logs the terms that only training has are 0: those of the
-    global ICI, `divergence_loss` and `compensation_loss`.
+    Terms that only training has are 0 in validation logs: those of the global
+    ICI, `divergence_loss` and `compensation_loss`.
 
     Args:
         modalities: As in `keras_mmrel.models.MultimodalModel`.
@@ -72,14 +72,15 @@ class MICINet(MultimodalModel):
         warmup: Float in (0, 1), share of the steps of the first `fit`; at
             least two epochs and at most half of it.
         injection: Float in [0, 1], share of the modalities of training
-            samples that are confused on purpose; `"auto"` is 0.3, and 0 if
-            `augmentation` is a `CorruptionAugmentation`.
+            samples that are confused on purpose, and of a third as many that
+            are emptied; `"auto"` is 0.3, and 0 if `augmentation` is a
+            `CorruptionAugmentation`.
         tables: See `GlobalICI`.
         modality_loss_weight: Non-negative float, weight of the sums of the
             guesses' and of the kept features' cross-entropies.
         divergence_weight: Non-negative float, see `ICIRemoval`.
-        compensation_weight: Non-negative float, weight of the compensation's
-            squared error as a prediction of the clean feature.
+        compensation_weight: Non-negative float, weight of the squared error
+            of what compensates a clean feature.
         global_prior, removal, compensation, weighting: See `ICIFusion`.
         augmentation: As in `keras_mmrel.models.MultimodalModel`.
         seed: Integer or `None`, seed of dropout, noise and injection.
@@ -175,6 +176,7 @@ class MICINet(MultimodalModel):
         if self.injection_share:
             self.inject = ICIInjection(
                 self.injection_share,
+                emptying=self.injection_share / 3.0,
                 seed=None if seed is None else seed + 3,
                 name="injection",
             )
@@ -224,14 +226,14 @@ class MICINet(MultimodalModel):
         if training:
             evidence = self._clean_samples(clean, used, features, z)
             if self.injection_share:
-                confused = self._injected(z, mask, evidence)
+                empty = self._empty_features(used)
+                confused = self._injected(z, mask, empty, evidence)
         found = self.fusion(confused, mask, training=training)
         if training:
             evidence["analysis"] = found
-        # In the first phase there is nothing to fuse yet.
-        logits = self.scale_gradient(found["logits"], self.second_phase())
         return self.make_outputs(
-            logits,
+            # In the first phase there is nothing to fuse yet.
+            self.scale_gradient(found["logits"], self.second_phase()),
             found["modality_logits"],
             mask,
             ops.sigmoid(found["power"]),
@@ -267,7 +269,15 @@ class MICINet(MultimodalModel):
             "unreplaced": used[MASK],
         }
 
-    def _injected(self, z: Any, mask: Any, evidence: dict) -> Any:
+    def _empty_features(self, inputs: dict) -> Any:
+        """Embedding `(1, n_modalities, units)` of a sample of zeros."""
+        nothing = keras.tree.map_structure(
+            lambda x: ops.zeros_like(x[:1]), inputs
+        )
+        nothing[MASK] = ops.ones_like(nothing[MASK])
+        return self.embed(self.encode(nothing, training=False))
+
+    def _injected(self, z: Any, mask: Any, empty: Any, evidence: dict) -> Any:
         """Return the features with ICI injected, and say so in `evidence`."""
         guess_logits = self.fusion.guess(z, training=True)
         p, _, variance = self.fusion.prior(z, guess_logits)
@@ -277,6 +287,7 @@ class MICINet(MultimodalModel):
             p,
             self.fusion.confusion(),
             mask,
+            empty,
             self.second_phase(),
             training=True,
         )
@@ -334,8 +345,7 @@ class MICINet(MultimodalModel):
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         p = ops.softmax(ops.stop_gradient(outputs["kept_logits"]))
         target = ops.sum(labels * p, axis=-1)
-        c = ops.clip(outputs["confidence"], 1e-7, 1.0 - 1e-7)
-        loss = -target * ops.log(c) - (1.0 - target) * ops.log(1.0 - c)
+        loss = ops.binary_crossentropy(target, outputs["confidence"])
         return mean_over_samples(loss * outputs[MASK], sample_weight)
 
     # -- Statistics ----------------------------------------------------------
@@ -361,9 +371,6 @@ class MICINet(MultimodalModel):
     def explain(self, x: Any) -> dict[str, Any]:
         """Predict, and show what was removed and compensated on the way.
 
-        Args:
-            x: Dict of arrays, as for `predict`.
-
         Returns:
             Dict of NumPy arrays: what `predict` returns, and, each
             `(batch, n_modalities, units)`, the standardised `feature`, of
@@ -371,7 +378,7 @@ class MICINet(MultimodalModel):
             `keras_mmrel.evaluation.plot_ici` draws one sample of it.
         """
         self.check_data(x)
-        inputs = self.prepare_inputs(self.modality_inputs(x))
+        inputs = self.prepare_inputs(x)
         mask = inputs[MASK]
         z = self.embed(self.encode(inputs, training=False), mask)
         found = self.fusion(z, mask, training=False)
