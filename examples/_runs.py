@@ -130,6 +130,9 @@ def differences(records, split, rows, columns, reference):
                 cells.append("–")
                 continue
             error = values.std(ddof=1) / np.sqrt(len(values))
-            cells.append(f"{values.mean():+.1f} ± {error:.1f}")
+            # As many digits as in the table of the values themselves.
+            size = np.mean([abs(a[column]) for a, _ in pairs if column in a])
+            digits = 1 if size > 6 else 3
+            cells.append(f"{values.mean():+.{digits}f} ± {error:.{digits}f}")
         lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

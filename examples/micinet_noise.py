@@ -187,8 +187,8 @@ def log_loss(y, outputs):
 
 
 COLUMNS = (
-    "ACC", "F1", "AUC", "ECE", "NLL", "one", "half", "unaligned", "one + unaligned",
-    "half + unaligned", "both, F1", "both, ECE", "both, NLL",
+    "ACC", "F1", "AUC", "ECE", "NLL", "one", "half", "unaligned",
+    "one + unaligned", "half + unaligned", "both, F1", "both, ECE", "both, NLL",
     "missing",
     "missing, unannounced", "AUROC noise", "AUROC unaligned",
 )  # fmt: skip
@@ -213,10 +213,10 @@ Mean ± standard deviation over the resplits, a seed each, final epoch, test
 part scored once. Accuracies in %: `one` is Gaussian noise on one random
 modality of each sample and `half` on each with probability 1/2 (mean over σ =
 0.2, 0.5, 1, 5); `unaligned`: every modality of every sample is, with
-probability 0.3, that of another sample; `+` is both at once. `both, …`: σ = 1 on one modality and unaligned. `missing`: one random
-modality gone, with and without its mask. `AUROC`: finding the modalities hit
-by noise (σ = 1, on one) or unaligned from the confidence. Paired differences
-have standard errors. The second table of each part looks inside: the share of
+probability 0.3, that of another sample; `+` is both at once, and `both, …` the
+same with σ = 1 on one modality. `missing`: one random modality gone, with and
+without its mask. `AUROC`: finding the modalities hit by noise (σ = 1, on one)
+or unaligned from the confidence. Paired differences have standard errors. The second table of each part looks inside: the share of
 a modality that was removed, intact and hit, and how often the modality that
 was hit is right by itself, before (`kept`) and after the compensation."""
 

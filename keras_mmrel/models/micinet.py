@@ -139,12 +139,9 @@ class MICINet(MultimodalModel):
         if injection != "auto":
             check_share("injection", injection)
         names = ["guess_loss", "kept_loss", "power_loss"]
-        if global_prior:
-            names += [f"{name}_loss" for name in ICI_LOSSES]
-        if removal:
-            names.append("divergence_loss")
-        if compensation:
-            names.append("compensation_loss")
+        names += [f"{name}_loss" for name in ICI_LOSSES if global_prior]
+        names += ["divergence_loss"] * removal
+        names += ["compensation_loss"] * compensation
         super().__init__(
             modalities,
             num_classes,
@@ -335,9 +332,8 @@ class MICINet(MultimodalModel):
             wrong = ops.square(wrong - ops.stop_gradient(target))
             wrong = ops.minimum(ops.mean(wrong, axis=-1), 25.0)
             wrong = mean_where(wrong, outputs["clean_mask"])
-            terms["compensation_loss"] = (
-                later * self.compensation_weight * wrong
-            )
+            weight = later * self.compensation_weight
+            terms["compensation_loss"] = weight * wrong
         return terms
 
     def _power_loss(self, y: Any, outputs: Any, sample_weight: Any) -> Any:
