@@ -216,9 +216,10 @@ modality of each sample and `half` on each with probability 1/2 (mean over σ =
 probability 0.3, that of another sample; `+` is both at once, and `both, …` the
 same with σ = 1 on one modality. `missing`: one random modality gone, with and
 without its mask. `AUROC`: finding the modalities hit by noise (σ = 1, on one)
-or unaligned from the confidence. Paired differences have standard errors. The second table of each part looks inside: the share of
-a modality that was removed, intact and hit, and how often the modality that
-was hit is right by itself, before (`kept`) and after the compensation."""
+or unaligned from the confidence. Paired differences have standard errors. The
+second table of each part looks inside: the share of a modality that was
+removed, intact and hit, and how often the modality that was hit is right by
+itself, before (`kept`) and after the compensation."""
 
 
 def report(path, command):

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import keras
@@ -22,7 +23,7 @@ class ICIFusion(keras.layers.Layer):
     the class, `GlobalICI`, `ICIRemoval`, `DiscriminativePower` and
     `CrossModalityCompensation`. A linear expert answers for each modality,
     and with `r` the relative discriminative powers the fused logits are
-    `M Σ r log softmax(M expert)`, a product of the `M` experts.
+    `√M Σ r log softmax(M expert)`, a product of the `M` experts.
 
     Args:
         num_classes: Integer of at least 2.
@@ -189,7 +190,8 @@ class ICIFusion(keras.layers.Layer):
             "compensated": ops.cast(repaired["compensated"], "float32"),
             "compensation_gate": repaired["gate"],
             "modality_logits": experts,
-            "logits": modalities * ops.sum(relative[:, :, None] * experts, 1),
+            "logits": math.sqrt(modalities)
+            * ops.sum(relative[:, :, None] * experts, axis=1),
         }
 
     def _classify(
