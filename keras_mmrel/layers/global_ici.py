@@ -103,14 +103,12 @@ class GlobalICI(keras.layers.Layer):
         classes = self.num_classes
         self.size = size
 
-        def square(name: str, scale: float) -> Any:
-            # At the start both parts are half of the feature, and the decoder
-            # makes it whole: learning begins with a perfect reconstruction.
+        def square(name: str) -> Any:
+            # A start that reconstructs at once (halves of the identity) was
+            # worse under noise.
             return self.add_weight(
                 shape=(count, size, size),
-                initializer=lambda shape, dtype=None: (
-                    scale * ops.eye(size, dtype=dtype) * ops.ones(shape, dtype)
-                ),
+                initializer=glorot(size, size),
                 name=name,
             )
 
@@ -121,14 +119,14 @@ class GlobalICI(keras.layers.Layer):
 
         def encoder(name: str) -> list[Any]:
             return [
-                square(f"{name}_kernel", 0.5),
+                square(f"{name}_kernel"),
                 by_class(f"{name}_scale"),
                 by_class(f"{name}_shift"),
             ]
 
         # === Encoders, decoder, and who tells the classes apart ===
         self.specific, self.shared = encoder("specific"), encoder("shared")
-        self.decoder = square("decoder_kernel", 1.0)
+        self.decoder = square("decoder_kernel")
         self.decoder_bias = self.add_weight(
             shape=(count, size), initializer="zeros", name="decoder_bias"
         )

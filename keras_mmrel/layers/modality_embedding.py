@@ -97,9 +97,10 @@ class ModalityEmbedding(keras.layers.Layer):
             inputs: List of `(batch, d_m)` tensors.
             modality_mask: `None` or `(batch, modalities)`.
         """
+        self.center.update_statistics(stack_features(inputs), modality_mask)
+        # As the next step will see them, around the new centre.
         projected = self._project(inputs)
         self.standardize.update_statistics(projected, modality_mask)
-        self.center.update_statistics(stack_features(inputs), modality_mask)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}
