@@ -209,9 +209,7 @@ class GlobalICI(keras.layers.Layer):
         own = self._film(z, self.specific, partner)
         shared = self._film(z, self.shared, partner)
         wrong = self._decode(own + shared) - z
-        loss = {
-            "reconstruction": mean_where(ops.mean(ops.square(wrong), -1), mask)
-        }
+        loss = {"reconstruction": mean_where(bounded(ops.square(wrong)), mask)}
         # The partner sees the pair the other way round.
         other = self._film(ops.take(z, index, axis=0), self.shared, labels)
         swapped = self._decode(own + other)
@@ -221,7 +219,7 @@ class GlobalICI(keras.layers.Layer):
             self._film(swapped, self.shared, partner) - ops.stop_gradient(other)
         )
         both = mask * ops.take(mask, index, axis=0) * found[:, None]
-        loss["cycle"] = mean_where(ops.mean(again, axis=-1), both)
+        loss["cycle"] = mean_where(bounded(again), both)
 
         def score(part: Any, table: Any) -> Any:
             telling = by_sample(table, labels) - by_sample(table, partner)
@@ -348,6 +346,11 @@ class GlobalICI(keras.layers.Layer):
 def by_sample(table: Any, classes: Any) -> Any:
     """Rows of `(modalities, classes, d)` for each sample, `(b, m, d)`."""
     return ops.transpose(ops.take(table, classes, axis=1), (1, 0, 2))
+
+
+def bounded(squares: Any) -> Any:
+    """Mean of the last axis, at most 25, so that no step runs away."""
+    return ops.minimum(ops.mean(squares, axis=-1), 25.0)
 
 
 def mean_where(x: Any, mask: Any) -> Any:

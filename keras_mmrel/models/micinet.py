@@ -10,6 +10,7 @@ from keras_mmrel.checks import check_strength
 from keras_mmrel.encoders.checks import check_rate
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.corruption_augmentation import untouched
+from keras_mmrel.layers.global_ici import bounded
 from keras_mmrel.layers.global_ici import mean_where
 from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.ici_fusion import ICIFusion
@@ -328,10 +329,10 @@ class MICINet(MultimodalModel):
             terms["divergence_loss"] = weight * divergence
         if self.compensation:
             target = outputs["clean_z"] - found["prior_mean"]
-            wrong = ops.cast(found["compensation"], "float32")
-            wrong = ops.square(wrong - ops.stop_gradient(target))
-            wrong = ops.minimum(ops.mean(wrong, axis=-1), 25.0)
-            wrong = mean_where(wrong, outputs["clean_mask"])
+            wrong = found["compensation"] - ops.stop_gradient(target)
+            wrong = mean_where(
+                bounded(ops.square(wrong)), outputs["clean_mask"]
+            )
             weight = later * self.compensation_weight
             terms["compensation_loss"] = weight * wrong
         return terms

@@ -1,4 +1,4 @@
-"""What `test_data_parallel.py` trains on two devices: CAL and AIM."""
+"""What `test_data_parallel.py` trains on two devices."""
 
 import keras
 import numpy as np
@@ -43,6 +43,8 @@ CASES = {
         {**AIM, "strength": 0.5, "selection": "random", "split_batch": True},
         3,
     ),
+    "MICINet with chance": ({"units": 6, "dropout": 0.2}, 3),
+    "MICINet for one step": ({"units": 6, "dropout": 0.0}, 1),
 }
 
 # The halves of every batch of 12 hold modalities, held-out samples and
@@ -56,17 +58,23 @@ HELD_OUT = np.isin(np.arange(24), [0, 1, 2, 3, 7, 12, 19, 20, 23])
 WEIGHT = np.linspace(0.5, 1.5, 24)
 
 
+def micinet(model_class, **options):
+    shapes = {name: values.shape[1:] for name, values in X.items()}
+    keras.utils.set_random_seed(0)
+    return model_class(shapes, int(Y.max()) + 1, seed=0, **options)
+
+
 def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
     """Train one case."""
     options, epochs = CASES[case]
     rows = np.arange(24) if rows is None else np.array(rows)
-    kind = case[:3]
-    models = {"CAL": cal_models, "AIM": aim_models}[kind]
+    kind = case.split()[0]
+    make = {"CAL": cal_models.make, "AIM": aim_models.make, "MICINet": micinet}
     data = dict(DATA)
     if kind == "CAL":
         data["held_out"] = HELD_OUT.astype("float32")
     model_class = getattr(keras_mmrel, kind)
-    model = models.make(
+    model = make[kind](
         model_class=parallel(model_class) if parallel else model_class,
         **options,
     )
@@ -81,7 +89,7 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
         batch_size=batch_size,
         epochs=epochs,
         # The first step sets the scale of the noise for those after it.
-        steps_per_epoch=1 if "no noise" in case else None,
+        steps_per_epoch=1 if "no noise" in case or "one step" in case else None,
         sample_weight=WEIGHT[rows],
         shuffle=False,
         verbose=0,
@@ -93,6 +101,15 @@ def estimates(model):
     """All that a model has estimated from the labels and the features."""
     if isinstance(model, keras_mmrel.CAL):
         return [model.class_counts, *model.contribution.weights]
+    if isinstance(model, keras_mmrel.MICINet):
+        # Not the tables, for which classes are drawn.
+        return [
+            model.class_counts,
+            model.embed.center.mean,
+            model.embed.standardize.mean,
+            model.embed.standardize.variance,
+            model.fusion.global_ici.confusion,
+        ]
     return [
         model.class_counts,
         *(

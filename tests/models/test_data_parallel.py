@@ -1,4 +1,4 @@
-"""Two devices train CAL and AIM as one device does, statistics included."""
+"""Two devices train a model as one device does, statistics included."""
 
 import functools
 
@@ -40,12 +40,25 @@ def test_two_devices_train_the_weights_and_statistics_of_one(replicas, case):
 @pytest.mark.parametrize("case", _parallel_worker.CASES)
 def test_the_replicas_stay_equal(replicas, case):
     first, second = replicas[case]
-    for a, b in zip(first, second, strict=True):
-        np.testing.assert_array_equal(a, b)
+    for index, (a, b) in enumerate(zip(first, second, strict=True)):
+        np.testing.assert_array_equal(a, b, f"variable {index}")
         assert np.isfinite(a).all()
 
 
-@pytest.mark.parametrize("case", ["CAL", "AIM"])
+def test_two_devices_estimate_what_one_does(replicas):
+    """Where chance decides about the gradients, after one step."""
+    case = "MICINet for one step"
+    model, _ = _parallel_worker.run(case)
+    estimated = [id(v) for v in _parallel_worker.estimates(model)]
+    assert set(estimated) <= {id(v) for v in model.variables}
+    for variable, value in zip(model.variables, replicas[case][0], strict=True):
+        if id(variable) in estimated:
+            np.testing.assert_allclose(
+                value, ops.convert_to_numpy(variable), rtol=1e-5, atol=1e-5
+            )
+
+
+@pytest.mark.parametrize("case", ["CAL", "AIM", "MICINet for one step"])
 def test_the_estimates_of_half_a_batch_would_differ(case):
     """A negative control: the tests above are not trivial."""
     jax = keras.config.backend() == "jax"
