@@ -328,11 +328,9 @@ class MICINet(MultimodalModel):
             weight = later * self.divergence_weight
             terms["divergence_loss"] = weight * divergence
         if self.compensation:
-            target = outputs["clean_z"] - found["prior_mean"]
-            wrong = found["compensation"] - ops.stop_gradient(target)
-            wrong = mean_where(
-                bounded(ops.square(wrong)), outputs["clean_mask"]
-            )
+            target = ops.stop_gradient(outputs["clean_z"] - found["prior_mean"])
+            wrong = bounded(ops.square(found["compensation"] - target))
+            wrong = mean_where(wrong, outputs["clean_mask"])
             weight = later * self.compensation_weight
             terms["compensation_loss"] = weight * wrong
         return terms
