@@ -223,7 +223,58 @@ print("injection with augmentation:   ", augmented.injection_share)
 """
 ## What each part adds
 
-FINDINGS
+Each row takes one mechanism out and trains again on clean data: difference to
+the full model in points of accuracy, paired over the same splits, with standard
+errors. `half`: each modality is noisy with probability one half. NLL is the
+negative log-likelihood where one modality is noisy and samples are unaligned.
+`examples/results` has all numbers, made by `examples/micinet_noise.py`.
+
+| | digits: half | unaligned | half + unaligned | NLL | ROSMAP: half | half + unaligned | NLL |
+|---|---|---|---|---|---|---|---|
+| no global ICI | +0.2 ± 0.5 | +0.2 ± 0.3 | +0.5 ± 0.5 | +0.18 ± 0.01 | -2.1 ± 1.0 | -1.3 ± 1.1 | +0.05 ± 0.03 |
+| no removal | -2.3 ± 0.6 | -0.3 ± 0.5 | -3.1 ± 0.4 | +0.45 ± 0.02 | -3.1 ± 1.4 | -2.1 ± 1.3 | +0.46 ± 0.07 |
+| no compensation | -0.9 ± 0.0 | -0.5 ± 0.2 | -0.8 ± 0.1 | +0.07 ± 0.01 | -0.5 ± 0.4 | -0.1 ± 0.4 | +0.07 ± 0.01 |
+| equal weights | +0.4 ± 0.4 | -0.7 ± 0.4 | -0.5 ± 0.2 | -0.10 ± 0.01 | -0.5 ± 0.4 | -0.6 ± 0.5 | -0.05 ± 0.02 |
+| no injection | -4.3 ± 0.6 | -1.0 ± 0.3 | -4.8 ± 0.3 | +1.48 ± 0.06 | -2.5 ± 1.1 | -2.1 ± 1.4 | +4.20 ± 0.38 |
+
+- **Injection** and **removal** carry the noise, and injection also the
+  certainty: without it the model is sure of what it never saw.
+- **Compensation** is worth up to a point of the fused accuracy on digits, and
+  none on ROSMAP. By itself the modality that was hit is right in 74 % instead
+  of 19 % of the noisy digits with it, in 68 % instead of 52 % on ROSMAP.
+- **Weights of the experts** bring half a point where samples are unaligned and
+  cost some likelihood: where everything is repaired first, weighing the
+  modalities equally is nearly as good.
+- The **global ICI** is neutral for accuracy on digits. It makes the likelihood
+  under both kinds of noise better, and on ROSMAP 2.1 ± 1.0 points of accuracy
+  with half of the modalities noisy. Without it noisy modalities are found a
+  little better (AUROC .85 instead of .79 on ROSMAP): what is shared by two
+  classes varies least in the features that tell classes apart, so that these
+  look surprising in intact samples, too. Four attempts to repair that
+  (the residual in the tables, typicality under class statistics as a further
+  feature of the power, statistics of each class instead of the ICI, and the
+  deviation of features from the mean ICI as the variance) cost accuracy or
+  likelihood under noise.
+
+A prototype compared about 35 settings by cross-validation inside training parts
+before this; its code is not in this repository. What came of it: features are
+centred before the projection (+5.3 ± 1.3 points on ROSMAP, +1.2 ± 0.3 on
+digits, averaged over corruptions), empty modalities are injected (+12.9 ± 1.3
+points on digits with three of five views at zero without a word), and the
+product of experts is scaled by √M instead of M (likelihood 0.10 ± 0.03 better
+on clean digits, accuracy equal).
+
+## Limits
+
+- On ROSMAP, 351 samples, MICINet is level with the best baseline under
+  coexisting noise, not ahead, and behind where a modality is missing without a
+  word (by 3.5 ± 1.7 to QADM-Net). The aim of finding the noisy modality with an
+  AUROC of 0.80 there is missed by a hundredth.
+- Every modality unaligned in the same sample cannot be seen: it takes others
+  that agree.
+- With 250 steps the autoencoder of the global ICI is not trained to its end
+  (`reconstruction_loss` about 0.4). A start that reconstructs at once was worse
+  under noise.
 """
 
 """

@@ -96,6 +96,36 @@ def test_the_balance_comparison_writes_its_page_and_figure(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_noise_comparison_writes_its_page_and_figure(tmp_path):
+    arguments = [ROOT / "examples/micinet_noise.py", f"--out={tmp_path}"]
+    arguments += ["--sets", "digits", "--seeds=1", "--steps=20"]
+    text = run(*arguments, "--rows", "late fusion", "MICINet", "- injection")
+    assert "0 of 3 runs" in text and "0 of 2 runs" in text
+    page = tmp_path / "micinet_noise.md"
+    rows = table_rows(page.read_text())
+    assert [row[0] for row in rows] == ["late fusion", "MICINet", "- injection"]
+    assert page.with_suffix(".png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
+def test_class_count_benchmark_measures_time_and_memory(tmp_path):
+    out = tmp_path / "classes.md"
+    backend = keras.config.backend()
+    run(
+        ROOT / "examples/benchmarks/class_count.py",
+        f"--backends={backend}",
+        "--steps=2",
+        "--repetitions=2",
+        f"--out={out}",
+    )
+    rows = table_rows(out.read_text())
+    assert [row[:2] for row in rows] == [
+        [backend, classes] for classes in ("10", "200", "1000")
+    ]
+    assert all(float(row[2]) > 0 and float(row[4]) > 0 for row in rows)
+
+
+@pytest.mark.slow
 def test_quickstart_prints_a_table_and_draws_a_figure(tmp_path):
     text = run(
         ROOT / "examples/quickstart.py",
