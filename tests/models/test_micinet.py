@@ -1,0 +1,276 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_mmrel
+from keras_mmrel.layers import CorruptionAugmentation
+from tests.helpers import run_model_checks
+from tests.helpers import to_numpy
+from tests.helpers import vectors
+from tests.micinet_models import X
+from tests.micinet_models import Y
+from tests.micinet_models import begin
+from tests.micinet_models import compiled
+from tests.micinet_models import gradients_of
+from tests.micinet_models import make
+
+LATER = ("kept_loss", "power_loss", "divergence_loss", "compensation_loss")
+EARLY = (
+    "guess_loss",
+    "reconstruction_loss",
+    "cycle_loss",
+    "specific_loss",
+    "adversary_loss",
+    "shared_loss",
+)
+
+
+def statistics(model):
+    """What the model estimates, without what it learns or draws."""
+    return {
+        w.path.split("/", 1)[-1]: to_numpy(w)
+        for w in model.non_trainable_weights
+    }
+
+
+def assert_same(a, b, atol=0.0):
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        np.testing.assert_allclose(value, b[key], atol=atol, err_msg=key)
+
+
+def step(model, x=X, y=Y, **kwargs):
+    return model.train_on_batch(x, y, return_dict=True, **kwargs)
+
+
+def test_standard_checks(tmp_path):
+    def small(modalities, num_classes, **kwargs):
+        return keras_mmrel.MICINet(modalities, num_classes, units=16, **kwargs)
+
+    model = run_model_checks(small, tmp_path)
+    x, _ = vectors()
+    mask = np.ones((48, 3), "float32")
+    mask[::2, 1] = 0
+    out = model.predict({**x, "modality_mask": mask}, verbose=0)
+    for key in ("ici_share", "discriminative_power", "compensation"):
+        assert out[key].shape == (48, 3)
+        assert (0 <= out[key]).all() and (out[key] <= 1).all()
+    for key in ("guess_logits", "kept_logits"):
+        assert out[key].shape == (48, 3, 3)
+    assert not {"analysis", "clean_z", "untouched"} & set(out)
+    np.testing.assert_allclose(
+        out["discriminative_power"].sum(axis=1), 1, atol=1e-6
+    )
+    missing = mask == 0
+    assert (out["discriminative_power"][missing] == 0).all()
+    assert (out["compensation"][missing] == 1).all()
+    assert (out["ici_share"][missing] == 0).all()
+
+
+# -- Phases -------------------------------------------------------------------
+
+
+def test_the_first_phase_learns_the_guess_and_the_global_ici_only():
+    model = compiled(keras.optimizers.SGD(0.1), injection=0.0)
+    fusion = model.fusion
+
+    def values():
+        parts = {
+            "embed": model.embed.projections[0],
+            "guess": fusion.guess_head,
+            "global": fusion.global_ici,
+            "kept": fusion.kept_head,
+            "expert": fusion.expert_head,
+            "power": fusion.power,
+            "removal": fusion.ici_removal,
+            "compensation": fusion.compensate,
+        }
+        return {
+            name: np.concatenate(
+                [to_numpy(w).ravel() for w in part.trainable_weights]
+            )
+            for name, part in parts.items()
+        }
+
+    # Weights start where reconstruction is perfect.
+    step(model)
+    first = ("embed", "guess", "global")
+    for phase in (1, 2):
+        begin(model, phase)
+        before = values()
+        logs = step(model)
+        for name in EARLY:
+            assert logs[name] != 0, name
+        for name in LATER:
+            assert (logs[name] > 0) == (phase == 2), name
+        moved = {k for k, v in values().items() if (v != before[k]).any()}
+        assert moved == set(first if phase == 1 else before)
+
+
+def test_the_warm_up_is_a_share_of_the_steps():
+    for epochs, expected in ((4, 6), (100, 45), (2, 3), (1, 1)):
+        model = make()
+        callback = model.training_callbacks()[0]
+        callback.set_model(model)
+        callback.set_params({"epochs": epochs, "steps": 3})
+        callback.on_train_begin()
+        assert float(model.warmup_steps) == expected
+    begin(model, 1)
+    assert float(model.second_phase()) == 0
+    model.step.assign(model.warmup_steps)
+    assert float(model.second_phase()) == 1
+
+
+# -- Gradients ----------------------------------------------------------------
+
+
+def term_gradients(model, names, weights):
+    """Gradients of a sum of loss terms of a training step."""
+
+    def loss():
+        outputs = model.call(X, training=True)
+        terms = model.auxiliary_losses(Y, outputs)
+        return sum(terms[name] for name in names)
+
+    return [np.abs(g).max() for g in gradients_of(loss, weights)]
+
+
+def test_losses_stop_where_they_must():
+    model = make(injection=0.0)
+    begin(model, 2)
+    fusion = model.fusion
+    kernel = model.embed.projections[0].kernel
+    ici = [n for n in EARLY if n != "guess_loss"]
+    found = term_gradients(
+        model,
+        ici,
+        [kernel, fusion.guess_head.kernel, fusion.global_ici.decoder],
+    )
+    assert [g > 0 for g in found] == [False, False, True]
+    found = term_gradients(
+        model,
+        ["power_loss"],
+        [kernel, fusion.kept_head.kernel, fusion.power.kernel],
+    )
+    assert [g > 0 for g in found] == [False, False, True]
+
+
+def test_the_fused_loss_teaches_the_powers():
+    model = make(injection=0.0)
+    weights = [model.fusion.power.kernel, model.embed.projections[0].kernel]
+
+    def fused():
+        return ops.sum(model.call(X, training=True)["logits"][:, 0])
+
+    for phase in (1, 2):
+        begin(model, phase)
+        found = [np.abs(g).max() for g in gradients_of(fused, weights)]
+        assert [g > 0 for g in found] == [phase == 2] * 2
+
+
+# -- Statistics ---------------------------------------------------------------
+
+
+def test_predictions_change_no_statistic():
+    model = compiled()
+    step(model)
+    before = statistics(model)
+    model.predict(X, verbose=0)
+    model.evaluate(X, Y, verbose=0)
+    model.explain(X)
+    assert_same(statistics(model), before)
+
+
+@pytest.mark.parametrize("what", ["augmentation", "injection"])
+def test_neither_augmentation_nor_injection_enters_a_statistic(what):
+    noise = CorruptionAugmentation(
+        noise_probability=0.8,
+        shuffle_probability=0.3,
+        drop_probability=0.3,
+        seed=0,
+    )
+    options = {"augmentation": noise} if what == "augmentation" else {}
+    share = 1.0 if what == "injection" else 0.0
+    plain = compiled(injection=0.0)
+    other = compiled(injection=share, **options)
+    other.set_weights(plain.get_weights())
+    for model in (plain, other):
+        begin(model, 2)
+    losses = [step(model)["loss"] for model in (plain, other)]
+    assert abs(losses[0] - losses[1]) > 1e-3
+    assert_same(statistics(other), statistics(plain), atol=1e-6)
+
+
+def test_a_missing_modality_takes_no_part_in_training():
+    mask = np.ones((24, 2), "float32")
+    mask[::3, 0] = 0
+    found = []
+    for value in (0.0, np.nan):
+        keras.utils.set_random_seed(0)
+        a = X["a"].copy()
+        a[::3] = value
+        model = compiled()
+        begin(model, 2)
+        step(model, {**X, "a": a, "modality_mask": mask})
+        found.append([to_numpy(w) for w in model.weights])
+    for zero, nothing in zip(*found, strict=True):
+        np.testing.assert_array_equal(zero, nothing)
+    # Equal to what the present samples alone would give.
+    alone = X["a"][mask[:, 0] > 0].mean(axis=0)
+    np.testing.assert_allclose(
+        to_numpy(model.embed.center.mean)[0, :6], alone, atol=1e-5
+    )
+
+
+def test_integer_and_one_hot_labels_give_the_same_losses():
+    logs = []
+    for labels in (Y, np.eye(3, dtype="float32")[Y]):
+        keras.utils.set_random_seed(0)
+        model = compiled()
+        begin(model, 2)
+        found = step(model, y=labels)
+        found["after"] = step(model, y=labels)["loss"]
+        logs.append({k: float(v) for k, v in found.items()})
+    assert logs[0] == pytest.approx(logs[1], abs=1e-6)
+
+
+# -- Arguments ----------------------------------------------------------------
+
+
+def test_noisy_training_data_are_not_confused_on_purpose():
+    noise = CorruptionAugmentation()
+    other = keras.layers.Identity()
+    for augmentation, injection, expected in (
+        (None, "auto", 0.3),
+        (noise, "auto", 0.0),
+        (other, "auto", 0.3),
+        (noise, 0.2, 0.2),
+        (None, 0, 0),
+    ):
+        model = make(augmentation=augmentation, injection=injection)
+        assert model.injection_share == expected
+        assert model.get_config()["injection"] == injection
+        assert hasattr(model, "inject") == bool(expected)
+
+
+@pytest.mark.parametrize(
+    "kwargs, text",
+    [
+        ({"units": 0}, "units=0"),
+        ({"units": 2.5}, "units=2.5"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"warmup": 0}, "warmup=0"),
+        ({"warmup": 1.0}, "warmup=1.0"),
+        ({"warmup": "0.1"}, "warmup='0.1'"),
+        ({"injection": 1.5}, "injection=1.5"),
+        ({"injection": "some"}, "injection='some'"),
+        ({"tables": "triple"}, "tables='triple'"),
+        ({"modality_loss_weight": -1}, "modality_loss_weight=-1"),
+        ({"divergence_weight": float("nan")}, "divergence_weight=nan"),
+        ({"compensation_weight": None}, "compensation_weight=None"),
+    ],
+)
+def test_bad_arguments_are_named(kwargs, text):
+    with pytest.raises(ValueError, match=text):
+        make(**kwargs)
