@@ -16,11 +16,18 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 bash scripts/install.sh jax,tensorflow,torch,dev
 
+# Tests compile hundreds of programs and run each a few times: let XLA, which
+# JAX compiles with, not spend its time on making them fast.
+quick="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
 failed=()
 for backend in ${BACKENDS:-jax tensorflow torch}; do
     echo "== tests on $backend"
-    KERAS_BACKEND="$backend" "${VENV:-.venv}/bin/python" -m pytest -n 2 -q \
-        "$@" || failed+=("$backend")
+    flags="${XLA_FLAGS:-}"
+    if [ "$backend" = jax ]; then flags="$flags $quick"; fi
+    XLA_FLAGS="$flags" KERAS_BACKEND="$backend" \
+        "${VENV:-.venv}/bin/python" -m pytest -n 2 -q "$@" ||
+        failed+=("$backend")
 done
 
 if [ "${#failed[@]}" -gt 0 ]; then
