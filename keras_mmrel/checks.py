@@ -35,3 +35,11 @@ def check_choice(name: str, value: Any, choices: tuple) -> None:
         raise ValueError(
             f"`{name}` must be one of {choices}. Received: {name}={value!r}"
         )
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse anything but `True` and `False`."""
+    if not isinstance(value, bool):
+        raise ValueError(
+            f"`{name}` must be True or False. Received: {name}={value!r}"
+        )

@@ -99,6 +99,12 @@ class GlobalICI(keras.layers.Layer):
                 "`inputs` must have the shape (batch, modalities, features). "
                 f"Received: shape={tuple(inputs_shape)}"
             )
+        if probabilities_shape and probabilities_shape[-1] != self.num_classes:
+            raise ValueError(
+                "`probabilities` must have the shape (batch, modalities, "
+                f"{self.num_classes}). Received: "
+                f"shape={tuple(probabilities_shape)}"
+            )
         _, count, size = inputs_shape
         classes = self.num_classes
         self.size = size

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.checks import check_flag
 from keras_mmrel.layers.cross_modality_compensation import (
     CrossModalityCompensation,
 )
@@ -51,6 +52,10 @@ class ICIFusion(keras.layers.Layer):
         `guess_logits`, `kept_logits`, `modality_logits`. And `logits`, `(batch,
         num_classes)`.
 
+    Raises:
+        ValueError: If an argument is out of its range, or the inputs have not
+            three axes.
+
     Example:
 
     >>> layer = keras_mmrel.layers.ICIFusion(num_classes=3)
@@ -74,6 +79,13 @@ class ICIFusion(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
+        for name, value in (
+            ("global_prior", global_prior),
+            ("removal", removal),
+            ("compensation", compensation),
+            ("weighting", weighting),
+        ):
+            check_flag(name, value)
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.dropout = dropout

@@ -31,7 +31,7 @@ class ModalityEmbedding(keras.layers.Layer):
         Tensor `(batch, modalities, units)` in float32, zero where missing.
 
     Raises:
-        ValueError: If `units` is not positive.
+        ValueError: If `units` is not positive, or the inputs are no list.
 
     Example:
 
@@ -57,6 +57,11 @@ class ModalityEmbedding(keras.layers.Layer):
     def build(
         self, inputs_shape: Sequence, modality_mask_shape: Any = None
     ) -> None:
+        if not isinstance(inputs_shape[0], list | tuple):
+            raise ValueError(
+                "`inputs` must be a list of (batch, features) tensors. "
+                f"Received: shape={tuple(inputs_shape)}"
+            )
         self.projections = []
         for index, shape in enumerate(inputs_shape):
             projection = keras.layers.Dense(

@@ -141,8 +141,8 @@ class MICINet(MultimodalModel):
             check_share("injection", injection)
         names = ["guess_loss", "kept_loss", "power_loss"]
         names += [f"{name}_loss" for name in ICI_LOSSES if global_prior]
-        names += ["divergence_loss"] * removal
-        names += ["compensation_loss"] * compensation
+        names += ["divergence_loss"] * bool(removal)
+        names += ["compensation_loss"] * bool(compensation)
         super().__init__(
             modalities,
             num_classes,
