@@ -158,7 +158,8 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     for weight, old in zip(model.trainable_weights, before, strict=True):
         assert np.abs(ops.convert_to_numpy(weight) - old).max() > 0, weight.path
 
-    outputs = model.predict(x, verbose=0)
+    # Whole batches only: every other size is a program more to compile.
+    outputs = model.predict(x, batch_size=48, verbose=0)
     assert outputs["logits"].shape == (count, classes)
     assert outputs["probabilities"].shape == (count, classes)
     assert outputs["modality_logits"].shape == (count, modalities, classes)
@@ -185,9 +186,13 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     first = next(iter(shapes))
     zeros[first][::2] = 0
     garbage[first][::2] = np.nan
-    expected = model.predict({**zeros, "modality_mask": mask}, verbose=0)
+    expected = model.predict(
+        {**zeros, "modality_mask": mask}, batch_size=48, verbose=0
+    )
     assert_close(
-        model.predict({**garbage, "modality_mask": mask}, verbose=0),
+        model.predict(
+            {**garbage, "modality_mask": mask}, batch_size=48, verbose=0
+        ),
         expected,
         atol=0,
     )
@@ -196,7 +201,9 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     # All modalities missing: the class prior, confidence 0, no NaN.
     nothing = {k: np.full_like(v, np.nan) for k, v in x.items()}
     answer = model.predict(
-        {**nothing, "modality_mask": np.zeros_like(mask)}, verbose=0
+        {**nothing, "modality_mask": np.zeros_like(mask)},
+        batch_size=48,
+        verbose=0,
     )
     prior = (np.bincount(y, minlength=classes) * 3 + 1) / (3 * count + classes)
     np.testing.assert_allclose(
@@ -209,14 +216,16 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     model.save(path)
     loaded = keras.saving.load_model(path)
     assert type(loaded) is type(model)
-    assert_close(loaded.predict(x, verbose=0), outputs, atol=1e-6)
+    assert_close(
+        loaded.predict(x, batch_size=48, verbose=0), outputs, atol=1e-6
+    )
     continued = loaded.fit(x, y, batch_size=16, epochs=1, verbose=0).history
     assert np.isfinite(continued["loss"][0])
     weights = str(tmp_path / "model.weights.h5")
     model.save_weights(weights)
     fresh = make_model(shapes, classes)
     fresh.load_weights(weights)
-    assert_close(fresh.predict(x, verbose=0), outputs, atol=1e-6)
+    assert_close(fresh.predict(x, batch_size=48, verbose=0), outputs, atol=1e-6)
 
     # Training with missing data, one-hot labels, weights, a batch of one.
     fresh.compile()
@@ -224,6 +233,7 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
         {**garbage, "modality_mask": mask},
         np.eye(classes, dtype="float32")[y],
         sample_weight=np.linspace(0.5, 1.5, count),
+        batch_size=24,
         verbose=0,
     ).history
     assert np.isfinite(history["loss"]).all()
@@ -234,7 +244,8 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     for policy in ("mixed_float16", "mixed_bfloat16"):
         low = make_model(shapes, classes, dtype=policy)
         low.compile()
-        logs = low.fit(x, y, epochs=2, verbose=0).history
+        logs = low.fit(x, y, batch_size=24, epochs=2, verbose=0).history
         assert np.isfinite(logs["loss"]).all()
-        assert low.predict(x, verbose=0)["logits"].dtype == np.float32
+        answer = low.predict(x, batch_size=48, verbose=0)
+        assert answer["logits"].dtype == np.float32
     return model

@@ -372,3 +372,5 @@ def test_bad_arguments_are_named(kwargs, text):
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match="batch, modalities, features"):
         GlobalICI(3)(Z[:, 0], P)
+    with pytest.raises(ValueError, match="`probabilities` must have"):
+        GlobalICI(3)(Z, np.ones((len(Z), Z.shape[1], 5)))

@@ -54,3 +54,8 @@ def test_missing_modalities_are_zero_and_enter_no_statistic():
 def test_bad_units_are_named(units):
     with pytest.raises(ValueError, match=f"units={units}"):
         ModalityEmbedding(units)
+
+
+def test_a_tensor_is_no_list_of_features():
+    with pytest.raises(ValueError, match="list of"):
+        ModalityEmbedding(4)(np.ones((3, 4)))

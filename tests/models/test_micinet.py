@@ -269,6 +269,8 @@ def test_noisy_training_data_are_not_confused_on_purpose():
         ({"modality_loss_weight": -1}, "modality_loss_weight=-1"),
         ({"divergence_weight": float("nan")}, "divergence_weight=nan"),
         ({"compensation_weight": None}, "compensation_weight=None"),
+        ({"removal": "no"}, "removal='no'"),
+        ({"weighting": 1}, "weighting=1"),
     ],
 )
 def test_bad_arguments_are_named(kwargs, text):
