@@ -250,11 +250,10 @@ negative log-likelihood where one modality is noisy and samples are unaligned.
   with half of the modalities noisy. Without it noisy modalities are found a
   little better (AUROC .85 instead of .79 on ROSMAP): what is shared by two
   classes varies least in the features that tell classes apart, so that these
-  look surprising in intact samples, too. Four attempts to repair that
+  look surprising in intact samples, too. Three attempts to repair that
   (the residual in the tables, typicality under class statistics as a further
-  feature of the power, statistics of each class instead of the ICI, and the
-  deviation of features from the mean ICI as the variance) cost accuracy or
-  likelihood under noise.
+  feature of the power, statistics of each class instead of the ICI) were
+  neutral on average and cost accuracy where samples are unaligned.
 
 A prototype compared about 35 settings by cross-validation inside training parts
 before this; its code is not in this repository. What came of it: features are
@@ -281,9 +280,6 @@ global ICI costs 1.0 ± 0.3 there.
   are unaligned (NLL 2.3 on digits, QADM-Net 0.8).
 - Every modality unaligned in the same sample cannot be seen: it takes others
   that agree.
-- With 250 steps the autoencoder of the global ICI is not trained to its end
-  (`reconstruction_loss` about 0.4). A start that reconstructs at once was worse
-  under noise.
 """
 
 """

@@ -110,8 +110,6 @@ class GlobalICI(keras.layers.Layer):
         self.size = size
 
         def square(name: str) -> Any:
-            # A start that reconstructs at once (halves of the identity) was
-            # worse under noise.
             return self.add_weight(
                 shape=(count, size, size),
                 initializer=glorot(size, size),
