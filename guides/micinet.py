@@ -235,7 +235,7 @@ negative log-likelihood where one modality is noisy and samples are unaligned.
 | no removal | -2.3 ± 0.6 | -0.3 ± 0.5 | -3.1 ± 0.4 | +0.45 ± 0.02 | -3.1 ± 1.4 | -2.1 ± 1.3 | +0.46 ± 0.07 |
 | no compensation | -0.9 ± 0.0 | -0.5 ± 0.2 | -0.8 ± 0.1 | +0.07 ± 0.01 | -0.5 ± 0.4 | -0.1 ± 0.4 | +0.07 ± 0.01 |
 | equal weights | +0.4 ± 0.4 | -0.7 ± 0.4 | -0.5 ± 0.2 | -0.10 ± 0.01 | -0.5 ± 0.4 | -0.6 ± 0.5 | -0.05 ± 0.02 |
-| no injection | -4.3 ± 0.6 | -1.0 ± 0.3 | -4.8 ± 0.3 | +1.48 ± 0.06 | -2.5 ± 1.1 | -2.1 ± 1.4 | +4.20 ± 0.38 |
+| no injection | -4.3 ± 0.6 | -1.0 ± 0.3 | -4.8 ± 0.3 | +1.48 ± 0.06 | -2.8 ± 1.0 | -1.9 ± 1.3 | +4.21 ± 0.34 |
 
 - **Injection** and **removal** carry the noise, and injection also the
   certainty: without it the model is sure of what it never saw.
