@@ -207,7 +207,9 @@ training; features are scaled to [0, 1] by the training part. `augmented`
 training hits each modality of each sample with probability 1/2 with Gaussian
 noise of σ = 0.1, 0.2, 0.5, 1 or 2; MICINet's own injection is off there, and
 on after clean training, when no other row sees corruption. Settings of MICINet
-were chosen by cross-validation inside training parts.
+were chosen by cross-validation inside training parts (about 40 of them); the
+resplits share samples with these, for every row alike. QADM-Net was tuned for
+other step counts and learning rates, the other rows hardly at all.
 
 Mean ± standard deviation over the resplits, a seed each, final epoch, test
 part scored once. Accuracies in %: `one` is Gaussian noise on one random
