@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mmrel.layers.discriminative_power import NONE
 from keras_mmrel.layers.glorot import glorot
+from keras_mmrel.layers.stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -50,11 +51,7 @@ class CrossModalityCompensation(keras.layers.Layer):
     def build(
         self, inputs_shape: tuple, power_shape: tuple | None = None
     ) -> None:
-        if len(inputs_shape) != 3:
-            raise ValueError(
-                "`inputs` must have the shape (batch, modalities, features). "
-                f"Received: shape={tuple(inputs_shape)}"
-            )
+        check_stacked(inputs_shape)
         _, modalities, size = inputs_shape
         self.alone = modalities == 1
         if self.alone:

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_mmrel.layers.depth_allocator import DepthAllocator
 from keras_mmrel.layers.row_skipping import run_by_depth
+from keras_mmrel.layers.stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -154,11 +155,7 @@ class DynamicDepthFusion(keras.layers.Layer):
         )
 
     def build(self, input_shape: tuple) -> None:
-        if len(input_shape) != 3:
-            raise ValueError(
-                "`inputs` must have the shape (batch, modalities, features). "
-                f"Received: shape={tuple(input_shape)}"
-            )
+        check_stacked(input_shape)
         _, modalities, features = input_shape
         width, classes = self.hidden_dim, self.num_classes
 

@@ -9,6 +9,7 @@ from keras_mmrel.layers.moments import class_moments
 from keras_mmrel.layers.moments import merge_moments
 from keras_mmrel.layers.moments import reduce_moments
 from keras_mmrel.layers.moments import weighted_moments
+from keras_mmrel.layers.stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -119,11 +120,7 @@ class FeatureGate(keras.layers.Layer):
         self.forgetting = forgetting and tuple(forgetting)
 
     def build(self, input_shape: tuple) -> None:
-        if len(input_shape) != 3:
-            raise ValueError(
-                "`inputs` must have the shape (batch, modalities, features). "
-                f"Received: shape={tuple(input_shape)}"
-            )
+        check_stacked(input_shape)
         _, modalities, features = input_shape
         sizes = self.feature_sizes or (features,) * modalities
         if len(sizes) != modalities or max(sizes) > features:

@@ -7,6 +7,7 @@ from keras import ops
 from keras_mmrel import backend
 from keras_mmrel.checks import check_choice
 from keras_mmrel.layers.glorot import glorot
+from keras_mmrel.layers.stack_features import check_stacked
 from keras_mmrel.state import add_state
 
 TABLES = ("auto", "pair", "marginal")
@@ -94,11 +95,7 @@ class GlobalICI(keras.layers.Layer):
     def build(
         self, inputs_shape: tuple, probabilities_shape: tuple | None = None
     ) -> None:
-        if len(inputs_shape) != 3:
-            raise ValueError(
-                "`inputs` must have the shape (batch, modalities, features). "
-                f"Received: shape={tuple(inputs_shape)}"
-            )
+        check_stacked(inputs_shape)
         if probabilities_shape and probabilities_shape[-1] != self.num_classes:
             raise ValueError(
                 "`probabilities` must have the shape (batch, modalities, "

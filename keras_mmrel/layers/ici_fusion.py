@@ -14,6 +14,7 @@ from keras_mmrel.layers.global_ici import uniform_confusion
 from keras_mmrel.layers.glorot import glorot
 from keras_mmrel.layers.ici_removal import ICIRemoval
 from keras_mmrel.layers.ici_removal import surprise_of
+from keras_mmrel.layers.stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -114,11 +115,7 @@ class ICIFusion(keras.layers.Layer):
     def build(
         self, inputs_shape: tuple, modality_mask_shape: tuple | None = None
     ) -> None:
-        if len(inputs_shape) != 3:
-            raise ValueError(
-                "`inputs` must have the shape (batch, modalities, features). "
-                f"Received: shape={tuple(inputs_shape)}"
-            )
+        check_stacked(inputs_shape)
         _, modalities, size = inputs_shape
 
         def head(name: str, bias_axes: str) -> keras.layers.Layer:

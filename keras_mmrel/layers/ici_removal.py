@@ -3,6 +3,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.layers.stack_features import check_stacked
+
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 class ICIRemoval(keras.layers.Layer):
@@ -61,11 +63,7 @@ class ICIRemoval(keras.layers.Layer):
         mean_shape: tuple | None = None,
         variance_shape: tuple | None = None,
     ) -> None:
-        if len(inputs_shape) != 3:
-            raise ValueError(
-                "`inputs` must have the shape (batch, modalities, features). "
-                f"Received: shape={tuple(inputs_shape)}"
-            )
+        check_stacked(inputs_shape)
 
         def weight(name: str, value: float) -> Any:
             return self.add_weight(

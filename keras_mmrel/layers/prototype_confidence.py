@@ -4,6 +4,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.layers.glorot import glorot
+from keras_mmrel.layers.stack_features import check_stacked
+
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 class PrototypeConfidence(keras.layers.Layer):
@@ -91,17 +94,13 @@ class PrototypeConfidence(keras.layers.Layer):
         )
 
     def build(self, input_shape: tuple) -> None:
-        if len(input_shape) != 3:
-            raise ValueError(
-                "`inputs` must have the shape (batch, modalities, features). "
-                f"Received: shape={tuple(input_shape)}"
-            )
+        check_stacked(input_shape)
         _, modalities, features = input_shape
         width = self.embedding_dim
 
         def dense(name: str, *shape: int) -> Any:
             return self.add_weight(
-                shape=shape, initializer=_glorot(shape), name=name
+                shape=shape, initializer=glorot(*shape[-2:]), name=name
             )
 
         self.hidden_kernel = dense("hidden_kernel", modalities, features, width)
@@ -184,9 +183,3 @@ def cosine_logits(embedding: Any, prototypes: Any, tau: float) -> Any:
     """Cosine of `(b, m, h)` to unit prototypes `(m, k, h)` over `tau`."""
     direction = unit(ops.cast(embedding, "float32"))
     return ops.einsum("bmh,mkh->bmk", direction, prototypes) / tau
-
-
-def _glorot(shape: tuple[int, ...]) -> keras.initializers.Initializer:
-    """Glorot normal for a stack of matrices, one a modality."""
-    deviation = math.sqrt(2.0 / (shape[-2] + shape[-1]))
-    return keras.initializers.RandomNormal(stddev=deviation)

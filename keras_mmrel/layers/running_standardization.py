@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.layers.stack_features import check_stacked
 from keras_mmrel.state import add_state
 
 
@@ -61,11 +62,7 @@ class RunningStandardization(keras.layers.Layer):
         self.scale = scale
 
     def build(self, input_shape: tuple) -> None:
-        if len(input_shape) != 3:
-            raise ValueError(
-                "`inputs` must have the shape (batch, modalities, features). "
-                f"Received: shape={tuple(input_shape)}"
-            )
+        check_stacked(input_shape)
         shape = tuple(input_shape[1:])
         self.mean = add_state(self, "mean", shape)
         self.variance = add_state(self, "variance", shape, "ones")

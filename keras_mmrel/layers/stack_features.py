@@ -24,3 +24,12 @@ def stack_features(features: Sequence[Any]) -> Any:
         for feature in features
     ]
     return ops.stack(padded, axis=1)
+
+
+def check_stacked(shape: Sequence) -> None:
+    """Refuse inputs that are not stacked like that."""
+    if len(shape) != 3:
+        raise ValueError(
+            "`inputs` must have the shape (batch, modalities, features). "
+            f"Received: shape={tuple(shape)}"
+        )
