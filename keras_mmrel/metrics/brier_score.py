@@ -1,0 +1,73 @@
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.checks import check_flag
+from keras_mmrel.losses.label_crossentropy import one_hot_labels
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class BrierScore(keras.metrics.Mean):
+    """Mean squared distance of the probabilities from the one-hot label.
+
+    `Σ_k (p_k - y_k)²` of a sample, from 0 (certain and right) to 2 (certain
+    and wrong), averaged over the samples.
+
+    Args:
+        from_logits: Whether predictions are logits, as in every model of the
+            library, rather than probabilities.
+        name: Name of the metric.
+        dtype: Dtype of the result.
+
+    Call arguments:
+        y_true: Integer labels `(batch,)` or one-hot rows `(batch, classes)`.
+        y_pred: `(batch, classes)`.
+        sample_weight: `None` or `(batch,)`.
+
+    Raises:
+        ValueError: If `from_logits` is no bool.
+
+    Example:
+
+    >>> metric = keras_mmrel.metrics.BrierScore(from_logits=False)
+    >>> metric.update_state(np.array([1]), np.array([[0.2, 0.8]]))
+    >>> round(float(metric.result()), 2)
+    0.08
+
+    References:
+        - Brier, 1950, Verification of forecasts expressed in terms of
+          probability, in its form for several classes.
+    """
+
+    def __init__(
+        self,
+        from_logits: bool = True,
+        name: str = "brier_score",
+        dtype: Any = None,
+    ) -> None:
+        check_flag("from_logits", from_logits)
+        super().__init__(name=name, dtype=dtype)
+        self.from_logits = from_logits
+        self._direction = "down"
+
+    def update_state(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
+        p = as_probabilities(y_pred, self.from_logits)
+        labels = one_hot_labels(y_true, p.shape[-1])
+        distance = ops.sum(ops.square(p - labels), axis=-1)
+        super().update_state(distance, sample_weight)
+
+    def get_config(self) -> dict:
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "from_logits": self.from_logits,
+        }
+
+
+def as_probabilities(y_pred: Any, from_logits: bool) -> Any:
+    """Class probabilities in float32."""
+    y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+    return ops.softmax(y_pred, axis=-1) if from_logits else y_pred
