@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_mmrel.checks import check_choice
 from keras_mmrel.corruptions.checks import MASK
-from keras_mmrel.layers.shapley import shapley_weights
+from keras_mmrel.shapley import shapley_weights
 
 ACCURACIES = ("head", "probe")
 

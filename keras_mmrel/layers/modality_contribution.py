@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_mmrel import backend
 from keras_mmrel.checks import check_choice
-from keras_mmrel.layers.shapley import shapley_weights
+from keras_mmrel.shapley import shapley_weights
 from keras_mmrel.state import add_state
 
 MEASURES = ("accuracy", "information", "confidence", "combined", "trend")

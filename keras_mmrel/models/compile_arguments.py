@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 
-from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 
 # What takes logits if it is told so, by the name of its function.
@@ -35,8 +34,6 @@ def logits_loss(loss: Any) -> Any:
             "`loss` must be one loss, which is applied to the fused logits. "
             f"Received: loss={loss!r}"
         )
-    if isinstance(loss, str) and loss == "auto":
-        return LabelCrossentropy()
     named = isinstance(loss, str)
     chosen = keras.losses.get(loss) if named else loss
     is_loss = isinstance(chosen, keras.losses.Loss)

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_mmrel import backend
 from keras_mmrel.callbacks.epoch_record import EpochRecord
+from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models import validation
@@ -146,11 +147,9 @@ class MultimodalTrainer(keras.Model):
         return modulation.modulate_updates(old, new, owners, self.optimizer)
 
     def gradient_groups(self) -> dict[str, list[Any]]:
-        """Group the trainable variables by the layer that owns them.
+        """Return modality name -> the trainable variables of its encoder.
 
-        Returns:
-            Dict of modality name -> its encoder's variables, and `"fusion"`
-            -> all others.
+        Those of no encoder are under `"fusion"`.
         """
         groups = {
             name: list(encoder.trainable_variables)
@@ -181,6 +180,10 @@ class MultimodalTrainer(keras.Model):
         """Return the optimizer that `compile()` takes without arguments."""
         return keras.optimizers.AdamW(learning_rate=1e-3)
 
+    def default_loss(self) -> keras.losses.Loss:
+        """Return the loss that `compile()` takes without arguments."""
+        return LabelCrossentropy()
+
     def default_modulation(self) -> GradientModulation | None:
         """Return the modulation that `compile()` takes without arguments."""
         return None
@@ -199,7 +202,8 @@ class MultimodalTrainer(keras.Model):
         Args:
             optimizer: As in `keras.Model.compile`; `"auto"` is AdamW.
             loss: As in `keras.Model.compile`, applied to the fused `logits`;
-                `"auto"` is the cross-entropy for integer or one-hot labels.
+                `"auto"` is the method's own, for integer or one-hot labels,
+                mostly the cross-entropy.
                 A string such as `"sparse_categorical_crossentropy"` means
                 its `from_logits` form here.
             metrics: As in `keras.Model.compile`, computed on the fused
@@ -215,6 +219,8 @@ class MultimodalTrainer(keras.Model):
         """
         if optimizer == "auto":
             optimizer = self.default_optimizer()
+        if isinstance(loss, str) and loss == "auto":
+            loss = self.default_loss()
         if isinstance(modulation, str) and modulation == "auto":
             modulation = self.default_modulation()
         check_modulation(modulation)

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from keras_mmrel.layers import ModalityContribution
-from keras_mmrel.layers.shapley import shapley_weights
+from keras_mmrel.shapley import shapley_weights
 from tests.helpers import json_round_trip
 from tests.helpers import to_numpy
 
