@@ -202,8 +202,7 @@ class MultimodalTrainer(keras.Model):
         Args:
             optimizer: As in `keras.Model.compile`; `"auto"` is AdamW.
             loss: As in `keras.Model.compile`, applied to the fused `logits`;
-                `"auto"` is the method's own, for integer or one-hot labels,
-                mostly the cross-entropy.
+                `"auto"` is the method's own, mostly the cross-entropy.
                 A string such as `"sparse_categorical_crossentropy"` means
                 its `from_logits` form here.
             metrics: As in `keras.Model.compile`, computed on the fused
