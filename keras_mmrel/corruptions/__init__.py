@@ -3,13 +3,17 @@
 from keras_mmrel.corruptions.corruption import Corruption
 from keras_mmrel.corruptions.gaussian_noise import GaussianNoise
 from keras_mmrel.corruptions.missing_modality import MissingModality
+from keras_mmrel.corruptions.qmf_image_noise import QMFImageNoise
 from keras_mmrel.corruptions.salt_and_pepper import SaltAndPepper
+from keras_mmrel.corruptions.token_replacement import TokenReplacement
 from keras_mmrel.corruptions.unaligned_samples import UnalignedSamples
 
 __all__ = [
     "Corruption",
     "GaussianNoise",
     "MissingModality",
+    "QMFImageNoise",
     "SaltAndPepper",
+    "TokenReplacement",
     "UnalignedSamples",
 ]
