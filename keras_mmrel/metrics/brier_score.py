@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mmrel.checks import check_flag
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.metrics._counted_weight import counted_weight
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -23,7 +24,11 @@ class BrierScore(keras.metrics.Mean):
     Call arguments:
         y_true: Integer labels `(batch,)` or one-hot rows `(batch, classes)`.
         y_pred: `(batch, classes)`.
-        sample_weight: `None` or `(batch,)`.
+        sample_weight: `None` or `(batch,)`, non-negative.
+
+    Returns:
+        Scalar in [0, 2]; 0 before the first sample, NaN once a sample of
+        positive weight had a NaN prediction.
 
     Raises:
         ValueError: If `from_logits` is no bool.
@@ -57,7 +62,10 @@ class BrierScore(keras.metrics.Mean):
         p = as_probabilities(y_pred, self.from_logits)
         labels = one_hot_labels(y_true, p.shape[-1])
         distance = ops.sum(ops.square(p - labels), axis=-1)
-        super().update_state(distance, sample_weight)
+        valid = ops.logical_not(ops.isnan(distance))
+        weight = counted_weight(valid, sample_weight)
+        distance = ops.where(valid, distance, ops.zeros_like(distance))
+        super().update_state(distance, weight)
 
     def get_config(self) -> dict:
         return {

@@ -6,6 +6,7 @@ from keras import ops
 from keras_mmrel.checks import check_choice
 from keras_mmrel.checks import check_flag
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.metrics._counted_weight import counted_weight
 from keras_mmrel.metrics.brier_score import as_probabilities
 
 KINDS = ("top_label", "class_wise")
@@ -43,10 +44,11 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     Call arguments:
         y_true: Integer labels `(batch,)` or one-hot rows `(batch, classes)`.
         y_pred: `(batch, classes)`.
-        sample_weight: `None` or `(batch,)`.
+        sample_weight: `None` or `(batch,)`, non-negative.
 
     Returns:
-        Scalar in [0, 1]; 0 before the first sample.
+        Scalar in [0, 1]; 0 before the first sample, NaN once a sample of
+        positive weight had a NaN prediction.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -119,14 +121,14 @@ class ExpectedCalibrationError(keras.metrics.Metric):
     ) -> None:
         p = as_probabilities(y_pred, self.from_logits)
         labels = one_hot_labels(y_true, p.shape[-1])
+        valid = ops.logical_not(ops.any(ops.isnan(p), axis=-1))
+        weight = counted_weight(valid, sample_weight)[:, None]
+        p = ops.where(valid[:, None], p, ops.zeros_like(p))
         if self.kind == "top_label":
             right = ops.equal(ops.argmax(p, axis=-1), ops.argmax(labels, -1))
             labels = ops.cast(right, "float32")[:, None]
             p = ops.max(p, axis=-1, keepdims=True)
-        weight = ops.ones_like(p)
-        if sample_weight is not None:
-            given = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
-            weight = weight * ops.reshape(given, (-1, 1))
+        weight = weight * ops.ones_like(p)
         cells = self.bins * FINE
         # A probability on a border belongs to the bin below it.
         cell = ops.cast(ops.ceil(p * cells), "int32") - 1

@@ -133,6 +133,23 @@ def test_nothing_seen_is_no_error():
 
 
 @pytest.mark.parametrize("metric", metrics(), ids=lambda m: m.name)
+def test_a_nan_prediction_is_not_averaged_away(metric):
+    y, logits, _ = predictions(samples=40)
+    broken = logits.copy()
+    broken[0, 0] = np.nan
+    assert np.isnan(value(metric, y, broken))
+    metric.update_state(y, logits)
+    assert np.isnan(float(metric.result()))
+    # What does not count may hold anything.
+    weight = np.ones(40)
+    weight[0] = 0
+    expected = value(metric, y[1:], logits[1:])
+    assert value(metric, y, broken, sample_weight=weight) == (
+        pytest.approx(expected, abs=1e-5)
+    )
+
+
+@pytest.mark.parametrize("metric", metrics(), ids=lambda m: m.name)
 def test_config_survives_json(metric):
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(metric)))
     copy = keras.saving.deserialize_keras_object(config)

@@ -1,0 +1,56 @@
+"""Weights of samples, and what a metric does with a broken prediction."""
+
+from typing import Any
+
+from keras import ops
+
+
+def counted_weight(valid: Any, sample_weight: Any = None) -> Any:
+    """Weight of each prediction in float32, NaN for one that is broken.
+
+    A NaN weight goes through sums, merges and results, so that no metric
+    averages a broken prediction away. What has weight 0 may hold anything.
+
+    Args:
+        valid: Booleans, one a prediction.
+        sample_weight: `None`, or non-negative weights of the shape of `valid`
+            or of its leading axes. A weight that is negative or not finite
+            breaks its prediction.
+
+    Returns:
+        Tensor of the shape of `valid`.
+
+    Raises:
+        ValueError: If the shape of `sample_weight` does not fit.
+    """
+    weight = ops.cast(ops.ones_like(valid), "float32")
+    if sample_weight is not None:
+        given = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
+        weight = weight * _aligned(given, tuple(valid.shape))
+    counts = ops.logical_and(weight > 0, ops.isfinite(weight))
+    counts = ops.logical_and(counts, valid)
+    broken = ops.full_like(weight, float("nan"))
+    weight = ops.where(
+        ops.equal(weight, 0), 0.0, ops.where(counts, weight, broken)
+    )
+    return ops.cast(weight, "float32")
+
+
+def _aligned(weight: Any, shape: tuple) -> Any:
+    """Weights with as many axes as the predictions."""
+    given = tuple(weight.shape)
+    while len(weight.shape) > len(shape) and weight.shape[-1] == 1:
+        weight = ops.squeeze(weight, axis=-1)
+    while len(weight.shape) < len(shape):
+        weight = ops.expand_dims(weight, axis=-1)
+    fits = len(weight.shape) == len(shape) and all(
+        own in (1, None) or other in (own, None)
+        for own, other in zip(weight.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            "`sample_weight` must have the shape of the predictions "
+            f"{shape}, or of their leading axes. Received: "
+            f"sample_weight.shape={given}"
+        )
+    return weight

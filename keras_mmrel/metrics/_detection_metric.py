@@ -1,0 +1,54 @@
+from typing import Any
+
+from keras import ops
+
+from keras_mmrel.checks import check_flag
+from keras_mmrel.metrics._score_grid import ScoreGridMetric
+
+
+class DetectionMetric(ScoreGridMetric):
+    """Scores of positives and negatives on the grid of `_score_grid`."""
+
+    def __init__(
+        self, from_logits: bool, invert: bool, name: str, dtype: Any
+    ) -> None:
+        check_flag("from_logits", from_logits)
+        check_flag("invert", invert)
+        super().__init__(name=name, dtype=dtype)
+        self.from_logits = from_logits
+        self.invert = invert
+
+    def update_state(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> None:
+        y_true = ops.cast(ops.convert_to_tensor(y_true), "float32")
+        scores = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+        shapes = tuple(y_true.shape), tuple(scores.shape)
+        if len(y_true.shape) == len(scores.shape) + 1 and shapes[0][-1] == 1:
+            y_true = ops.squeeze(y_true, axis=-1)
+        if len(scores.shape) == len(y_true.shape) + 1 and shapes[1][-1] == 1:
+            scores = ops.squeeze(scores, axis=-1)
+        if len(y_true.shape) != len(scores.shape) or any(
+            None not in sizes and sizes[0] != sizes[1]
+            for sizes in zip(y_true.shape, scores.shape, strict=True)
+        ):
+            raise ValueError(
+                "`y_true` and `y_pred` must have one shape, a label for each "
+                f"score. Received: y_true.shape={shapes[0]}, "
+                f"y_pred.shape={shapes[1]}"
+            )
+        # NaN outside [0, 1].
+        logit = scores
+        if not self.from_logits:
+            logit = ops.log(scores) - ops.log1p(-scores)
+        positive = ops.equal(y_true, 1)
+        valid = ops.logical_or(positive, ops.equal(y_true, 0))
+        logit = -logit if self.invert else logit
+        self.count(logit, positive, valid, sample_weight)
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "from_logits": self.from_logits,
+            "invert": self.invert,
+        }
