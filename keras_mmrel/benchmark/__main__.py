@@ -1,0 +1,65 @@
+"""`python -m keras_mmrel.benchmark run CONFIG.yaml --out FOLDER`."""
+
+import argparse
+import os
+import sys
+import warnings
+from importlib.util import find_spec
+
+
+def _shard(text: str) -> tuple[int, int]:
+    first, _, count = text.partition("/")
+    return int(first), int(count)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_mmrel.benchmark",
+        description="Compare multimodal classifiers fairly.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser(
+        "run", help="train and score what the folder does not hold yet"
+    )
+    run.add_argument("config", help="YAML file of the comparison")
+    run.add_argument("--out", required=True, help="folder of the results")
+    run.add_argument("--data", help="folder with built-in data sets")
+    run.add_argument(
+        "--shard",
+        type=_shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="do the I-th of N parts of the work",
+    )
+    report = commands.add_parser(
+        "report", help="render tables, figures and one HTML page"
+    )
+    report.add_argument("folder", help="folder of the results")
+    report.add_argument("--baseline", help="method of the paired tests")
+    args = parser.parse_args(arguments)
+
+    os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
+        (b for b in ("jax", "tensorflow", "torch") if find_spec(b)), "jax"
+    )
+    from keras_mmrel import benchmark
+
+    warnings.simplefilter("once")
+    try:
+        if args.command == "run":
+            benchmark.run(
+                args.config, args.out, data=args.data, shard=args.shard
+            )
+        else:
+            pages = benchmark.report(args.folder, baseline=args.baseline)
+            print("wrote", *pages, sep="\n  ")
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

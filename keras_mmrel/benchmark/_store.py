@@ -1,0 +1,131 @@
+"""The folder of a comparison: its config and one line a finished run."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RUNS = "runs.jsonl"
+CONFIG = "config.json"
+SHARED = ("training", "tuning", "evaluation")
+NAMED = ("datasets", "methods", "regimes")
+
+
+class Store:
+    """Finished runs in a folder, never lost and never repeated.
+
+    Args:
+        folder: Made by `open` if it is not there.
+    """
+
+    def __init__(self, folder: Any) -> None:
+        self.folder = Path(folder)
+        self.path = self.folder / RUNS
+
+    def open(self, config: dict) -> None:
+        """Take a config, which may add to the one that is there.
+
+        Raises:
+            ValueError: If the folder holds runs of another config.
+        """
+        known = self.config()
+        if known is None and self.path.exists():
+            raise ValueError(
+                f"`out` must be a folder of this config's runs. Received: "
+                f"{self.folder} with runs and without {CONFIG}"
+            )
+        merged = config if known is None else _merge(known, config, self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f"{CONFIG}.{os.getpid()}.part"
+        part.write_text(json.dumps(merged, indent=1) + "\n")
+        os.replace(part, self.folder / CONFIG)
+
+    def config(self) -> dict | None:
+        path = self.folder / CONFIG
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path} must be the whole file that `run` wrote. Received: "
+                f"{error}"
+            ) from error
+
+    def read(self) -> list[dict]:
+        """Return all whole records; a line that was cut off is named."""
+        if not self.path.exists():
+            return []
+        records, cut = [], []
+        lines = self.path.read_bytes().decode(errors="replace").split("\n")
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                record["kind"]
+            except (json.JSONDecodeError, KeyError, TypeError):
+                cut.append(number)
+            else:
+                records.append(record)
+        if cut:
+            warnings.warn(
+                f"{self.path} has lines that are no whole run, {cut}; they "
+                "are left out, and `run` repeats them.",
+                stacklevel=2,
+            )
+        return records
+
+    def add(self, record: dict) -> None:
+        """Append one record, on the disk when this returns."""
+        line = json.dumps(record, allow_nan=False) + "\n"
+        with self.path.open("a+b") as file:
+            # What a kill has cut off must not spoil this line.
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = "\n" + line
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _merge(known: dict, config: dict, folder: Path) -> dict:
+    """Both configs, if what they share is the same."""
+    for section in SHARED:
+        if known[section] != config[section]:
+            raise _other(folder, section, known[section], config[section])
+    merged = {**config}
+    for section in NAMED:
+        for name, entry in config[section].items():
+            if known[section].get(name, entry) != entry:
+                raise _other(
+                    folder, f"{section}.{name}", known[section][name], entry
+                )
+        merged[section] = {**known[section], **config[section]}
+    merged["seeds"] = sorted({*known["seeds"], *config["seeds"]})
+    return merged
+
+
+def _other(folder: Path, where: str, known: Any, received: Any) -> ValueError:
+    return ValueError(
+        f"`out` must be a folder of this config's runs; {folder} holds runs "
+        f"with another `{where}`, {known}. Received: {received}"
+    )
+
+
+def pack(frame: Any) -> dict:
+    """A table as columns of plain numbers, short enough for thousands."""
+    return {
+        name: [_plain(value) for value in frame[name].tolist()]
+        for name in frame.columns
+    }
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.5g}") if np.isfinite(value) else None
