@@ -13,9 +13,13 @@ from keras_mmrel import models
 from keras_mmrel import modulations
 from keras_mmrel.models import AIM
 from keras_mmrel.models import CAL
+from keras_mmrel.models import PDF
+from keras_mmrel.models import QMF
+from keras_mmrel.models import TMC
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
 from keras_mmrel.models import MICINet
+from keras_mmrel.models import MMDynamics
 from keras_mmrel.models import MultimodalModel
 from keras_mmrel.models import QADMNet
 
@@ -27,8 +31,12 @@ __all__ = [
     "ConcatFusion",
     "LateFusion",
     "MICINet",
+    "MMDynamics",
     "MultimodalModel",
+    "PDF",
     "QADMNet",
+    "QMF",
+    "TMC",
     "backend",
     "callbacks",
     "corruptions",

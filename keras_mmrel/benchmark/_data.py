@@ -46,6 +46,7 @@ class Dataset:
         """Training and test part, the same for every method of a seed."""
         rows = np.arange(len(self.y))
         if self.split == "published":
+            assert self.published is not None
             first, second = np.split(rows, [self.published])
         else:
             first, second = stratified(self.y, self.test_share, seed)

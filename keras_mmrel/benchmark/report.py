@@ -168,7 +168,7 @@ def _block(
     ]
     shown = [m for m in methods if m in set(here["method"])]
     page.heading(f"{dataset}, {regime} training")
-    page.table(*_means(values, shown, columns))
+    page.table(*_means(here, shown, columns))
     if baseline in shown and len(shown) > 1:
         others = [m for m in shown if m != baseline]
         compared = ["accuracy", *corrupted, "nll", "ece", "aurc"]
@@ -231,40 +231,43 @@ def _down(column: str) -> bool:
     return column.split(", ")[0] in _statistics.DOWN
 
 
-def _means(values: Any, methods: list[str], columns: list[str]) -> tuple:
-    rows = []
+def _means(here: Any, methods: list[str], columns: list[str]) -> tuple:
+    """Cells `mean ± deviation`; a NaN of one run is named, not left out."""
+    groups = here.groupby(["method", "column"])["value"]
+    found = {key: group.to_numpy() for key, group in groups}
     best = {}
     for column in columns:
         means = {
-            m: values[m, column].mean(skipna=False)
-            for m in methods
-            if (m, column) in values and len(values[m, column].dropna())
+            m: found[m, column].mean() for m in methods if (m, column) in found
         }
-        # Seeds that have not run yet are no NaN of a run.
-        means = {
-            m: values[m, column].dropna().mean() if np.isnan(v) else v
-            for m, v in means.items()
-        }
-        if means:
+        known = {m: v for m, v in means.items() if np.isfinite(v)}
+        if len(known) > 1:
             pick = min if _down(column) else max
-            best[column] = pick(means, key=lambda m: means[m])
+            best[column] = pick(known, key=lambda m, k=known: k[m])
+    rows = []
     for method in methods:
-        cells = []
-        for column in columns:
-            cell = "–"
-            if (method, column) in values:
-                found = values[method, column].dropna().to_numpy()
-                scale, digits = _scale(column), _digits(column)
-                if len(found):
-                    cell = f"{scale * found.mean():.{digits}f}"
-                if len(found) > 1:
-                    cell += f" ± {scale * found.std(ddof=1):.{digits}f}"
-                if best.get(column) == method and len(methods) > 1:
-                    cell = f"**{cell}**"
-            cells.append(cell)
-        count = values[method].dropna(how="all").shape[0]
+        cells = [
+            _mean_cell(
+                found.get((method, column)), column, best.get(column) == method
+            )
+            for column in columns
+        ]
+        count = here[here["method"] == method]["seed"].nunique()
         rows.append([method, str(count), *cells])
     return ["", "runs", *map(_name, columns)], rows
+
+
+def _mean_cell(values: Any, column: str, best: bool) -> str:
+    if values is None or np.isnan(values).all():
+        return "–"
+    broken = int(np.isnan(values).sum())
+    if broken:
+        return f"NaN in {broken} of {len(values)}"
+    scale, digits = _scale(column), _digits(column)
+    cell = f"{scale * values.mean():.{digits}f}"
+    if len(values) > 1:
+        cell += f" ± {scale * values.std(ddof=1):.{digits}f}"
+    return f"**{cell}**" if best else cell
 
 
 def _differences(
@@ -274,13 +277,17 @@ def _differences(
     columns: list[str],
     ratio: float,
 ) -> dict[tuple[str, str], tuple[float, float, float]]:
+    # Seeds that have not run yet; a NaN of a run stays in.
+    finished = {m: values[m].notna().any(axis=1) for m in [baseline, *others]}
     found = {}
     for column in columns:
         tests = []
         for method in others:
-            pairs = values[[(method, column), (baseline, column)]].dropna()
+            both = [(method, column), (baseline, column)]
+            pairs = values[both].loc[finished[method] & finished[baseline]]
+            a, b = pairs.to_numpy().T
             tests.append(
-                _statistics.paired_difference(*pairs.to_numpy().T, ratio)
+                _statistics.paired_difference(a, b, ratio)
                 if len(pairs)
                 else (np.nan,) * 3
             )

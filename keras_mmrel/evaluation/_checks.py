@@ -43,7 +43,7 @@ def check_matrix(name: str, values: Any, key: str | None = None) -> np.ndarray:
             f"`{name}` must have the shape (samples, classes) with at least "
             f"one sample and two classes. Received: shape={array.shape}"
         )
-    bad = ~np.isfinite(array).all(axis=1)
+    bad: np.ndarray = ~np.isfinite(array).all(axis=1)
     if bad.any():
         raise ValueError(
             f"`{name}` must be finite. Received: NaN or infinite values in "
@@ -65,14 +65,14 @@ def check_probabilities(name: str, p: Any) -> np.ndarray:
         to one within 1e-3.
     """
     array = check_matrix(name, p, key="probabilities")
-    negative = (array < 0).any(axis=1)
+    negative = array.min(axis=1) < 0
     if negative.any():
         raise ValueError(
             f"`{name}` must be probabilities, not logits. Received: negative "
             f"values in {_rows(negative)}"
         )
     sums = array.sum(axis=1)
-    off = np.abs(sums - 1.0) > TOLERANCE
+    off: np.ndarray = np.abs(sums - 1.0) > TOLERANCE
     if off.any():
         raise ValueError(
             f"`{name}` must sum to one over the classes. Received: row sums "

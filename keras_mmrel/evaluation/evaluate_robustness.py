@@ -266,7 +266,7 @@ def _info(
         "classes": classes,
         "samples": samples,
         "bins": bins,
-        "protocols": [p.get_config() for p in protocols],
+        "protocols": [p.describe() for p in protocols],
         "versions": {
             "keras": keras.__version__,
             "backend": keras.config.backend(),

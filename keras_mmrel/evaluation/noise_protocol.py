@@ -57,11 +57,9 @@ class NoiseProtocol:
                 "corruptions.Corruption`. Received: "
                 f"corruption={self.corruption!r}"
             )
-        if isinstance(self.severities, str) or not isinstance(
-            self.severities, Sequence
-        ):
+        if not isinstance(self.severities, list | tuple):
             raise ValueError(
-                f"`severities` of '{self.name}' must be a sequence of finite "
+                f"`severities` of '{self.name}' must be a list or tuple of finite "
                 f"numbers. Received: severities={self.severities!r}"
             )
         if len(self.severities) == 0:
@@ -82,7 +80,7 @@ class NoiseProtocol:
         config = {**self.corruption.get_config(), "severity": severity}
         return type(self.corruption).from_config(config)
 
-    def get_config(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return what identifies the protocol in a report."""
         return {
             "name": self.name,

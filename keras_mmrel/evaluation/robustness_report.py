@@ -203,7 +203,7 @@ class RobustnessReport:
                 f"{folder / names[0]} must be a whole file written by `save`. "
                 f"Received: {error}"
             ) from error
-        tables = []
+        tables: dict[str, Any] = {}
         for name in names[1:]:
             text = (folder / name).read_bytes().decode(errors="replace")
             if _checksum(text) != checksums[name]:
@@ -211,10 +211,10 @@ class RobustnessReport:
                     f"{folder / name} must be as `save` wrote it. Received: a "
                     "file that was cut off or changed"
                 )
-            tables.append(
-                pandas.read_csv(folder / name, float_precision="round_trip")
+            tables[name] = pandas.read_csv(
+                folder / name, float_precision="round_trip"
             )
-        return cls(*tables, info)
+        return cls(tables["scores.csv"], tables["curves.csv"], info)
 
 
 def _cell(mean: float, deviation: float, seeds: int) -> str:

@@ -17,6 +17,7 @@ from keras_mmrel.layers.modality_contribution import ModalityContribution
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.layers.prototype_confidence import PrototypeConfidence
 from keras_mmrel.layers.running_standardization import RunningStandardization
+from keras_mmrel.layers.sample_history import SampleHistory
 
 __all__ = [
     "AuxiliaryBlockEncoder",
@@ -36,4 +37,5 @@ __all__ = [
     "ModalityEmbedding",
     "PrototypeConfidence",
     "RunningStandardization",
+    "SampleHistory",
 ]

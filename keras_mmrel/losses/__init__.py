@@ -1,3 +1,9 @@
+from keras_mmrel.losses.evidential_crossentropy import EvidentialCrossentropy
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
+from keras_mmrel.losses.rank_loss import RankLoss
 
-__all__ = ["LabelCrossentropy"]
+__all__ = [
+    "EvidentialCrossentropy",
+    "LabelCrossentropy",
+    "RankLoss",
+]

@@ -3,8 +3,12 @@ from keras_mmrel.models.cal import CAL
 from keras_mmrel.models.concat_fusion import ConcatFusion
 from keras_mmrel.models.late_fusion import LateFusion
 from keras_mmrel.models.micinet import MICINet
+from keras_mmrel.models.mm_dynamics import MMDynamics
 from keras_mmrel.models.multimodal_model import MultimodalModel
+from keras_mmrel.models.pdf import PDF
 from keras_mmrel.models.qadm_net import QADMNet
+from keras_mmrel.models.qmf import QMF
+from keras_mmrel.models.tmc import TMC
 
 __all__ = [
     "AIM",
@@ -12,6 +16,10 @@ __all__ = [
     "ConcatFusion",
     "LateFusion",
     "MICINet",
+    "MMDynamics",
     "MultimodalModel",
+    "PDF",
     "QADMNet",
+    "QMF",
+    "TMC",
 ]

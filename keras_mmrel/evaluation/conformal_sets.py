@@ -1,0 +1,266 @@
+import hashlib
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mmrel.checks import check_choice
+from keras_mmrel.checks import check_flag
+from keras_mmrel.corruptions.checks import check_seed
+from keras_mmrel.evaluation._checks import check_labels
+from keras_mmrel.evaluation._checks import check_open_share
+from keras_mmrel.evaluation._checks import check_probabilities
+from keras_mmrel.evaluation._savable import Savable
+
+METHODS = ("aps", "threshold")
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class ConformalSets(Savable):
+    """Sets of classes that hold the true one as often as was asked for.
+
+    Split conformal prediction: a score says how badly a class fits a sample,
+    `fit` takes the scores of the true classes of `n` calibration samples, and
+    a set holds every class whose score is at most their
+    `ceil((n + 1) coverage)`-th smallest. The true class of a new sample is in
+    its set with a probability of at least `coverage`, over new samples and
+    calibration samples, for any model and any number of samples, as long as
+    calibration and new samples are exchangeable. The model must not have
+    been trained, chosen or scaled on the calibration samples. Under other
+    corruptions or another share of missing modalities nothing is guaranteed.
+
+    - `"aps"`: the score is the probability of all classes that are at least
+      as likely, so a set holds the most likely classes up to a common total.
+      It adapts the size to the sample. It covers more than asked for, unless
+      `randomized`.
+    - `"threshold"`: the score is one less the probability of the class, so a
+      set holds all classes above a common probability. Its sets are the
+      smallest on average, and too small for hard samples.
+
+    Own choices of this library: the most likely class is always in the set,
+    which can only add coverage, unless `allow_empty`; and the random number
+    of a sample in randomised APS is a hash of `seed` and its probabilities,
+    so that a sample gets the same set alone, in a batch and after loading.
+
+    Args:
+        coverage: Share of samples whose set holds the true class, in (0, 1).
+        method: `"aps"` or `"threshold"`.
+        class_conditional: Whether the coverage shall hold for every class by
+            itself; each then needs calibration samples enough.
+        randomized: Whether APS counts a random part of the class's own
+            probability: smaller sets, nearer to `coverage`.
+        allow_empty: Whether a set may be empty, which says that no class fits
+            and brings the coverage down to what was asked for.
+        seed: Non-negative integer for `randomized`.
+        thresholds: Scores that `fit` found, one a class, as `get_config`
+            gives them; `None` before.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+
+    >>> rng = np.random.default_rng(0)
+    >>> p = rng.dirichlet([0.3] * 5, size=2000)
+    >>> y = np.array([rng.choice(5, p=row) for row in p])
+    >>> conformal = keras_mmrel.evaluation.ConformalSets(coverage=0.9)
+    >>> sets = conformal.fit(p[:1000], y[:1000]).predict(p[1000:])
+    >>> sets.shape, sets.dtype
+    ((1000, 5), dtype('bool'))
+    >>> conformal.evaluate(p[1000:], y[1000:])["coverage"] > 0.88
+    True
+
+    References:
+
+    - Angelopoulos and Bates, "A Gentle Introduction to Conformal Prediction
+      and Distribution-Free Uncertainty Quantification", 2021,
+      https://arxiv.org/abs/2107.07511
+    - Romano et al., "Classification with Valid and Adaptive Coverage",
+      NeurIPS 2020, https://arxiv.org/abs/2006.02544
+    """
+
+    def __init__(
+        self,
+        coverage: float = 0.9,
+        method: str = "aps",
+        class_conditional: bool = False,
+        randomized: bool = False,
+        allow_empty: bool = False,
+        seed: int = 0,
+        thresholds: Sequence[float] | None = None,
+    ) -> None:
+        self.coverage = check_open_share("coverage", coverage)
+        check_choice("method", method, METHODS)
+        check_flag("class_conditional", class_conditional)
+        check_flag("randomized", randomized)
+        check_flag("allow_empty", allow_empty)
+        if randomized and method != "aps":
+            raise ValueError(
+                "`randomized` must be False unless `method` is 'aps'. "
+                f"Received: randomized=True, method={method!r}"
+            )
+        self.method = method
+        self.class_conditional = class_conditional
+        self.randomized = randomized
+        self.allow_empty = allow_empty
+        self.seed = check_seed(seed)
+        self.thresholds: np.ndarray | None = None
+        if thresholds is not None:
+            self.thresholds = np.array(thresholds, "float64")
+            if (
+                self.thresholds.ndim != 1
+                or len(self.thresholds) < 2
+                or not np.isfinite(self.thresholds).all()
+            ):
+                raise ValueError(
+                    "`thresholds` must be None or a finite number a class. "
+                    f"Received: thresholds={thresholds!r}"
+                )
+
+    def fit(self, probabilities: Any, y: Any) -> "ConformalSets":
+        """Find the thresholds on calibration data.
+
+        Args:
+            probabilities: `(samples, classes)`, or a model's output dict.
+            y: Class numbers `(samples,)`, or one-hot rows.
+
+        Returns:
+            This object.
+
+        Raises:
+            ValueError: If probabilities or labels are invalid, or there are
+                too few samples, `coverage / (1 - coverage)` at least, of
+                each class if `class_conditional`.
+        """
+        p = check_probabilities("probabilities", probabilities)
+        y = check_labels(y, p.shape[1], len(p))
+        scores = self._scores(p)[np.arange(len(p)), y]
+        classes = np.arange(p.shape[1])
+        groups = (
+            [scores[y == c] for c in classes]
+            if self.class_conditional
+            else [scores]
+        )
+        share = Fraction(repr(self.coverage))
+        ranks = [math.ceil((len(g) + 1) * share) for g in groups]
+        few = [
+            c
+            for c, (g, r) in enumerate(zip(groups, ranks, strict=True))
+            if r > len(g)
+        ]
+        if few:
+            of_each = " of each class" if self.class_conditional else ""
+            received = (
+                {c: len(groups[c]) for c in few}
+                if self.class_conditional
+                else len(p)
+            )
+            raise ValueError(
+                f"`y` must hold at least {math.ceil(share / (1 - share))} "
+                f"calibration samples{of_each} for a coverage of "
+                f"{self.coverage:g}. Received: {received}"
+            )
+        found = [
+            np.partition(g, r - 1)[r - 1]
+            for g, r in zip(groups, ranks, strict=True)
+        ]
+        self.thresholds = np.broadcast_to(found, len(classes)).copy()
+        return self
+
+    def predict(self, probabilities: Any) -> np.ndarray:
+        """Return which classes are in the set of each sample.
+
+        Args:
+            probabilities: `(samples, classes)`, or a model's output dict.
+
+        Returns:
+            Boolean array `(samples, classes)`.
+
+        Raises:
+            ValueError: If probabilities are invalid or of another number of
+                classes, or `fit` has not been called.
+        """
+        if self.thresholds is None:
+            raise ValueError(
+                "`predict` must come after `fit`. Received: thresholds=None"
+            )
+        p = check_probabilities("probabilities", probabilities)
+        if p.shape[1] != len(self.thresholds):
+            raise ValueError(
+                f"`probabilities` must have {len(self.thresholds)} classes, "
+                f"as in `fit`. Received: shape={p.shape}"
+            )
+        sets = self._scores(p) <= self.thresholds
+        if not self.allow_empty:
+            sets[np.arange(len(p)), p.argmax(axis=1)] = True
+        return sets
+
+    def evaluate(self, probabilities: Any, y: Any) -> dict[str, float]:
+        """Return how the sets do on labelled data.
+
+        Args:
+            probabilities: `(samples, classes)`, or a model's output dict.
+            y: Class numbers `(samples,)`, or one-hot rows.
+
+        Returns:
+            Dict of `coverage`, the share of sets with the true class;
+            `worst_class_coverage`, the least over the classes that occur;
+            `size`, the mean number of classes in a set; and `single`, the
+            share of sets with exactly one.
+        """
+        sets = self.predict(probabilities)
+        y = check_labels(y, sets.shape[1], len(sets))
+        covered = sets[np.arange(len(y)), y]
+        sizes = sets.sum(axis=1)
+        return {
+            "coverage": float(covered.mean()),
+            "worst_class_coverage": min(
+                float(covered[y == c].mean()) for c in np.unique(y)
+            ),
+            "size": float(sizes.mean()),
+            "single": float((sizes == 1).mean()),
+        }
+
+    def _scores(self, p: np.ndarray) -> np.ndarray:
+        """How badly each class fits, `(samples, classes)`."""
+        if self.method == "threshold":
+            return 1.0 - p
+        order = np.argsort(-p, axis=1, kind="stable")
+        totals = np.cumsum(np.take_along_axis(p, order, axis=1), axis=1)
+        scores = np.empty_like(p)
+        np.put_along_axis(scores, order, totals, axis=1)
+        if self.randomized:
+            scores -= self._uniform(p)[:, None] * p
+        return scores
+
+    def _uniform(self, p: np.ndarray) -> np.ndarray:
+        """A number in [0, 1) that each row decides."""
+        key = str(self.seed).encode()
+        words = [
+            hashlib.blake2b(row.tobytes(), digest_size=6, key=key).digest()
+            for row in p
+        ]
+        return np.array([int.from_bytes(w, "big") for w in words]) / 2.0**48
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "coverage": self.coverage,
+            "method": self.method,
+            "class_conditional": self.class_conditional,
+            "randomized": self.randomized,
+            "allow_empty": self.allow_empty,
+            "seed": self.seed,
+            "thresholds": None
+            if self.thresholds is None
+            else self.thresholds.tolist(),
+        }
+
+    def __repr__(self) -> str:
+        state = "not fitted" if self.thresholds is None else "fitted"
+        return (
+            f"ConformalSets(coverage={self.coverage:g}, "
+            f"method={self.method!r}, {state})"
+        )

@@ -1,0 +1,206 @@
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.checks import check_strength
+from keras_mmrel.losses.evidential_crossentropy import EvidentialCrossentropy
+from keras_mmrel.losses.evidential_crossentropy import concentrations
+from keras_mmrel.losses.evidential_crossentropy import divergence_of_the_rest
+from keras_mmrel.losses.evidential_crossentropy import expected_crossentropy
+from keras_mmrel.losses.label_crossentropy import mean_over_samples
+from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.models.multimodal_model import MultimodalModel
+from keras_mmrel.models.validation import MASK
+from keras_mmrel.state import add_state
+
+
+def fused_log_concentrations(evidence: Any) -> Any:
+    """Logs of the concentrations after Dempster's reduced combination.
+
+    An opinion has the beliefs `b = e / S` and the uncertainty `u = K / S`
+    with `S = sum(e) + K`. The rule, `b = (b1 b2 + b1 u2 + b2 u1) / (1 - C)`
+    and `u = u1 u2 / (1 - C)`, divides by what two certain opinions in
+    conflict leave close to 0. In the evidence `e = K b / u` that divisor
+    cancels out: `1 + e / K = (1 + e1 / K) (1 + e2 / K)`. So evidence is fused
+    by a sum of logs, in any order, and nothing is ever divided.
+
+    Args:
+        evidence: Non-negative `(batch, n_modalities, num_classes)`; an
+            opinion without evidence changes nothing.
+
+    Returns:
+        `(batch, num_classes)`, logs of the fused evidence plus one.
+    """
+    classes = evidence.shape[-1]
+    log_growth = ops.sum(ops.log1p(evidence / classes), axis=1)
+    # log(1 + K (exp(log_growth) - 1)), without the overflow.
+    return (
+        math.log(classes)
+        + log_growth
+        + ops.log1p((1.0 / classes - 1.0) * ops.exp(-log_growth))
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class TMC(MultimodalModel):
+    """Trusted multi-view classification: fuse opinions, not features.
+
+    A linear head on each modality's feature gives the evidence
+    `e = softplus(head(feature))` for every class, so the concentrations
+    `alpha = e + 1` of a Dirichlet distribution with the total `S`. Read as an
+    opinion, this is the belief `e / S` in each class and the uncertainty
+    `K / S`, the mass that is left. Opinions are fused by Dempster's reduced
+    rule: what is certain counts most, and evidence adds up.
+
+    A missing modality is an opinion without evidence, which changes nothing.
+    A sample without any modality has no evidence either, and the class prior
+    instead of equal chances.
+
+    The loss is the expected cross-entropy of the fused opinion
+    (`EvidentialCrossentropy`), the same of every present modality, summed,
+    as `modality_loss`, and `kl_loss`, which takes evidence away from wrong
+    classes, in the fused and in each modality's opinion. Its weight grows
+    with the epochs, from 0 in the first to 1 after `annealing_epochs`. Every
+    `fit` counts epochs from its `initial_epoch`: continue a training with it.
+
+    `logits` and `modality_logits` are logs of `alpha`, so that
+    `probabilities` are the means `alpha / S`, and `confidence` is
+    `1 - uncertainty` of the modality. Outputs beside those of every model:
+
+    - `uncertainty`: `(batch,)` in (0, 1], of the fused opinion.
+    - `belief`: `(batch, n_modalities, num_classes)`, of each modality, 0
+      where missing. A modality's beliefs and uncertainty sum to 1.
+
+    Uncertainty is learnt from the training data. For inputs unlike any of
+    them, such as much larger ones, a linear head may well find much evidence.
+
+    Args:
+        modalities: As in `keras_mmrel.models.MultimodalModel`.
+        num_classes: Integer of at least 2.
+        annealing_epochs: Non-negative number of epochs in which the weight
+            of `kl_loss` grows to 1; 0 for 1 from the start.
+        modality_loss_weight: Non-negative float, weight of `modality_loss`.
+        augmentation: As in `keras_mmrel.models.MultimodalModel`.
+        **kwargs: Arguments of `keras.Model`.
+
+    Raises:
+        ValueError: If `annealing_epochs` or `modality_loss_weight` is
+            negative.
+
+    Example:
+
+    >>> model = keras_mmrel.TMC({"a": (8,), "b": (4,)}, 3)
+    >>> model.compile()
+    >>> x = {"a": np.ones((30, 8)), "b": np.ones((30, 4))}
+    >>> history = model.fit(x, np.arange(30) % 3, verbose=0)
+    >>> out = model.predict(x, verbose=0)
+    >>> out["belief"].shape, out["uncertainty"].shape
+    ((30, 2, 3), (30,))
+
+    References:
+        - [Han et al., 2021, Trusted multi-view
+          classification](https://arxiv.org/abs/2102.02051). The opinions, the
+          rule and the loss are the paper's. This library's own: the rule in
+          a form without a division, the opinion of a missing modality, the
+          weight of `modality_loss`, and epochs counted from 0.
+    """
+
+    def __init__(
+        self,
+        modalities: Any,
+        num_classes: int,
+        *,
+        annealing_epochs: float = 50,
+        modality_loss_weight: float = 1.0,
+        augmentation: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_strength("annealing_epochs", annealing_epochs)
+        check_strength("modality_loss_weight", modality_loss_weight)
+        super().__init__(
+            modalities,
+            num_classes,
+            augmentation=augmentation,
+            auxiliary_loss_names=("modality_loss", "kl_loss"),
+            **kwargs,
+        )
+        self.annealing_epochs = annealing_epochs
+        self.modality_loss_weight = modality_loss_weight
+        self.heads = [
+            keras.layers.Dense(num_classes, dtype="float32", name=f"head_{i}")
+            for i in range(len(self.modality_names))
+        ]
+        self.annealing = add_state(
+            self, "annealing", (), "zeros" if annealing_epochs else "ones"
+        )
+        self.build_from_modalities()
+
+    def default_loss(self) -> keras.losses.Loss:
+        return EvidentialCrossentropy()
+
+    # -- Forward -------------------------------------------------------------
+
+    def call(self, inputs: Any, training: bool | None = None) -> dict:
+        inputs = self.augment(self.prepare_inputs(inputs), training)
+        mask = inputs[MASK]
+        features = self.encode(inputs, training)
+        scores = [
+            head(feature)
+            for head, feature in zip(self.heads, features, strict=True)
+        ]
+        # Without the mask a head's bias would be evidence.
+        evidence = mask[:, :, None] * ops.softplus(ops.stack(scores, axis=1))
+        totals = ops.sum(evidence, axis=-1)
+        outputs = self.make_outputs(
+            fused_log_concentrations(evidence),
+            ops.log1p(evidence),
+            mask,
+            totals / (totals + self.num_classes),
+            belief=evidence / (totals + self.num_classes)[:, :, None],
+        )
+        # The prior that stands in for all modalities has no evidence.
+        none = 1.0 - ops.max(mask, axis=1, keepdims=True)
+        logits = outputs["logits"] + math.log(self.num_classes) * none
+        log_total = ops.logsumexp(logits, axis=-1)
+        uncertainty = ops.exp(math.log(self.num_classes) - log_total)
+        return {
+            **outputs,
+            "logits": logits,
+            "uncertainty": ops.minimum(uncertainty, 1.0),
+        }
+
+    # -- Training ------------------------------------------------------------
+
+    def auxiliary_losses(
+        self, y: Any, outputs: Any, sample_weight: Any = None
+    ) -> dict:
+        mask = outputs[MASK]
+        labels = one_hot_labels(y, self.num_classes)[:, None, :]
+        alpha = concentrations(outputs["modality_logits"])
+        own = expected_crossentropy(labels, alpha) * mask
+        fused = concentrations(outputs["logits"])[:, None, :]
+        divergence = divergence_of_the_rest(
+            labels, ops.concatenate([alpha, fused], axis=1)
+        )
+        any_present = ops.max(mask, axis=1, keepdims=True)
+        divergence = divergence * ops.concatenate([mask, any_present], axis=1)
+        return {
+            "modality_loss": self.modality_loss_weight
+            * mean_over_samples(own, sample_weight),
+            "kl_loss": ops.convert_to_tensor(self.annealing)
+            * mean_over_samples(divergence, sample_weight),
+        }
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        super().begin_epoch(epoch, epochs)
+        if self.annealing_epochs:
+            self.annealing.assign(min(1.0, epoch / self.annealing_epochs))
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "annealing_epochs": self.annealing_epochs,
+            "modality_loss_weight": self.modality_loss_weight,
+        }
