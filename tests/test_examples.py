@@ -53,6 +53,7 @@ def test_example_answers_help(script):
     assert run(script, "--help").startswith(f"usage: {script.name}")
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path):
     path = tmp_path / "digits_clean.jsonl"
     arguments = [
@@ -76,6 +77,7 @@ def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path):
     assert path.read_text().splitlines() == lines
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_balance_comparison_writes_its_page_and_figure(tmp_path):
     arguments = [
         ROOT / "examples/av_digits.py",

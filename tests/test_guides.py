@@ -23,6 +23,7 @@ def test_guide_has_the_header_that_keras_io_reads(guide):
         assert line.startswith(f"{name}: ")
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
 def test_guide_runs(guide, tmp_path, monkeypatch):
     # Pictures need no screen, and what is saved goes to an empty folder.

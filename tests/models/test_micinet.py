@@ -71,6 +71,7 @@ def test_standard_checks(tmp_path):
 # -- Phases -------------------------------------------------------------------
 
 
+@pytest.mark.slow_on("jax")
 def test_the_first_phase_learns_the_guess_and_the_global_ici_only():
     model = compiled(keras.optimizers.SGD(0.1), injection=0.0)
     fusion = model.fusion

@@ -89,6 +89,7 @@ def test_fifty_classes_train_with_marginal_tables():
     assert (np.einsum("mkk->mk", confusion) == 0).all()
 
 
+@pytest.mark.slow_on("jax")
 def test_two_images_train_with_the_default_encoders():
     rng = np.random.default_rng(0)
     shapes = {"left": (8, 8, 1), "right": (8, 8, 3)}

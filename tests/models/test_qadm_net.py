@@ -222,6 +222,7 @@ def test_gradients_reach_every_trained_weight_and_no_statistic():
     assert not any("gate" in path for path in trained)
 
 
+@pytest.mark.slow_on("jax")
 def test_options_switch_their_mechanism_off():
     model, x, _ = fitted(typicality=False)
     noisy = {**x, "a": x["a"] + 50.0}
