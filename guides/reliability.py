@@ -78,7 +78,7 @@ models = {
 }
 EPOCHS, BATCH_SIZE = 40, 93
 steps = EPOCHS * len(y_train) // BATCH_SIZE
-for name, model in models.items():
+for model in models.values():
     rate = keras.optimizers.schedules.CosineDecay(5e-3, steps, alpha=0.05)
     model.compile(keras.optimizers.AdamW(rate, weight_decay=4e-3))
     model.fit(x_train, y_train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)

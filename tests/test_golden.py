@@ -121,6 +121,12 @@ MODELS = {
     "CAL": cal,
     "AIM": aim,
     "MICINet": micinet,
+    "MMDynamics": lambda: keras_mmrel.MMDynamics(
+        SHAPES, 3, hidden_units=8, dropout=0.0
+    ),
+    "TMC": lambda: keras_mmrel.TMC(encoders(), 3, annealing_epochs=2),
+    "QMF": lambda: keras_mmrel.QMF(encoders(), 3, rank_weight=1.0),
+    "PDF": lambda: keras_mmrel.PDF(encoders(), 3, confidence_units=8),
 }
 
 
