@@ -43,3 +43,11 @@ def check_flag(name: str, value: Any) -> None:
         raise ValueError(
             f"`{name}` must be True or False. Received: {name}={value!r}"
         )
+
+
+def check_positive_integer(name: str, value: Any) -> None:
+    """Refuse anything but an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            f"`{name}` must be a positive integer. Received: {name}={value!r}"
+        )

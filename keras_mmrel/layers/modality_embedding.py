@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.layers.running_standardization import RunningStandardization
 from keras_mmrel.layers.stack_features import stack_features
 
@@ -45,10 +46,7 @@ class ModalityEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, units: int, **kwargs: Any) -> None:
-        if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-            raise ValueError(
-                f"`units` must be a positive integer. Received: units={units!r}"
-            )
+        check_positive_integer("units", units)
         super().__init__(**kwargs)
         self.units = units
         self.center = RunningStandardization(0.99, scale=False, name="center")

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.state import add_state
 
 
@@ -53,15 +54,7 @@ class SampleHistory(keras.layers.Layer):
         self, num_samples: int, columns: int = 1, **kwargs: Any
     ) -> None:
         for name, value in (("num_samples", num_samples), ("columns", columns)):
-            if (
-                isinstance(value, bool)
-                or not isinstance(value, int)
-                or value < 1
-            ):
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: "
-                    f"{name}={value!r}"
-                )
+            check_positive_integer(name, value)
         super().__init__(**kwargs)
         self.num_samples = num_samples
         self.columns = columns

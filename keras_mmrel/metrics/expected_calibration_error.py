@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mmrel.checks import check_choice
 from keras_mmrel.checks import check_flag
+from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.metrics._counted_weight import counted_weight
 from keras_mmrel.metrics.brier_score import as_probabilities
@@ -81,10 +82,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         name: str = "expected_calibration_error",
         dtype: Any = None,
     ) -> None:
-        if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
-            raise ValueError(
-                f"`bins` must be a positive integer. Received: bins={bins!r}"
-            )
+        check_positive_integer("bins", bins)
         check_choice("kind", kind, KINDS)
         check_choice("binning", binning, BINNINGS)
         check_flag("from_logits", from_logits)

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mmrel.checks import check_choice
 from keras_mmrel.checks import check_flag
+from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.metrics._counted_weight import counted_weight
 
@@ -79,15 +80,7 @@ class ModalityImbalance(keras.metrics.Metric):
         name: str = "modality_imbalance",
         dtype: Any = None,
     ) -> None:
-        if (
-            isinstance(num_modalities, bool)
-            or not isinstance(num_modalities, int)
-            or num_modalities < 1
-        ):
-            raise ValueError(
-                "`num_modalities` must be a positive integer. Received: "
-                f"num_modalities={num_modalities!r}"
-            )
+        check_positive_integer("num_modalities", num_modalities)
         check_choice("score", score, SCORES)
         check_flag("from_logits", from_logits)
         super().__init__(name=name, dtype=dtype)

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.checks import check_strength
 from keras_mmrel.encoders import MLPEncoder
 from keras_mmrel.encoders.checks import check_rate
@@ -106,11 +107,7 @@ class MMDynamics(MultimodalModel):
         augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(hidden_units, int) or hidden_units < 1:
-            raise ValueError(
-                "`hidden_units` must be a positive integer. Received: "
-                f"hidden_units={hidden_units!r}"
-            )
+        check_positive_integer("hidden_units", hidden_units)
         check_rate("dropout", dropout)
         check_strength("gate_loss_weight", gate_loss_weight)
         check_strength("confidence_loss_weight", confidence_loss_weight)

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_mmrel.checks import check_flag
+from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.checks import check_strength
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
@@ -89,15 +90,7 @@ class PDF(MultimodalModel):
         check_flag("calibrate", calibrate)
         check_strength("modality_loss_weight", modality_loss_weight)
         check_strength("confidence_loss_weight", confidence_loss_weight)
-        if (
-            isinstance(confidence_units, bool)
-            or not isinstance(confidence_units, int)
-            or confidence_units < 1
-        ):
-            raise ValueError(
-                "`confidence_units` must be a positive integer. Received: "
-                f"confidence_units={confidence_units!r}"
-            )
+        check_positive_integer("confidence_units", confidence_units)
         super().__init__(
             modalities,
             num_classes,

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel.checks import check_flag
+from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.checks import check_strength
 from keras_mmrel.layers.sample_history import SampleHistory
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
@@ -104,15 +105,7 @@ class QMF(MultimodalModel):
         check_strength("rank_weight", rank_weight)
         check_strength("modality_loss_weight", modality_loss_weight)
         check_flag("detach_confidence", detach_confidence)
-        if (
-            isinstance(history_size, bool)
-            or not isinstance(history_size, int)
-            or history_size < 1
-        ):
-            raise ValueError(
-                "`history_size` must be a positive integer. Received: "
-                f"history_size={history_size!r}"
-            )
+        check_positive_integer("history_size", history_size)
         if SAMPLE_ID in modalities:
             raise ValueError(
                 f"`modalities` must not be named '{SAMPLE_ID}', which is an "
