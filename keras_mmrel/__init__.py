@@ -1,6 +1,7 @@
 """Reliable and balanced multimodal classification in Keras 3."""
 
 from keras_mmrel import backend
+from keras_mmrel import benchmark
 from keras_mmrel import callbacks
 from keras_mmrel import corruptions
 from keras_mmrel import datasets
@@ -38,6 +39,7 @@ __all__ = [
     "QMF",
     "TMC",
     "backend",
+    "benchmark",
     "callbacks",
     "corruptions",
     "datasets",

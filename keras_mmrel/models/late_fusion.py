@@ -3,6 +3,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.models.modality_heads import head_logits
+from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.validation import MASK
 
@@ -68,22 +70,13 @@ class LateFusion(MultimodalModel):
         )
         self.average = average
         self.modality_loss_weight = modality_loss_weight
-        self.heads = [
-            keras.layers.Dense(num_classes, dtype="float32", name=f"head_{i}")
-            for i in range(len(self.modality_names))
-        ]
+        self.heads = linear_heads(num_classes, len(self.modality_names))
         self.build_from_modalities()
 
     def call(self, inputs: Any, training: bool | None = None) -> dict:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         features = self.encode(inputs, training)
-        modality_logits = ops.stack(
-            [
-                head(feature)
-                for head, feature in zip(self.heads, features, strict=True)
-            ],
-            axis=1,
-        )
+        modality_logits = head_logits(self.heads, features)
         mask = inputs[MASK]
         present = ops.maximum(ops.sum(mask, axis=1, keepdims=True), 1.0)
         votes = modality_logits

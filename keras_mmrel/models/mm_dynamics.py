@@ -10,6 +10,8 @@ from keras_mmrel.encoders import MLPEncoder
 from keras_mmrel.encoders.checks import check_rate
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.models.modality_heads import head_logits
+from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.multimodal_model import encoder_name
 from keras_mmrel.models.validation import MASK
@@ -138,10 +140,7 @@ class MMDynamics(MultimodalModel):
             keras.layers.Dense(1, dtype="float32", name=f"confidence_{i}")
             for i in range(count)
         ]
-        self.heads = [
-            keras.layers.Dense(num_classes, dtype="float32", name=f"head_{i}")
-            for i in range(count)
-        ]
+        self.heads = linear_heads(num_classes, count)
         self.head = keras.layers.Dense(
             num_classes, dtype="float32", name="head"
         )
@@ -174,13 +173,7 @@ class MMDynamics(MultimodalModel):
             ],
             axis=1,
         )
-        modality_logits = ops.stack(
-            [
-                head(feature)
-                for head, feature in zip(self.heads, features, strict=True)
-            ],
-            axis=1,
-        )
+        modality_logits = head_logits(self.heads, features)
         fused = ops.concatenate(
             [
                 ops.cast(feature, "float32") * probability[:, index : index + 1]

@@ -9,6 +9,8 @@ from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.checks import check_strength
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.models.modality_heads import head_logits
+from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.validation import MASK
 
@@ -111,7 +113,7 @@ class PDF(MultimodalModel):
                 for i in range(len(self.modality_names))
             ]
 
-        self.heads = dense(num_classes, "head")
+        self.heads = linear_heads(num_classes, len(self.modality_names))
         self.confidence_hidden = dense(
             confidence_units, "confidence_hidden", "relu"
         )
@@ -124,12 +126,11 @@ class PDF(MultimodalModel):
         inputs = self.augment(self.prepare_inputs(inputs), training)
         features = self.encode(inputs, training)
         mask = inputs[MASK]
-        modality_logits, scores = [], []
+        scores = []
         for index, feature in enumerate(features):
-            modality_logits.append(self.heads[index](feature))
             hidden = self.confidence_hidden[index](ops.stop_gradient(feature))
             scores.append(self.confidence_outputs[index](hidden))
-        logits = ops.stack(modality_logits, axis=1)
+        logits = head_logits(self.heads, features)
         score = ops.concatenate(scores, axis=1)
         belief = ops.sigmoid(score) + holo_confidence(score, mask)
         if self.calibrate and not training:

@@ -14,6 +14,8 @@ from keras_mmrel.layers.sample_history import SampleHistory
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.losses.rank_loss import RankLoss
+from keras_mmrel.models.modality_heads import head_logits
+from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.validation import MASK
 from keras_mmrel.models.validation import first_batch
@@ -124,10 +126,7 @@ class QMF(MultimodalModel):
         self.detach_confidence = detach_confidence
         self.history_size = history_size
         count = len(self.modality_names)
-        self.heads = [
-            keras.layers.Dense(num_classes, dtype="float32", name=f"head_{i}")
-            for i in range(count)
-        ]
+        self.heads = linear_heads(num_classes, count)
         self.sample_history = None
         if rank_weight:
             self.sample_history = SampleHistory(
@@ -149,13 +148,7 @@ class QMF(MultimodalModel):
     def call(self, inputs: Any, training: bool | None = None) -> dict:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         features = self.encode(inputs, training)
-        modality_logits = ops.stack(
-            [
-                head(feature)
-                for head, feature in zip(self.heads, features, strict=True)
-            ],
-            axis=1,
-        )
+        modality_logits = head_logits(self.heads, features)
         mask = inputs[MASK]
         energy = ops.logsumexp(modality_logits, axis=-1) / SCALE * mask
         weight = ops.stop_gradient(energy) if self.detach_confidence else energy

@@ -11,6 +11,8 @@ from keras_mmrel.losses.evidential_crossentropy import divergence_of_the_rest
 from keras_mmrel.losses.evidential_crossentropy import expected_crossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.models.modality_heads import head_logits
+from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.validation import MASK
 from keras_mmrel.state import add_state
@@ -128,10 +130,7 @@ class TMC(MultimodalModel):
         )
         self.annealing_epochs = annealing_epochs
         self.modality_loss_weight = modality_loss_weight
-        self.heads = [
-            keras.layers.Dense(num_classes, dtype="float32", name=f"head_{i}")
-            for i in range(len(self.modality_names))
-        ]
+        self.heads = linear_heads(num_classes, len(self.modality_names))
         self.annealing = add_state(
             self, "annealing", (), "zeros" if annealing_epochs else "ones"
         )
@@ -146,12 +145,9 @@ class TMC(MultimodalModel):
         inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         features = self.encode(inputs, training)
-        scores = [
-            head(feature)
-            for head, feature in zip(self.heads, features, strict=True)
-        ]
+        scores = head_logits(self.heads, features)
         # Without the mask a head's bias would be evidence.
-        evidence = mask[:, :, None] * ops.softplus(ops.stack(scores, axis=1))
+        evidence = mask[:, :, None] * ops.softplus(scores)
         totals = ops.sum(evidence, axis=-1)
         outputs = self.make_outputs(
             fused_log_concentrations(evidence),
