@@ -16,11 +16,12 @@ class QMFImageNoise(Corruption):
     noise has the standard deviation `deviation * severity`. Each modality is
     hit with probability 1/2, independently.
 
-    By default the protocol is corrected: every sample has noise of its own,
-    and pixels stay between 0 and `high`. With `as_published=True` all samples
-    get the same noise pattern, and pixels are cut off above `high` but not
-    below 0 before they become bytes, so that dark pixels turn bright. A table
-    should say which of the two it used.
+    By default the protocol is corrected: every sample and every channel has
+    noise of its own, and pixels stay between 0 and `high`. With
+    `as_published=True` all samples get the same grey noise pattern (one for
+    the channels of an image, one for each modality), and pixels are cut off
+    above `high` but not below 0 before they become bytes, so that dark pixels
+    turn bright. A table should say which of the two it used.
 
     Args:
         severity: Number of at least 0, usually 5 or 10.
@@ -30,6 +31,8 @@ class QMFImageNoise(Corruption):
             of RGB and depth.
         high: Positive number, the value of white in the inputs: 1 or 255.
         as_published: Whether to keep the shared pattern and the overflow.
+            Samples of rank 3 are then images with the channels where
+            `keras.config.image_data_format()` has them.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -72,7 +75,9 @@ class QMFImageNoise(Corruption):
         present: np.ndarray,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        shape = values.shape[1:] if self.as_published else values.shape
+        shape = values.shape
+        if self.as_published:
+            shape = _pattern_shape(values.shape[1:])
         noise = self.deviation * self.severity * rng.standard_normal(shape)
         if self.as_published:
             pixels = values[hit] * (255.0 / self.high) + noise
@@ -91,3 +96,12 @@ class QMFImageNoise(Corruption):
             "high": self.high,
             "as_published": self.as_published,
         }
+
+
+def _pattern_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one sample, an image with a single channel."""
+    if len(shape) != 3:
+        return shape
+    if keras.config.image_data_format() == "channels_first":
+        return (1, *shape[1:])
+    return (*shape[:-1], 1)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_mmrel.evaluation._checks import to_numpy
+
 POINTS = np.linspace(0.02, 1.0, 50)
 
 
@@ -13,10 +15,12 @@ POINTS = np.linspace(0.02, 1.0, 50)
 class Predictions:
     """What a model answered, on the host and in float64.
 
+    `kind` is what the scores were: `"logits"` or `"probabilities"`.
     `probabilities` and `log_probabilities` are `(samples, classes)`;
     `confidence` and `depth` are `(samples, modalities)` or `None`.
     """
 
+    kind: str
     probabilities: np.ndarray
     log_probabilities: np.ndarray
     confidence: np.ndarray | None = None
@@ -65,21 +69,24 @@ def read_outputs(outputs: Any, kind: str) -> Predictions:
             f"{values.sum(axis=1).max():g} at the most"
         )
     if kind == "logits":
-        shifted = values - values.max(axis=1, keepdims=True)
+        # An infinite logit leaves NaN, which counts as invalid.
+        with np.errstate(invalid="ignore"):
+            shifted = values - values.max(axis=1, keepdims=True)
         logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return Predictions(np.exp(logs), logs, confidence, depth)
+        return Predictions(kind, np.exp(logs), logs, confidence, depth)
     logs = np.log(np.maximum(values, 1e-12))
-    return Predictions(values, logs, confidence, depth)
+    return Predictions(kind, values, logs, confidence, depth)
 
 
 def _host(values: Any) -> np.ndarray | None:
-    return None if values is None else np.asarray(values, "float64")
+    return None if values is None else to_numpy(values).astype("float64")
 
 
 def _are_probabilities(values: np.ndarray) -> bool:
     known = values[np.isfinite(values).all(axis=1)]
+    # Rows of bfloat16 are off by up to 0.005.
     return bool(
-        (known >= 0).all() and np.allclose(known.sum(axis=1), 1, atol=1e-3)
+        (known >= 0).all() and np.allclose(known.sum(axis=1), 1, atol=1e-2)
     )
 
 
@@ -88,6 +95,7 @@ def score(
     y: np.ndarray,
     names: list[str],
     hits: np.ndarray | None = None,
+    present: np.ndarray | None = None,
     bins: int = 15,
 ) -> dict[str, float]:
     """Return all scores of a row of the report, NaN where undefined.
@@ -97,6 +105,8 @@ def score(
         y: Class numbers `(samples,)`.
         names: Names of the modalities.
         hits: Boolean `(samples, modalities)`, which of them are corrupted.
+        present: Boolean of the same shape, which of them are there: a
+            modality that is known to be missing is none to be found.
         bins: Number of bins of the calibration error.
     """
     from sklearn.metrics import f1_score
@@ -136,12 +146,13 @@ def score(
         for column, name in enumerate(names):
             row[f"confidence/{name}"] = float(confidences[:, column].mean())
         row["corrupted_auroc"] = np.nan
-        some = hits is not None and hits.any() and not hits.all()
-        if some and np.isfinite(confidences).all():
-            assert hits is not None
-            row["corrupted_auroc"] = roc_auc_score(
-                hits.ravel(), -confidences.ravel()
-            )
+        if hits is not None and np.isfinite(confidences).all():
+            where = np.ones_like(hits) if present is None else present
+            found = hits[where]
+            if found.any() and not found.all():
+                row["corrupted_auroc"] = roc_auc_score(
+                    found, -confidences[where]
+                )
     if predictions.depth is not None:
         row["depth"] = float(predictions.depth.mean())
     return {name: float(value) for name, value in row.items()}

@@ -13,6 +13,7 @@ from keras_mmrel.corruptions import Corruption
 from keras_mmrel.corruptions.checks import MASK
 from keras_mmrel.corruptions.checks import check_seed
 from keras_mmrel.evaluation._checks import check_labels
+from keras_mmrel.evaluation._checks import to_numpy
 from keras_mmrel.evaluation._imports import needs
 from keras_mmrel.evaluation._scores import curves
 from keras_mmrel.evaluation._scores import read_outputs
@@ -65,6 +66,7 @@ def evaluate_robustness(
             `"probabilities"`. A model that does not take `"modality_mask"`
             is not told what is missing.
         x: Dict of modality name -> array, and maybe `"modality_mask"`.
+            Integers reach the model as float32, clean as corrupted.
         y: Class numbers `(samples,)` or one-hot rows.
         corruptions: Names of `NOISE_PROTOCOLS`, `NoiseProtocol`s or
             `Corruption`s, in a sequence or a dict by name.
@@ -74,7 +76,8 @@ def evaluate_robustness(
         seeds: Number of seeds, or a sequence of them: each draws the
             corruption anew.
         output: What the model returns: `"logits"`, `"probabilities"`, or
-            `"auto"`, which takes rows that add up to 1 for probabilities.
+            `"auto"`, which takes rows that add up to 1 on the clean data for
+            probabilities. Of probabilities none counts as less than 1e-12.
         bins: Number of bins of the calibration error.
         batch_size: Number of samples of a prediction step.
         verbose: 0 for no progress bar.
@@ -113,6 +116,13 @@ def evaluate_robustness(
     samples = len(next(iter(inputs.values())))
     predict = _predictor(model, names, samples, batch_size)
     clean = read_outputs(predict(inputs), output)
+    if clean.valid.any():
+        output = clean.kind
+    if len(clean.probabilities) != samples:
+        raise ValueError(
+            f"`model` must return one row for each of the {samples} samples. "
+            f"Received: {len(clean.probabilities)} rows"
+        )
     classes = clean.probabilities.shape[1]
     labels = check_labels(y, classes, samples)
     absent = sorted(set(range(classes)) - set(labels.tolist()))
@@ -129,11 +139,12 @@ def evaluate_robustness(
         for seed in seeds
     ]
     bar = keras.utils.Progbar(len(jobs) + 1, verbose=int(bool(verbose)))
+    present = inputs[MASK].astype(bool) if MASK in inputs else None
     rows: list[dict] = []
     points: list[dict] = []
 
     def keep(key: dict, predictions: Any, hits: Any = None) -> None:
-        row = score(predictions, labels, names, hits, bins)
+        row = score(predictions, labels, names, hits, present, bins)
         rows.append({**key, "samples": samples, **row})
         points.extend({**key, **p} for p in curves(predictions, labels, bins))
         if row["invalid"]:
@@ -195,15 +206,30 @@ def _ordered(model: Any, x: Any) -> dict[str, np.ndarray]:
             "`x` must be a non-empty dict of modality names to arrays. "
             f"Received: {type(x).__name__}"
         )
-    arrays = {
-        name: keras.ops.convert_to_numpy(values) for name, values in x.items()
+    arrays = {name: to_numpy(values) for name, values in x.items()}
+    wrong = {
+        name: f"shape={array.shape}, dtype={array.dtype}"
+        for name, array in arrays.items()
+        if array.ndim == 0 or array.dtype.kind not in "biuf"
     }
-    lengths = {name: len(values) for name, values in arrays.items()}
+    if wrong:
+        raise ValueError(
+            "`x` must hold arrays of numbers, one row a sample. Received: "
+            f"{wrong}"
+        )
+    lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
             "`x` must hold the same positive number of samples in every "
             f"entry. Received: {lengths}"
         )
+    # As the corruptions do, so that all test sets have one dtype.
+    arrays = {
+        name: array
+        if name == MASK or array.dtype.kind == "f"
+        else array.astype("float32")
+        for name, array in arrays.items()
+    }
     order = getattr(model, "modality_names", None)
     if order is None or MASK in arrays or set(order) != set(arrays):
         return arrays
@@ -214,6 +240,11 @@ def _predictor(
     model: Any, names: list[str], samples: int, batch_size: int
 ) -> Callable[[dict], Any]:
     """Return a function that predicts every test set by the same program."""
+    if not hasattr(model, "predict") and not callable(model):
+        raise ValueError(
+            "`model` must be a Keras model or a function of a dict of "
+            f"modalities. Received: model={model!r}"
+        )
     takes_mask = _takes_mask(model)
 
     def predict(inputs: dict) -> Any:
@@ -234,13 +265,15 @@ def _takes_mask(model: Any) -> bool:
     if hasattr(model, "modality_names"):
         return True
     if not hasattr(model, "predict"):
-        return callable(model)
+        return True
     try:
         inputs = model.input
     except (AttributeError, ValueError):
         # A subclassed Keras model does not say what it takes.
         return False
-    return isinstance(inputs, Mapping) and MASK in inputs
+    if isinstance(inputs, Mapping):
+        return MASK in inputs
+    return MASK in {tensor.name for tensor in keras.tree.flatten(inputs)}
 
 
 def _hidden_hits(

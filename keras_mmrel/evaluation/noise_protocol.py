@@ -24,12 +24,13 @@ class NoiseProtocol:
         name: What a table calls it.
         corruption: A `keras_mmrel.corruptions.Corruption`; only its severity
             is replaced.
-        severities: Sequence of positive numbers that the corruption takes.
+        severities: List or tuple of different numbers of at least 0 that the
+            corruption takes.
         description: One sentence: what is done to whom, and who does so.
 
     Raises:
-        ValueError: If `corruption` is none or a severity is no finite number
-            of at least 0 that the corruption takes.
+        ValueError: If `corruption` is none, or a severity is no finite number
+            of at least 0 that the corruption takes, or is there twice.
 
     Example:
 
@@ -59,8 +60,8 @@ class NoiseProtocol:
             )
         if not isinstance(self.severities, list | tuple):
             raise ValueError(
-                f"`severities` of '{self.name}' must be a list or tuple of finite "
-                f"numbers. Received: severities={self.severities!r}"
+                f"`severities` of '{self.name}' must be a list or tuple of "
+                f"finite numbers. Received: severities={self.severities!r}"
             )
         if len(self.severities) == 0:
             raise ValueError(
@@ -71,6 +72,11 @@ class NoiseProtocol:
             check_number(f"severities['{self.name}']", s, low=0)
             for s in self.severities
         )
+        if len(set(checked)) != len(checked):
+            raise ValueError(
+                f"`severities` of '{self.name}' must be different numbers. "
+                f"Received: severities={self.severities!r}"
+            )
         object.__setattr__(self, "severities", checked)
         for severity in checked:
             self.at(severity)
@@ -163,8 +169,8 @@ NOISE_PROTOCOLS: Mapping[str, NoiseProtocol] = {
         "qmf_salt",
         SaltAndPepper(0.1, "independent"),
         (0.1,),
-        "QMF's salt and pepper of density 0.1 on each modality with "
-        "probability 1/2.",
+        "Salt and pepper of density 0.1 on each modality with probability "
+        "1/2, after QMF.",
     ),
     **_named(
         "unaligned",

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import os
 import pathlib
@@ -113,10 +115,9 @@ class RobustnessReport:
             cells = [
                 _cell(row[c], row[f"{c} std"], row["seeds"]) for c in columns
             ]
+            name = row["corruption"].replace("|", "\\|")
             lines.append(
-                f"| {row['corruption']} | {row['severity']:g} | "
-                + " | ".join(cells)
-                + " |"
+                f"| {name} | {row['severity']:g} | " + " | ".join(cells) + " |"
             )
         return "\n".join(lines)
 
@@ -184,7 +185,8 @@ class RobustnessReport:
 
         Raises:
             FileNotFoundError: If there is no whole report in the folder.
-            ValueError: If a file was cut off or changed.
+            ValueError: If a file was cut off or changed, or is of another
+                version's format.
         """
         pandas = needs("pandas", "RobustnessReport.load")
         folder = pathlib.Path(folder)
@@ -197,12 +199,18 @@ class RobustnessReport:
             )
         try:
             record = json.loads((folder / names[0]).read_text())
-            checksums, info = record["checksums"], record["info"]
+            checksums = {name: record["checksums"][name] for name in names[1:]}
+            info, version = record["info"], record["format"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{folder / names[0]} must be a whole file written by `save`. "
                 f"Received: {error}"
             ) from error
+        if version != FORMAT:
+            raise ValueError(
+                f"{folder / names[0]} must be of the format {FORMAT} that this "
+                f"version's `save` writes. Received: format={version!r}"
+            )
         tables: dict[str, Any] = {}
         for name in names[1:]:
             text = (folder / name).read_bytes().decode(errors="replace")
@@ -211,8 +219,13 @@ class RobustnessReport:
                     f"{folder / name} must be as `save` wrote it. Received: a "
                     "file that was cut off or changed"
                 )
-            tables[name] = pandas.read_csv(
-                folder / name, float_precision="round_trip"
+            header, *rows = csv.reader(io.StringIO(text, newline=""))
+            columns = {
+                column: _parsed(column, [row[i] for row in rows])
+                for i, column in enumerate(header)
+            }
+            tables[name] = pandas.DataFrame(
+                columns if rows else None, columns=header
             )
         return cls(tables["scores.csv"], tables["curves.csv"], info)
 
@@ -221,6 +234,17 @@ def _cell(mean: float, deviation: float, seeds: int) -> str:
     if not np.isfinite(mean):
         return "–"
     return f"{mean:.3f}" + (f" ± {deviation:.3f}" if seeds > 1 else "")
+
+
+def _parsed(column: str, texts: list[str]) -> list:
+    """A column of a CSV file, each number exactly as it was written."""
+    # A corruption may be called "None", or "5".
+    if column in ("corruption", "curve"):
+        return texts
+    try:
+        return [int(text) for text in texts]
+    except ValueError:
+        return [float(text or "nan") for text in texts]
 
 
 def _checksum(text: str) -> int:
