@@ -27,6 +27,7 @@ OPTIONAL = {
     "scipy",
     "sklearn",
     "tensorflow_io",
+    "yaml",
 }
 # Made to be subclassed: no file holds an instance of them.
 BASES = {"Corruption", "MultimodalModel"}

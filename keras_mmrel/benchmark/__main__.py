@@ -1,14 +1,18 @@
 """`python -m keras_mmrel.benchmark run CONFIG.yaml --out FOLDER`."""
 
 import argparse
-import os
 import sys
 import warnings
-from importlib.util import find_spec
+
+from keras_mmrel import benchmark
 
 
 def _shard(text: str) -> tuple[int, int]:
     first, _, count = text.partition("/")
+    if not (first.isdecimal() and count.isdecimal()):
+        raise argparse.ArgumentTypeError(
+            f"must be I/N, such as 1/2. Received: {text!r}"
+        )
     return int(first), int(count)
 
 
@@ -37,11 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("folder", help="folder of the results")
     report.add_argument("--baseline", help="method of the paired tests")
     args = parser.parse_args(arguments)
-
-    os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
-        (b for b in ("jax", "tensorflow", "torch") if find_spec(b)), "jax"
-    )
-    from keras_mmrel import benchmark
 
     warnings.simplefilter("once")
     try:

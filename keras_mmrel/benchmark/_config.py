@@ -1,15 +1,22 @@
 """A comparison as it stands in a YAML file, checked before it runs."""
 
 import dataclasses
-import difflib
+import functools
+import itertools
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from keras_mmrel import encoders
 from keras_mmrel import models
 from keras_mmrel import modulations
+from keras_mmrel.benchmark._checks import attempt
+from keras_mmrel.benchmark._checks import choice
+from keras_mmrel.benchmark._checks import count
+from keras_mmrel.benchmark._checks import named
+from keras_mmrel.benchmark._checks import nearest
+from keras_mmrel.benchmark._checks import number
+from keras_mmrel.benchmark._checks import section
 from keras_mmrel.benchmark._signature import parameters
 from keras_mmrel.evaluation.noise_protocol import as_protocols
 from keras_mmrel.layers import CorruptionAugmentation
@@ -38,7 +45,7 @@ TRAINING: dict[str, Any] = {
     "optimizer": "adamw",
     "schedule": "cosine",
 }
-TUNING: dict[str, Any] = {"share": 0.25, "grid": {}}
+TUNING: dict[str, Any] = {"share": 0.25, "repeats": 2, "grid": {}}
 EVALUATION: dict[str, Any] = {
     "corruptions": [
         "gaussian_one", "gaussian_half", "feature_noise", "unaligned",
@@ -49,6 +56,8 @@ EVALUATION: dict[str, Any] = {
     "bins": 15,
     "batch_size": 1024,
 }  # fmt: skip
+# 1000 times as much is still a seed of NumPy.
+LARGEST = 4_000_000
 OPTIMIZERS = ("adamw", "adam", "sgd")
 
 
@@ -94,161 +103,97 @@ def load_config(path: Any) -> Config:
 
 def check_config(raw: Any, folder: Path) -> Config:
     """Complete a config with its defaults, or say what is wrong with it."""
-    raw = _section("the config", raw, SECTIONS)
+    raw = section("the config", raw, SECTIONS)
     for name in ("datasets", "methods"):
         if not raw.get(name):
             raise ValueError(
                 f"`{name}` must name at least one. Received: "
                 f"{name}={raw.get(name)!r}"
             )
-    training = _training("training", {**TRAINING, **raw.get("training", {})})
-    tuning = _tuning("tuning", raw.get("tuning", {}))
-    methods = {
-        str(name): _method(str(name), entry)
-        for name, entry in _named("methods", raw["methods"]).items()
+    training = {
+        **TRAINING,
+        **_training("training", raw.get("training")),
     }
+    tuning = _tuning("tuning", raw.get("tuning"))
+    methods = {
+        name: _method(name, entry, tuning)
+        for name, entry in named("methods", raw["methods"]).items()
+    }
+    # Each run gives the augmentation its own seed.
+    allowed = [p for p in parameters(CorruptionAugmentation) if p != "seed"]
     regimes = {
-        str(name): _section(
-            f"regimes.{name}", entry, parameters(CorruptionAugmentation)
-        )
-        for name, entry in _named(
+        name: section(f"regimes.{name}", entry, allowed)
+        for name, entry in named(
             "regimes", raw.get("regimes", {"clean": {}})
         ).items()
     }
     for name, options in regimes.items():
-        _try(f"regimes.{name}", lambda o=options: CorruptionAugmentation(**o))
+        attempt(
+            f"regimes.{name}",
+            functools.partial(CorruptionAugmentation, **options),
+            options,
+        )
     baseline = str(raw.get("baseline", next(iter(methods))))
     if baseline not in methods:
         raise ValueError(
             f"`baseline` must be one of the methods {list(methods)}. "
-            f"Received: baseline={baseline!r}{_nearest(baseline, methods)}"
+            f"Received: baseline={baseline!r}{nearest(baseline, methods)}"
         )
     return Config(
         title=str(raw.get("title", "Comparison")),
         datasets={
-            str(name): _dataset(str(name), entry)
-            for name, entry in _named("datasets", raw["datasets"]).items()
+            name: _dataset(name, entry)
+            for name, entry in named("datasets", raw["datasets"]).items()
         },
         methods=methods,
         regimes=regimes,
         seeds=_seeds(raw.get("seeds", 5)),
         training=training,
         tuning=tuning,
-        evaluation=_evaluation(raw.get("evaluation", {})),
+        evaluation=_evaluation(raw.get("evaluation")),
         baseline=baseline,
         folder=Path(folder),
     )
 
 
-def _nearest(name: Any, known: Iterable[Any]) -> str:
-    close = difflib.get_close_matches(str(name), [str(k) for k in known], 1, 0)
-    return f"; the nearest is '{close[0]}'" if close else ""
-
-
-def _section(where: str, entry: Any, known: Iterable[str]) -> dict:
-    """A mapping with known keys only; the nearest valid key is suggested."""
-    known = list(known)
-    entry = {} if entry is None else entry
-    if not isinstance(entry, dict):
-        raise ValueError(
-            f"`{where}` must be a mapping with keys out of {known}. "
-            f"Received: {entry!r}"
-        )
-    for key in entry:
-        if key not in known:
-            raise ValueError(
-                f"`{where}` must have keys out of {known}. Received: "
-                f"'{key}'{_nearest(key, known)}"
-            )
-    return entry
-
-
-def _named(where: str, entry: Any) -> dict:
-    """Names -> entries; a list of names stands for empty entries."""
-    if isinstance(entry, list) and all(isinstance(e, str) for e in entry):
-        if len(set(entry)) != len(entry):
-            raise ValueError(
-                f"`{where}` must have different names. Received: {entry}"
-            )
-        return {name: {} for name in entry}
-    if not isinstance(entry, dict) or not entry:
-        raise ValueError(
-            f"`{where}` must be a list of names or a mapping of names to "
-            f"their settings. Received: {entry!r}"
-        )
-    return entry
-
-
-def _choice(where: str, value: Any, known: Iterable[Any]) -> Any:
-    known = list(known)
-    if value not in known:
-        raise ValueError(
-            f"`{where}` must be one of {known}. Received: "
-            f"{value!r}{_nearest(value, known)}"
-        )
-    return value
-
-
-def _number(where: str, value: Any, low: float, high: float = 1e12) -> float:
-    """A number; YAML takes 1e-3 for a text, people do not."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not low <= number <= high:
-        raise ValueError(
-            f"`{where}` must be a number of at least {low:g}"
-            + (f" and at most {high:g}" if high < 1e12 else "")
-            + f". Received: {value!r}"
-        )
-    return number
-
-
-def _count(where: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"`{where}` must be a positive integer. Received: {value!r}"
-        )
-    return value
-
-
 def _seeds(value: Any) -> tuple[int, ...]:
-    seeds = value if isinstance(value, list) else range(_count("seeds", value))
+    seeds = value if isinstance(value, list) else range(count("seeds", value))
     if (
         not seeds
-        or not all(type(s) is int and s >= 0 for s in seeds)
+        or not all(type(s) is int and 0 <= s <= LARGEST for s in seeds)
         or len(set(seeds)) != len(seeds)
     ):
         raise ValueError(
             "`seeds` must be a positive integer or a list of different "
-            f"non-negative integers. Received: seeds={value!r}"
+            f"integers from 0 to {LARGEST}. Received: seeds={value!r}"
         )
     return tuple(seeds)
 
 
 def _training(where: str, entry: Any) -> dict:
     """Checked values of the training settings that are given."""
-    entry = dict(_section(where, entry, TRAINING))
+    entry = dict(section(where, entry, TRAINING))
     for key, value in entry.items():
         name = f"{where}.{key}"
         if key in ("learning_rate", "weight_decay"):
-            entry[key] = _number(name, value, 0.0)
-        elif key == "epochs" or (key == "batch_size" and value != "full"):
-            entry[key] = _count(name, value)
+            entry[key] = number(name, value, 0.0)
+        elif key == "epochs":
+            entry[key] = count(name, value)
+        elif key == "batch_size" and value != "full":
+            entry[key] = count(name, value, " or 'full'")
         elif key == "optimizer":
-            _choice(name, value, OPTIMIZERS)
+            choice(name, value, OPTIMIZERS)
         elif key == "schedule":
-            _choice(name, value, ("cosine", "constant"))
+            choice(name, value, ("cosine", "constant"))
     return entry
 
 
 def _tuning(where: str, entry: Any) -> dict:
     """A grid of settings, chosen on an inner validation part."""
-    entry = {**TUNING, **_section(where, entry, TUNING)}
-    entry["share"] = _number(f"{where}.share", entry["share"], 0.05, 0.9)
-    grid = _section(f"{where}.grid", entry["grid"], [*TRAINING, "options"])
+    entry = {**TUNING, **section(where, entry, TUNING)}
+    entry["share"] = number(f"{where}.share", entry["share"], 0.05, 0.9)
+    count(f"{where}.repeats", entry["repeats"])
+    grid = section(f"{where}.grid", entry["grid"], [*TRAINING, "options"])
     checked: dict[str, Any] = {}
     for key, values in grid.items():
         name = f"{where}.grid.{key}"
@@ -266,87 +211,101 @@ def _tuning(where: str, entry: Any) -> dict:
         checked[key] = (
             values
             if key == "options"
-            else [_training(name, {key: v})[key] for v in values]
+            else [_training(f"{where}.grid", {key: v})[key] for v in values]
         )
     return {**entry, "grid": checked}
 
 
-def _try(where: str, make: Any) -> Any:
-    try:
-        return make()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{where}` cannot be made: {error}") from error
-
-
-def _method(name: str, entry: Any) -> dict:
+def _method(name: str, entry: Any, tuning: dict) -> dict:
     where = f"methods.{name}"
-    entry = dict(_section(where, entry, METHOD))
+    entry = dict(section(where, entry, METHOD))
     known = [n for n in models.__all__ if n != "MultimodalModel"]
-    entry["model"] = _choice(f"{where}.model", entry.get("model", name), known)
+    entry["model"] = choice(f"{where}.model", entry.get("model", name), known)
     model = getattr(models, entry["model"])
     not_options = ("modalities", "num_classes", "augmentation", "kwargs")
     allowed = [p for p in parameters(model) if p not in not_options]
-    entry["options"] = _section(
+    entry["options"] = section(
         f"{where}.options", entry.get("options"), allowed
     )
     shapes = {"a": (3,), "b": (2,)}
-    _try(where, lambda: model(shapes, 2, **entry["options"]))
+    attempt(
+        where, lambda: model(shapes, 2, **entry["options"]), entry["options"]
+    )
     if "encoder" in entry:
-        _section(
+        encoder = section(
             f"{where}.encoder",
             entry["encoder"],
             parameters(encoders.MLPEncoder),
         )
+        attempt(
+            f"{where}.encoder",
+            lambda: encoders.MLPEncoder(**encoder),
+            encoder,
+        )
     if entry.get("modulation") is not None:
         chosen = entry["modulation"]
         if isinstance(chosen, str):
-            chosen = entry["modulation"] = {chosen: {}}
-        named = _named(f"{where}.modulation", chosen)
-        if len(named) != 1:
+            chosen = [chosen]
+        chosen = named(f"{where}.modulation", chosen)
+        if len(chosen) != 1:
             raise ValueError(
                 f"`{where}.modulation` must be one modulation. Received: "
-                f"{list(named)}"
+                f"{list(chosen)}"
             )
-        kind, options = next(iter(named.items()))
-        _choice(f"{where}.modulation", kind, modulations.__all__)
+        kind, given = next(iter(chosen.items()))
+        choice(f"{where}.modulation", kind, modulations.__all__)
         cls = getattr(modulations, kind)
-        options = _section(f"{where}.modulation", options, parameters(cls))
-        _try(f"{where}.modulation", lambda: cls(**options))
-    _choice(
+        given = section(f"{where}.modulation.{kind}", given, parameters(cls))
+        attempt(f"{where}.modulation.{kind}", lambda: cls(**given), given)
+        entry["modulation"] = {kind: given}
+    choice(
         f"{where}.inputs",
         entry.setdefault("inputs", "raw"),
         ("raw", "standardized", "clipped"),
     )
     entry["training"] = _training(f"{where}.training", entry.get("training"))
     if "tuning" in entry:
-        entry["tuning"] = _tuning(f"{where}.tuning", entry["tuning"])
-        for option in entry["tuning"]["grid"].get("options", {}):
-            _choice(f"{where}.tuning.grid.options", option, allowed)
+        entry["tuning"] = tuning = _tuning(f"{where}.tuning", entry["tuning"])
+    grid = tuning["grid"].get("options", {})
+    for option in grid:
+        choice(f"{where}.tuning.grid.options", option, allowed)
+    for values in itertools.product(*grid.values()) if grid else []:
+        tried = {**entry["options"], **dict(zip(grid, values, strict=True))}
+        attempt(
+            f"{where}.tuning.grid.options",
+            functools.partial(model, shapes, 2, **tried),
+            tried,
+        )
     return entry
 
 
 def _dataset(name: str, entry: Any) -> dict:
     where = f"datasets.{name}"
     keys = {*DATASET, *(key for keys in SOURCES.values() for key in keys)}
-    entry = dict(_section(where, entry, sorted(keys)))
-    source = _choice(
+    entry = dict(section(where, entry, sorted(keys)))
+    source = choice(
         f"{where}.source", entry.setdefault("source", name), SOURCES
     )
-    _section(where, entry, [*DATASET, *SOURCES[source]])
+    section(where, entry, [*DATASET, *SOURCES[source]])
     own = source in OWN_DATA
-    _choice(
+    choice(
         f"{where}.split",
         entry.setdefault("split", "resampled" if own else "published"),
         ("resampled",) if own else ("published", "resampled"),
     )
     if "test_share" in entry:
-        entry["test_share"] = _number(
+        if entry["split"] == "published":
+            raise ValueError(
+                f"`{where}.test_share` must only stand with `split: "
+                f"resampled`. Received: {entry['test_share']!r} with a "
+                "published split"
+            )
+        entry["test_share"] = number(
             f"{where}.test_share", entry["test_share"], 0.05, 0.95
         )
-    default = "minmax" if entry["split"] == "resampled" else "none"
-    _choice(
+    choice(
         f"{where}.scale",
-        entry.setdefault("scale", default),
+        entry.setdefault("scale", "minmax"),
         ("minmax", "none"),
     )
     needed = {"npz": ("path",), "csv": ("modalities", "labels")}
@@ -357,23 +316,44 @@ def _dataset(name: str, entry: Any) -> dict:
                 f"{key}={entry.get(key)!r}"
             )
     for key in ("path", "labels"):
-        if isinstance(entry.get(key), str):
-            entry[key] = os.path.expandvars(os.path.expanduser(entry[key]))
+        if entry.get(key) is not None:
+            entry[key] = _text(f"{where}.{key}", entry[key])
+    if source == "csv":
+        entry["modalities"] = {
+            modality: _text(f"{where}.modalities.{modality}", file)
+            for modality, file in named(
+                f"{where}.modalities", entry["modalities"]
+            ).items()
+        }
+    elif source == "npz" and "modalities" in entry:
+        entry["modalities"] = list(
+            named(f"{where}.modalities", entry["modalities"])
+        )
+    if "header" in entry:
+        choice(f"{where}.header", entry["header"], (True, False))
     entry["training"] = _training(f"{where}.training", entry.get("training"))
     return entry
 
 
+def _text(where: str, value: Any) -> str:
+    """A name or a path, with `~` and variables of the environment."""
+    if not isinstance(value, str):
+        raise ValueError(f"`{where}` must be a text. Received: {value!r}")
+    return os.path.expandvars(os.path.expanduser(value))
+
+
 def _evaluation(entry: Any) -> dict:
-    entry = {**EVALUATION, **_section("evaluation", entry, EVALUATION)}
+    entry = {**EVALUATION, **section("evaluation", entry, EVALUATION)}
     for key in ("seeds", "bins", "batch_size"):
-        _count(f"evaluation.{key}", entry[key])
+        count(f"evaluation.{key}", entry[key])
     if not isinstance(entry["corruptions"], list):
         raise ValueError(
             "`evaluation.corruptions` must be a list of names of protocols. "
             f"Received: {entry['corruptions']!r}"
         )
-    _try(
+    attempt(
         "evaluation",
         lambda: as_protocols(entry["corruptions"], entry["severities"]),
+        entry,
     )
     return entry

@@ -1,6 +1,7 @@
 """Data sets of a comparison, and their splits."""
 
 import dataclasses
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,18 @@ class Dataset:
             crc = zlib.crc32(np.ascontiguousarray(values).tobytes(), crc)
         return f"{crc:08x}"
 
-    def parts(self, seed: int) -> tuple[Part, Part]:
-        """Training and test part, the same for every method of a seed."""
-        rows = np.arange(len(self.y))
+    def rows(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the training and of the test part."""
         if self.split == "published":
             assert self.published is not None
-            first, second = np.split(rows, [self.published])
-        else:
-            first, second = stratified(self.y, self.test_share, seed)
+            rows = np.arange(len(self.y))
+            return rows[: self.published], rows[self.published :]
+        where = f"datasets.{self.name}.test_share"
+        return stratified(self.y, self.test_share, seed, where)
+
+    def parts(self, seed: int) -> tuple[Part, Part]:
+        """Training and test part, the same for every method of a seed."""
+        first, second = self.rows(seed)
         return self._part(first, first), self._part(first, second)
 
     def _part(self, training: np.ndarray, rows: np.ndarray) -> Part:
@@ -63,21 +68,40 @@ class Dataset:
 
 
 def stratified(
-    y: np.ndarray, share: float, seed: int
+    y: np.ndarray, share: float, seed: int, where: str = "share"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of two parts with the same shares of the classes."""
+    """Rows of two parts with the same shares of the classes.
+
+    Raises:
+        ValueError: If the first part would lack a class, or the second is
+            too small; it calls the share `where`.
+    """
     from sklearn.model_selection import train_test_split
 
-    return train_test_split(
-        np.arange(len(y)), test_size=share, stratify=y, random_state=seed
-    )
+    try:
+        parts = train_test_split(
+            np.arange(len(y)), test_size=share, stratify=y, random_state=seed
+        )
+    except ValueError:
+        parts = ()
+    if not parts or len(set(y[parts[0]])) < len(set(y)):
+        counts = np.unique(y, return_counts=True)[1].tolist()
+        key = where.rsplit(".", 1)[-1]
+        raise ValueError(
+            f"`{where}` must leave samples of every class to train on, and as "
+            f"many samples as classes to score. Received: {key}={share:g} of "
+            f"{counts} samples a class"
+        )
+    return parts[0], parts[1]
 
 
 def scaled(training: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Scale to [0, 1] on the training part: vectors feature by feature."""
     axis = 0 if training.ndim == 2 else None
     low, high = training.min(axis=axis), training.max(axis=axis)
-    span = np.maximum(high - low, 1e-6)
+    span = high - low
+    # What is constant in training may not be so elsewhere.
+    span = np.where(span > 1e-6, span, 1.0)
     return ((values - low) / span).astype("float32")
 
 
@@ -144,9 +168,13 @@ def _read_npz(where: str, entry: dict, folder: Path) -> tuple[dict, Any]:
             "which does not exist"
         )
     try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile("it is no whole zip file")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (
+        ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error
+    ) as error:  # fmt: skip
         raise ValueError(
             f"`{where}.path` must be an undamaged `.npz` file of plain "
             f"arrays. Received: {str(path)!r} ({error})"
@@ -159,17 +187,16 @@ def _read_npz(where: str, entry: dict, folder: Path) -> tuple[dict, Any]:
             f"`{where}` must name arrays of its file, {list(arrays)}. "
             f"Received: {lost or names}"
         )
+    if label in names:
+        raise ValueError(
+            f"`{where}.modalities` must not hold the labels. Received: {names}"
+        )
     return {name: arrays[name] for name in names}, arrays[label]
 
 
 def _read_csv(where: str, entry: dict, folder: Path) -> tuple[dict, Any]:
     pandas = needs("pandas", "keras_mmrel.benchmark")
     header = 0 if entry.get("header", True) else None
-    if not isinstance(entry["modalities"], dict):
-        raise ValueError(
-            f"`{where}.modalities` must map names to CSV files. Received: "
-            f"{entry['modalities']!r}"
-        )
 
     def read(key: str, file: Any) -> Any:
         path = folder / str(file)
@@ -178,7 +205,13 @@ def _read_csv(where: str, entry: dict, folder: Path) -> tuple[dict, Any]:
                 f"`{where}.{key}` must be a CSV file. Received: "
                 f"{str(path)!r}, which does not exist"
             )
-        return pandas.read_csv(path, header=header)
+        try:
+            return pandas.read_csv(path, header=header)
+        except ValueError as error:
+            raise ValueError(
+                f"`{where}.{key}` must be a CSV file. Received: "
+                f"{str(path)!r} ({error})"
+            ) from error
 
     x = {
         name: read(f"modalities.{name}", file).to_numpy()
@@ -190,18 +223,29 @@ def _read_csv(where: str, entry: dict, folder: Path) -> tuple[dict, Any]:
             f"`{where}.labels` must have one column. Received: "
             f"{list(labels.columns)}"
         )
+    empty = labels.iloc[:, 0].isna().to_numpy()
+    if empty.any():
+        raise ValueError(
+            f"`{where}.labels` must hold a label for each sample. Received: "
+            f"{int(empty.sum())} empty labels, the first is row "
+            f"{int(empty.argmax())}"
+        )
     return x, labels.iloc[:, 0].to_numpy()
 
 
 def _class_numbers(where: str, x: dict, y: Any) -> np.ndarray:
     """Check a user's arrays; texts and other labels become class numbers."""
     y = np.asarray(y)
-    lengths = {**{name: len(v) for name, v in x.items()}, "labels": len(y)}
-    if y.ndim != 1 or len(set(lengths.values())) != 1:
+    shapes = {**{name: v.shape for name, v in x.items()}, "labels": y.shape}
+    if (
+        y.ndim != 1
+        or any(v.ndim < 2 or v.size == 0 for v in x.values())
+        or any(shape[0] != len(y) for shape in shapes.values())
+    ):
         raise ValueError(
-            f"`{where}` must hold a row in every modality and one label for "
-            f"each sample. Received: rows {lengths}, labels of shape "
-            f"{y.shape}"
+            f"`{where}` must hold modalities of shape (samples, features) or "
+            "(samples, height, width, channels) and labels of shape "
+            f"(samples,). Received: {shapes}"
         )
     for name, values in x.items():
         if values.dtype.kind not in "fiub":
@@ -209,6 +253,8 @@ def _class_numbers(where: str, x: dict, y: Any) -> np.ndarray:
                 f"`{where}` must hold numbers in modality '{name}'. Received: "
                 f"dtype={values.dtype}"
             )
+        with np.errstate(over="ignore"):
+            x[name] = values = values.astype("float32")
         bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         if bad.any():
             raise ValueError(
@@ -216,7 +262,6 @@ def _class_numbers(where: str, x: dict, y: Any) -> np.ndarray:
                 f"Received: NaN or infinite values in {int(bad.sum())} rows, "
                 f"the first is row {int(bad.argmax())}"
             )
-        x[name] = values.astype("float32")
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError(
             f"`{where}` must hold a label for each sample. Received: "

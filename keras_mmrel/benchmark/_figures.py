@@ -7,6 +7,8 @@ import numpy as np
 from keras_mmrel.evaluation._imports import needs
 
 MARKERS = "osD^vPX*<>dp"
+# As many markers as colours: the line tells the thirteenth from the first.
+LINES = ("-", "--", ":")
 
 
 def accuracy_figure(runs: list[dict], methods: list[str], title: str) -> Any:
@@ -36,6 +38,7 @@ def accuracy_figure(runs: list[dict], methods: list[str], title: str) -> Any:
                 label=method,
                 color=colors[index % len(colors)],
                 marker=MARKERS[index % len(MARKERS)],
+                linestyle=LINES[index // len(MARKERS) % len(LINES)],
                 markersize=4,
                 linewidth=1.3,
             )
@@ -47,9 +50,15 @@ def accuracy_figure(runs: list[dict], methods: list[str], title: str) -> Any:
     for axis in panels[:, 0]:
         axis.set_ylabel("accuracy in %")
     figure.supxlabel("severity (each corruption's own unit)", fontsize=9)
-    handles, labels = panels.flat[0].get_legend_handles_labels()
+    # A method with a NaN is drawn in some of the panels only.
+    drawn = {
+        label: handle
+        for axis in panels.flat
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    labels = [method for method in methods if method in drawn]
     figure.legend(
-        handles,
+        [drawn[method] for method in labels],
         labels,
         loc="outside lower center",
         ncols=min(4, max(1, len(labels))),
@@ -85,7 +94,8 @@ def difference_figure(
                 color="black" if p < 0.05 else "grey",
                 markerfacecolor="black" if p < 0.05 else "white",
             )
-        axis.set_title(column, fontsize=9)
+        corruption = column.partition(", ")[2] or "clean"
+        axis.set_title(corruption, fontsize=9)
         axis.grid(alpha=0.3)
     panels[0].set_yticks(places, methods)
     figure.supxlabel("points of accuracy", fontsize=9)

@@ -24,11 +24,17 @@ img { max-width: 100%; } pre { background: #f6f6f6; padding: .8rem;
 
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     """A Markdown table; cells keep their `**bold**`."""
+
+    def line(cells: list[str]) -> str:
+        # Neither may end a cell.
+        safe = [" ".join(c.replace("|", "\\|").splitlines()) for c in cells]
+        return "| " + " | ".join(safe) + " |"
+
     return "\n".join(
         [
-            "| " + " | ".join(head) + " |",
+            line(head),
             "|" + "---|" * len(head),
-            *("| " + " | ".join(cells) + " |" for cells in rows),
+            *map(line, rows),
         ]
     )
 
@@ -41,8 +47,10 @@ def html_table(head: list[str], rows: list[list[str]]) -> str:
             return f'<td class="best">{html.escape(text.strip("*"))}</td>'
         return f"<td>{html.escape(text)}</td>"
 
+    # The first is a name, whatever it begins with.
     body = "\n".join(
-        "<tr>" + "".join(cell(c) for c in cells) + "</tr>" for cells in rows
+        f"<tr><td>{html.escape(first)}</td>{''.join(map(cell, cells))}</tr>"
+        for first, *cells in rows
     )
     top = "".join(f"<th>{html.escape(h)}</th>" for h in head)
     return (

@@ -37,10 +37,12 @@ class Store:
                 f"`out` must be a folder of this config's runs. Received: "
                 f"{self.folder} with runs and without {CONFIG}"
             )
+        # As it comes back from the file, whatever its names were.
+        config = json.loads(json.dumps(config))
         merged = config if known is None else _merge(known, config, self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"{CONFIG}.{os.getpid()}.part"
-        part.write_text(json.dumps(merged, indent=1) + "\n")
+        part.write_text(json.dumps(merged, indent=1) + "\n", "utf-8")
         os.replace(part, self.folder / CONFIG)
 
     def config(self) -> dict | None:
@@ -48,8 +50,8 @@ class Store:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
-        except json.JSONDecodeError as error:
+            return json.loads(path.read_text("utf-8"))
+        except ValueError as error:
             raise ValueError(
                 f"{path} must be the whole file that `run` wrote. Received: "
                 f"{error}"
@@ -91,6 +93,21 @@ class Store:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def job(record: dict) -> tuple:
+    """What a run is of: seed, data set, regime and method."""
+    keys = ("seed", "dataset", "regime", "method")
+    return tuple(record[key] for key in keys)
+
+
+def finished(records: list[dict]) -> list[dict]:
+    """Every run once: the first, if two commands did the same work."""
+    runs: dict[tuple, dict] = {}
+    for record in records:
+        if record["kind"] == "run":
+            runs.setdefault(job(record), record)
+    return list(runs.values())
 
 
 def _merge(known: dict, config: dict, folder: Path) -> dict:

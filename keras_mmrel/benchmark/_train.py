@@ -23,7 +23,12 @@ CLIP = 3.0
 
 
 def train(
-    method: dict, regime: dict, settings: dict, part: Part, seed: int
+    method: dict,
+    regime: dict,
+    settings: dict,
+    part: Part,
+    seed: int,
+    batch_size: int = 1024,
 ) -> Callable[[dict], Any]:
     """Train a method and return its function from inputs to outputs.
 
@@ -33,6 +38,7 @@ def train(
         settings: Training settings, with the tuned `"options"` of the method.
         part: Training part `(x, y)`.
         seed: Seed of everything that is drawn.
+        batch_size: Number of samples of a prediction step.
     """
     x, y = part
     transform = _transform(method["inputs"], x)
@@ -46,7 +52,7 @@ def train(
     if settings["schedule"] == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps, alpha=0.05)
     optimizer = OPTIMIZERS[settings["optimizer"]](
-        rate, weight_decay=settings["weight_decay"] or None
+        rate, weight_decay=settings["weight_decay"]
     )
     model.compile(optimizer, modulation=_modulation(method))
     model.fit(
@@ -58,7 +64,9 @@ def train(
     )
 
     def predict(inputs: dict) -> Any:
-        return model.predict(transform(inputs), batch_size=1024, verbose=0)
+        return model.predict(
+            transform(inputs), batch_size=batch_size, verbose=0
+        )
 
     return predict
 
@@ -124,7 +132,7 @@ def inner_scores(
 ) -> dict[str, float]:
     """Train on one part of the training part, score on the other."""
     x, y = part
-    kept, held_out = stratified(y, share, seed)
+    kept, held_out = stratified(y, share, seed, "tuning.share")
     inner = {name: values[kept] for name, values in x.items()}
     predict = train(method, regime, settings, (inner, y[kept]), seed)
     outputs = predict({name: values[held_out] for name, values in x.items()})

@@ -1,5 +1,6 @@
 """YAML files in which no name stands twice."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +16,41 @@ def read_yaml(path: Path) -> Any:
     """
     yaml = needs("yaml", "keras_mmrel.benchmark")
 
-    class Loader(yaml.SafeLoader):
-        """A later entry of a name would silently replace the first."""
+    # A subclass, so that nobody else's YAML is read in this way.
+    loader_class: Any = type("Loader", (yaml.SafeLoader,), {})
+
+    def wrong(problem: str, node: Any) -> Exception:
+        return yaml.constructor.ConstructorError(
+            None, None, problem, node.start_mark
+        )
 
     def mapping(loader: Any, node: Any) -> dict:
-        loader.flatten_mapping(node)
-        pairs = loader.construct_pairs(node, deep=True)
-        names = [name for name, _ in pairs]
-        twice = sorted({str(n) for n in names if names.count(n) > 1})
+        """A later entry of a name would silently replace the first."""
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if not isinstance(key.value, str):
+                raise wrong("a name must be a plain text", node)
+        twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise yaml.constructor.ConstructorError(
-                None,
-                None,
-                f"{twice} must stand once in its section",
-                node.start_mark,
-            )
-        return dict(pairs)
+            raise wrong(f"{twice} must stand once in its section", node)
+        # Only now: an entry may stand in for one that is merged by `<<`.
+        loader.flatten_mapping(node)
+        return dict(loader.construct_pairs(node, deep=True))
 
-    Loader.add_constructor(
+    loader_class.add_constructor(
         yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping
     )
+    # YAML 1.1 takes 1e-3 for a text, people do not.
+    loader_class.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
     try:
-        # `Loader` is a SafeLoader: it makes plain data only.
-        return yaml.load(path.read_text(), Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # It is a SafeLoader: it makes plain data only.
+        return yaml.load(path.read_text("utf-8"), loader_class)
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(
-            f"`config` must be a YAML file. Received: {path} ({error})"
+            f"`config` must be a YAML file. Received: {path} "
+            f"({' '.join(str(error).split())})"
         ) from error

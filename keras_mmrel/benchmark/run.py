@@ -1,9 +1,13 @@
+import contextlib
 import itertools
 import json
 import os
 import platform
+import signal
+import threading
 import time
 import zlib
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,10 @@ from keras_mmrel.benchmark._config import Config
 from keras_mmrel.benchmark._config import load_config
 from keras_mmrel.benchmark._data import Dataset
 from keras_mmrel.benchmark._data import load_dataset
+from keras_mmrel.benchmark._data import stratified
 from keras_mmrel.benchmark._store import Store
+from keras_mmrel.benchmark._store import finished
+from keras_mmrel.benchmark._store import job
 from keras_mmrel.benchmark._store import pack
 from keras_mmrel.benchmark._train import inner_scores
 from keras_mmrel.benchmark._train import train
@@ -34,9 +41,10 @@ def run(
 
     Each run trains a model for the whole number of epochs and scores it once
     on the test part, clean and corrupted. Settings with a grid are chosen
-    before, on an inner validation part of the training part: by accuracy,
-    then by likelihood. With the published split that happens once for each
-    method, data set and regime, with resampled splits once for each seed too.
+    before, on inner validation parts of the training part: by the mean
+    accuracy, then by the likelihood. With the published split that happens
+    once for each method, data set and regime, with resampled splits once for
+    each seed too.
 
     Every finished run is a line of `runs.jsonl` in the folder at once. A
     command that was killed goes on where it stopped; a config that adds
@@ -64,6 +72,7 @@ def run(
     ...     print(error)
     `config` must be a YAML file. Received: config='no.yaml', which is none
     """
+    first = _first(shard)
     checked = load_config(config)
     datasets = {
         name: load_dataset(
@@ -71,28 +80,53 @@ def run(
         )
         for name, entry in checked.datasets.items()
     }
+    _check_splits(checked, datasets)
     store = Store(out)
-    store.open(checked.to_dict())
     records = store.read()
     _check_data(records, datasets, store)
+    store.open(checked.to_dict())
     environment = _environment()
     if environment["id"] not in {r.get("id") for r in records}:
         store.add(environment)
     groups = list(itertools.product(datasets, checked.regimes, checked.methods))
-    mine = groups[_first(shard) :: shard[1]]
+    mine = groups[first :: shard[1]]
     jobs = [(seed, *group) for seed in checked.seeds for group in mine]
-    done = {_job(r) for r in records if r["kind"] == "run"}
-    todo = [job for job in jobs if job not in done]
+    done = {job(r) for r in finished(records)}
+    todo = [one for one in jobs if one not in done]
     if verbose:
         print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are in {out}")
     bar = keras.utils.Progbar(len(todo), verbose=verbose, unit_name="run")
-    for seed, name, regime, method in todo:
-        record = _one_run(
-            checked, datasets[name], regime, method, seed, store, records
-        )
-        store.add({**record, "environment": environment["id"]})
-        keras.utils.clear_session()
-        bar.add(1)
+    with _interruptions() as pressed:
+        for seed, name, regime, method in todo:
+            record = _one_run(
+                checked, datasets[name], regime, method, seed, store, records
+            )
+            store.add({**record, "environment": environment["id"]})
+            keras.utils.clear_session()
+            bar.add(1)
+            if pressed:
+                raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Remember Ctrl-C, which Python loses if it hits a finaliser."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: Any) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before is not signal.default_int_handler:
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _first(shard: Any) -> int:
@@ -103,11 +137,6 @@ def _first(shard: Any) -> int:
             f"shard={shard!r}"
         )
     return shard[0] - 1
-
-
-def _job(record: dict) -> tuple:
-    keys = ("seed", "dataset", "regime", "method")
-    return tuple(record[key] for key in keys)
 
 
 def _one_run(
@@ -144,24 +173,44 @@ def _one_run(
             if {k: r.get(k) for k in key} == key and r["settings"] == candidate
         ]
         if not known:
-            inner = inner_scores(
-                entry,
-                augmentation,
-                {**base, **candidate},
-                part,
-                tuning["share"],
-                0 if dataset.split == "published" else seed,
-            )
-            found = {k: _finite(v) for k, v in inner.items()}
-            known = [{**key, "settings": candidate, **found}]
+            inner = [
+                inner_scores(
+                    entry,
+                    augmentation,
+                    {**base, **candidate},
+                    part,
+                    tuning["share"],
+                    inner_seed(dataset, seed, repeat),
+                )
+                for repeat in range(tuning["repeats"])
+            ]
+            found = {
+                name: _finite(float(np.mean([i[name] for i in inner])))
+                for name in ("accuracy", "nll")
+            }
+            known = [
+                {
+                    **key,
+                    "settings": candidate,
+                    "data": dataset.fingerprint,
+                    **found,
+                }
+            ]
             store.add(known[0])
             records.append(known[0])
         scores.append(known[0])
     chosen = choose(scores) if scores else grid[0]
     start = time.perf_counter()
-    predict = train(entry, augmentation, {**base, **chosen}, part, seed)
-    seconds = time.perf_counter() - start
     evaluation = config.evaluation
+    predict = train(
+        entry,
+        augmentation,
+        {**base, **chosen},
+        part,
+        seed,
+        evaluation["batch_size"],
+    )
+    seconds = time.perf_counter() - start
     report = evaluate_robustness(
         predict,
         x_test,
@@ -188,6 +237,12 @@ def _one_run(
     }
 
 
+def inner_seed(dataset: Dataset, seed: int, repeat: int) -> int:
+    """Seed of an inner split; one published split has the same ones."""
+    first = 0 if dataset.split == "published" else seed
+    return 1000 * first + repeat
+
+
 def candidates(grid: dict) -> list[dict]:
     """All combinations of a grid; its `options` are a grid of their own."""
     plain = {key: values for key, values in grid.items() if key != "options"}
@@ -203,11 +258,15 @@ def candidates(grid: dict) -> list[dict]:
 
 
 def choose(scores: list[dict]) -> dict:
-    """The settings of the best accuracy, of these the best likelihood."""
+    """The settings of the best accuracy, of these the best likelihood.
+
+    Without a likelihood there were NaN predictions: these come last.
+    """
 
     def rank(record: dict) -> tuple:
         nll = record["nll"]
-        return record["accuracy"], -(np.inf if nll is None else nll)
+        broken = nll is None
+        return not broken, record["accuracy"], 0.0 if broken else -nll
 
     return max(scores, key=rank)["settings"]
 
@@ -216,12 +275,26 @@ def _finite(value: float) -> float | None:
     return round(value, 6) if np.isfinite(value) else None
 
 
+def _check_splits(config: Config, datasets: dict[str, Dataset]) -> None:
+    """Find a class that is too small for a split before the first run."""
+    grids = [m.get("tuning", config.tuning) for m in config.methods.values()]
+    tuned = [t for t in grids if len(candidates(t["grid"])) > 1]
+    inner = sorted(
+        {(t["share"], r) for t in tuned for r in range(t["repeats"])}
+    )
+    for dataset, seed in itertools.product(datasets.values(), config.seeds):
+        y = dataset.y[dataset.rows(seed)[0]]
+        for share, repeat in inner:
+            chosen = inner_seed(dataset, seed, repeat)
+            stratified(y, share, chosen, "tuning.share")
+
+
 def _check_data(
     records: list[dict], datasets: dict[str, Dataset], store: Store
 ) -> None:
     for record in records:
         dataset = datasets.get(record.get("dataset", ""))
-        if dataset is None or record["kind"] != "run":
+        if dataset is None or "data" not in record:
             continue
         if record["data"] != dataset.fingerprint:
             raise ValueError(

@@ -1,0 +1,91 @@
+"""A command that is killed goes on where it stopped."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import pytest
+
+from tests.benchmark.helpers import compare
+from tests.benchmark.helpers import jobs
+from tests.benchmark.helpers import scores
+from tests.benchmark.helpers import tuned
+from tests.benchmark.helpers import write
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.skipif(
+        keras.config.backend() != "torch",
+        reason="nothing here is the backend's, and torch starts fastest",
+    ),
+    pytest.mark.filterwarnings("ignore:.*no whole run"),
+]
+
+
+def start(config, out):
+    """The real command in a process of its own."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-m", "keras_mmrel.benchmark", "run", config,
+         "--out", out],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": keras.config.backend(),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def wait_for_lines(process, out, count):
+    """Return when the folder holds so many lines, or the process ended."""
+    path = out / "runs.jsonl"
+    limit = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < limit:
+        if path.exists() and path.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.01)
+
+
+def test_a_comparison_that_is_stopped_again_and_again_loses_nothing(tmp_path):
+    config = tuned(regimes={"clean": {}}, seeds=4)
+    config["training"] = {"epochs": 4, "batch_size": 8}
+    whole = compare(tmp_path / "whole", config)
+    path = write(tmp_path / "killed", config)
+    out = tmp_path / "killed/out"
+    chance = random.Random(0)
+    for attempt in range(3):
+        have = 0
+        if (out / "runs.jsonl").exists():
+            have = (out / "runs.jsonl").read_bytes().count(b"\n")
+        process = start(path, out)
+        wait_for_lines(process, out, have + chance.randint(1, 3))
+        time.sleep(chance.uniform(0, 0.2))
+        if attempt < 2:
+            process.kill()
+            process.communicate()
+            assert process.returncode == -signal.SIGKILL
+        else:
+            process.send_signal(signal.SIGINT)
+            errors = process.communicate(timeout=120)[1]
+            assert process.returncode == 130, errors
+            # Above it may stand what Python says of a finaliser.
+            assert errors.strip().splitlines()[-1] == (
+                "stopped; the same command goes on from here"
+            )
+    before = jobs(out)
+    assert len(before) < 8
+    process = start(path, out)
+    text, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert f"{len(before)} of 8 runs are in" in text
+    assert jobs(out)[: len(before)] == before
+    assert len(jobs(out)) == len(set(jobs(out))) == 8
+    assert scores(out) == scores(whole)

@@ -1,0 +1,320 @@
+"""A page of a folder of runs: whole, self-contained, and honest."""
+
+import json
+import re
+
+import numpy as np
+import pandas
+import pytest
+from scipy import stats
+
+from keras_mmrel.benchmark import report
+from keras_mmrel.benchmark._statistics import condition_scores
+from tests.benchmark.helpers import lines
+from tests.benchmark.made_runs import CONDITIONS
+from tests.benchmark.made_runs import SCORES
+from tests.benchmark.made_runs import Page
+from tests.benchmark.made_runs import make_folder
+from tests.benchmark.made_runs import make_run
+from tests.benchmark.made_runs import runs_of
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def section(folder, heading):
+    """Text of `report.md` under a heading."""
+    text = (folder / "report.md").read_text("utf-8")
+    return text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+def tables(text):
+    """The tables of a Markdown text: first cell -> column -> cell."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n?)+", text, re.M):
+        head, _, *rows = [
+            [c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]]
+            for line in block.strip().splitlines()
+        ]
+        found.append({r[0]: dict(zip(head, r, strict=True)) for r in rows})
+    return found
+
+
+def recomputed(folder):
+    """Mean over severities, from the lines of the folder and pandas alone."""
+    frames = []
+    for r in lines(folder, "run"):
+        frame = pandas.DataFrame(r["scores"])
+        for key in ("dataset", "regime", "method"):
+            frame[key] = r[key]
+        frame["seed"] = r["seed"]
+        frames.append(frame)
+    keys = ["dataset", "regime", "method", "seed", "corruption"]
+    return pandas.concat(frames).groupby(keys)[list(SCORES)].mean()
+
+
+def test_means_and_deviations_are_those_of_pandas(tmp_path):
+    folder = make_folder(tmp_path / "f", runs_of(["A", "BB", "CCC"]))
+    report(folder)
+    means = tables(section(folder, "d, clean training"))[0]
+    values = recomputed(folder).loc["d", "clean"]
+    assert list(means) == ["A", "BB", "CCC"]
+    shown = {
+        "accuracy": ("clean", "accuracy", 100, 1),
+        "nll": ("clean", "nll", 1, 3),
+        "aurc": ("clean", "aurc", 1, 3),
+        "accuracy, gaussian one": ("gaussian_one", "accuracy", 100, 1),
+        "ece, missing": ("missing", "ece", 1, 3),
+        "finding, gaussian one": ("gaussian_one", "corrupted_auroc", 100, 1),
+    }
+    for column, (corruption, score, scale, digits) in shown.items():
+        best = {}
+        for method, row in means.items():
+            assert row["runs"] == "3"
+            v = scale * values.loc[method, :, corruption][score].to_numpy()
+            assert len(v) == 3
+            text = f"{v.mean():.{digits}f} ± {v.std(ddof=1):.{digits}f}"
+            assert row[column].strip("*") == text
+            best[method] = v.mean()
+        down = score in ("nll", "ece", "aurc")
+        winner = (min if down else max)(best, key=best.__getitem__)
+        bold = [m for m, row in means.items() if row[column].startswith("**")]
+        assert bold == [winner]
+    assert "finding, missing" not in means["A"]
+    assert "finding" not in means["A"]
+
+
+@pytest.mark.parametrize("split", ["published", "resampled"])
+def test_differences_and_stars_are_those_of_scipy(tmp_path, split):
+    runs = runs_of(["A", "BB", "CCC"], seeds=range(6))
+    for r in runs:
+        r["split"] = split
+        if r["method"] == "CCC":
+            # A clear difference that has a star.
+            paired = make_run("A", r["seed"])["scores"]["accuracy"]
+            noise = 1e-4 * r["seed"]
+            r["scores"]["accuracy"] = [v + 0.1 + noise for v in paired]
+    folder = make_folder(tmp_path / "f", runs)
+    report(folder)
+    table = tables(section(folder, "d, clean training"))[1]
+    assert list(table) == ["BB", "CCC"]
+    values = recomputed(folder).loc["d", "clean"]
+    ratio = 30 / 60 if split == "resampled" else 0.0
+    p, cells = {}, {}
+    for method in table:
+        a, b = (
+            values.loc[m, :, "gaussian_one"]["accuracy"].to_numpy()
+            for m in (method, "A")
+        )
+        d = a - b
+        error = np.sqrt((1 / 6 + ratio) * d.var(ddof=1))
+        p[method] = 2 * stats.t.sf(abs(d.mean()) / error, 5)
+        cells[method] = f"{100 * d.mean():+.1f} ± {100 * error:.1f}"
+        if not ratio:
+            assert p[method] == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    smaller = min(p, key=p.__getitem__)
+    adjusted = {
+        m: 2 * v if m == smaller else max(v, 2 * p[smaller])
+        for m, v in p.items()
+    }
+    assert adjusted["CCC"] < 0.05
+    for method, row in table.items():
+        star = "*" if adjusted[method] < 0.05 else ""
+        assert row["accuracy, gaussian one"] == cells[method] + star
+
+
+def test_ranks_are_means_over_blocks(tmp_path):
+    runs = []
+    order = {("d", "clean"): "A BB CCC", ("d", "noisy"): "BB A CCC",
+             ("e", "clean"): "A CCC BB"}  # fmt: skip
+    for (dataset, regime), best in order.items():
+        for place, method in enumerate(best.split()):
+            r = make_run(method, 0, regime, dataset)
+            for name in SCORES[:-1]:
+                up = name in ("accuracy", "f1_macro", "auroc")
+                value = 0.9 - place / 10 if up else 0.1 + place / 10
+                r["scores"][name] = [value] * len(CONDITIONS)
+            runs.append(r)
+    folder = make_folder(tmp_path / "f", runs)
+    report(folder)
+    (ranks,) = tables(section(folder, "Mean ranks"))
+    for column in ("accuracy", "accuracy, corrupted", "nll", "ece", "aurc"):
+        assert {m: row[column] for m, row in ranks.items()} == {
+            "A": "1.3", "BB": "2.0", "CCC": "2.7",
+        }  # fmt: skip
+
+
+def test_the_page_is_self_contained_and_names_are_texts(tmp_path):
+    names = ["<b>bold</b>", "pipe | name", "**stars**", "plain & simple"]
+    folder = make_folder(tmp_path / "f", runs_of(names))
+    report(folder)
+    text = (folder / "report.html").read_text("utf-8")
+    page = Page(text)
+    assert page.open == []
+    assert not {"script", "link", "iframe", "b"} & set(page.tags)
+    assert len(page.links) == 2
+    assert all(v.startswith("data:image/png;base64,") for v in page.links)
+    assert "http" not in text and "url(" not in text
+    for name in names:
+        assert page.cells.count(name) >= 3
+    markdown = (folder / "report.md").read_text("utf-8")
+    means = tables(section(folder, "d, clean training"))[0]
+    assert list(means) == [n.replace("|", "\\|") for n in names]
+    assert "# A <comparison> & more" in markdown
+    assert "<title>A &lt;comparison&gt; &amp; more</title>" in text
+
+
+def test_all_files_are_there_and_returned(tmp_path):
+    runs = runs_of(["A", "BB"]) + runs_of(["A", "BB"], regime="noisy")
+    folder = make_folder(tmp_path / "f", runs)
+    paths = report(folder)
+    assert {p.name for p in paths} == {
+        "report.md", "report.html", "d_clean_accuracy.png",
+        "d_clean_differences.png", "d_noisy_accuracy.png",
+        "d_noisy_differences.png",
+    }  # fmt: skip
+    kept = {"config.json", "runs.jsonl"}
+    assert {p.name for p in folder.iterdir()} == kept | {p.name for p in paths}
+    markdown = (folder / "report.md").read_text("utf-8")
+    for path in paths[2:]:
+        assert path.read_bytes().startswith(PNG)
+        assert f"]({path.name})" in markdown
+    again = report(folder)
+    assert again == paths
+
+
+def test_blocks_of_like_names_have_figures_of_their_own(tmp_path):
+    runs = runs_of(["A"], regime="x 1") + runs_of(["A"], regime="x_1")
+    paths = report(make_folder(tmp_path / "f", runs))
+    assert [p.name for p in paths[2:]] == [
+        "d_x_1_accuracy.png",
+        "d_x_1_2_accuracy.png",
+    ]
+
+
+def test_the_environment_and_the_config_stand_once(tmp_path):
+    folder = make_folder(tmp_path / "f", runs_of(["A", "BB"]))
+    report(folder)
+    assert section(folder, "Environment").count("keras 3.0") == 1
+    config = section(folder, "Config").strip().strip("`")
+    assert json.loads(config) == json.loads(
+        (folder / "config.json").read_text()
+    )
+
+
+def test_missing_runs_are_listed(tmp_path):
+    runs = runs_of(["A", "BB"], seeds=[0, 1])[:-1]
+    methods = {"A": {}, "BB": {}, "never": {}}
+    folder = make_folder(tmp_path / "f", runs, methods=methods)
+    report(folder)
+    assert "3 runs, 3 of 6 are missing yet" in (folder / "report.md").read_text(
+        "utf-8"
+    )
+    (missing,) = tables(section(folder, "Missing runs"))
+    assert {m: row["seeds"] for m, row in missing.items()} == {
+        "BB": "1",
+        "never": "0, 1",
+    }
+    means, differences = tables(section(folder, "d, clean training"))
+    assert {m: row["runs"] for m, row in means.items()} == {"A": "2", "BB": "1"}
+    # Only the seed that both have; of one pair there is no deviation.
+    values = recomputed(folder).loc["d", "clean", :, 0, "clean"]["accuracy"]
+    difference = 100 * (values["BB"] - values["A"])
+    assert differences["BB"]["accuracy"] == f"{difference:+.1f}"
+
+
+def test_a_whole_folder_misses_nothing(tmp_path):
+    folder = make_folder(tmp_path / "f", runs_of(["A", "BB"]))
+    report(folder)
+    text = (folder / "report.md").read_text("utf-8")
+    assert "6 runs; 2 methods" in text and "Missing runs" not in text
+
+
+def test_a_run_that_two_commands_made_counts_once(tmp_path):
+    runs = runs_of(["A", "BB"])
+    twice = make_run("A", 0, broken=True)
+    folder = make_folder(tmp_path / "f", [*runs, twice])
+    report(folder)
+    text = (folder / "report.md").read_text("utf-8")
+    assert "6 runs; 2 methods" in text and "NaN in" not in text
+
+
+def test_nan_is_named_and_not_averaged(tmp_path):
+    runs = runs_of(["A", "BB", "CCC"], seeds=[0, 1])
+    runs[1] = make_run("BB", 0, broken=True)
+    folder = make_folder(tmp_path / "f", runs)
+    report(folder)
+    means, differences = tables(section(folder, "d, clean training"))
+    for column in ("accuracy", "nll", "accuracy, missing"):
+        assert means["BB"][column] == "NaN in 1 of 2"
+        assert "±" in means["A"][column]
+    assert differences["BB"]["accuracy"] == "–"
+    assert "±" in differences["CCC"]["accuracy"]
+    (ranks,) = tables(section(folder, "Mean ranks"))
+    assert {row["accuracy"] for row in ranks.values()} == {"–"}
+
+
+def test_a_method_that_is_nan_everywhere_is_named(tmp_path):
+    runs = [make_run("A", 0), make_run("BB", 0, broken=True)]
+    folder = make_folder(tmp_path / "f", runs)
+    report(folder)
+    means = tables(section(folder, "d, clean training"))[0]
+    for column in ("accuracy", "nll", "accuracy, missing"):
+        assert means["BB"][column] == "NaN in 1 of 1"
+    alone = make_folder(tmp_path / "g", runs[1:])
+    report(alone)
+    means = tables(section(alone, "d, clean training"))[0]
+    assert means["BB"]["accuracy"] == "NaN in 1 of 1"
+
+
+def test_one_nan_of_a_corruption_makes_its_mean_nan():
+    r = make_run("A", 0)
+    r["scores"]["accuracy"][1] = None
+    table = condition_scores([r]).set_index("column")["value"]
+    assert np.isnan(table["accuracy, gaussian_one"])
+    assert np.isfinite(table[["accuracy", "accuracy, missing"]]).all()
+
+
+def test_a_single_seed_has_means_without_deviations(tmp_path):
+    folder = make_folder(tmp_path / "f", runs_of(["A", "BB"], seeds=[4]))
+    report(folder)
+    means, differences = tables(section(folder, "d, clean training"))
+    assert "±" not in json.dumps([means, differences], ensure_ascii=False)
+    assert differences["BB"]["accuracy"][0] in "+-"
+    assert "*" not in differences["BB"]["accuracy"]
+
+
+def test_a_single_method_has_no_differences(tmp_path):
+    folder = make_folder(tmp_path / "f", runs_of(["A"]))
+    paths = report(folder)
+    assert [p.name for p in paths[2:]] == ["d_clean_accuracy.png"]
+    assert len(tables(section(folder, "d, clean training"))) == 1
+
+
+def test_clean_data_alone_have_a_report(tmp_path):
+    runs = runs_of(["A", "BB"])
+    for r in runs:
+        r["scores"] = {k: v[:1] for k, v in r["scores"].items()}
+    folder = make_folder(tmp_path / "f", runs)
+    report(folder)
+    (ranks,) = tables(section(folder, "Mean ranks"))
+    assert {row["accuracy, corrupted"] for row in ranks.values()} == {"–"}
+    assert {row["accuracy"] for row in ranks.values()} == {"1.0", "2.0"}
+
+
+def test_a_baseline_may_be_chosen(tmp_path):
+    folder = make_folder(tmp_path / "f", runs_of(["A", "BB", "CCC"]))
+    report(folder, baseline="CCC")
+    text = section(folder, "d, clean training")
+    assert "Paired difference to CCC" in text
+    assert list(tables(text)[1]) == ["A", "BB"]
+
+
+def test_the_settings_that_were_chosen_are_counted(tmp_path):
+    runs = runs_of(["A"])
+    runs[0]["settings"] = {"learning_rate": 0.5}
+    folder = make_folder(tmp_path / "f", runs)
+    report(folder)
+    (table,) = tables(section(folder, "Settings chosen on training data"))
+    chosen = table["A"]["chosen (runs)"]
+    assert '{"learning_rate": 0.5} (1)' in chosen
+    assert '{"learning_rate": 0.01} (2)' in chosen
