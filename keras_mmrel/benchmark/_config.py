@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_mmrel import encoders
 from keras_mmrel import models
 from keras_mmrel import modulations
@@ -17,6 +19,7 @@ from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import nearest
 from keras_mmrel.benchmark._checks import number
 from keras_mmrel.benchmark._checks import section
+from keras_mmrel.benchmark._encoders import modality_specs
 from keras_mmrel.benchmark._signature import parameters
 from keras_mmrel.evaluation.noise_protocol import as_protocols
 from keras_mmrel.layers import CorruptionAugmentation
@@ -263,6 +266,8 @@ def _method(name: str, entry: Any, tuning: dict) -> dict:
         entry.setdefault("inputs", "raw"),
         ("raw", "standardized", "clipped"),
     )
+    if entry["inputs"] != "raw":
+        _check_inputs(where, entry, model)
     entry["training"] = _training(f"{where}.training", entry.get("training"))
     if "tuning" in entry:
         entry["tuning"] = tuning = _tuning(f"{where}.tuning", entry["tuning"])
@@ -277,6 +282,22 @@ def _method(name: str, entry: Any, tuning: dict) -> dict:
             tried,
         )
     return entry
+
+
+def _check_inputs(where: str, entry: dict, model: Any) -> None:
+    """Standardising is part of the encoder, which the method must take."""
+    base = models.MultimodalModel.default_encoder
+    if model.default_encoder is not base:
+        raise ValueError(
+            f"`{where}.inputs` must be 'raw' for {entry['model']}, which "
+            f"encodes vectors in its own way. Received: {entry['inputs']!r}"
+        )
+    rows = {"a": np.eye(3, dtype="float32"), "b": np.eye(3, dtype="float32")}
+    attempt(
+        f"{where}.inputs",
+        lambda: model(modality_specs(entry, rows), 2, **entry["options"]),
+        entry["inputs"],
+    )
 
 
 def _dataset(name: str, entry: Any) -> dict:

@@ -6,20 +6,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mmrel import encoders
 from keras_mmrel import models
 from keras_mmrel import modulations
 from keras_mmrel.benchmark._data import Part
 from keras_mmrel.benchmark._data import stratified
+from keras_mmrel.benchmark._encoders import modality_specs
 from keras_mmrel.layers import CorruptionAugmentation
-from keras_mmrel.models.multimodal_model import encoder_name
 
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
     "adamw": keras.optimizers.AdamW,
     "sgd": keras.optimizers.SGD,
 }
-CLIP = 3.0
 
 
 def train(
@@ -41,7 +39,6 @@ def train(
         batch_size: Number of samples of a prediction step.
     """
     x, y = part
-    transform = _transform(method["inputs"], x)
     keras.utils.set_random_seed(seed)
     model = _build(method, regime, settings, part, seed)
     size = len(y) if settings["batch_size"] == "full" else min(
@@ -56,7 +53,7 @@ def train(
     )
     model.compile(optimizer, modulation=_modulation(method))
     model.fit(
-        transform(x),
+        x,
         y,
         batch_size=size,
         epochs=settings["epochs"],
@@ -64,9 +61,7 @@ def train(
     )
 
     def predict(inputs: dict) -> Any:
-        return model.predict(
-            transform(inputs), batch_size=batch_size, verbose=0
-        )
+        return model.predict(inputs, batch_size=batch_size, verbose=0)
 
     return predict
 
@@ -75,22 +70,15 @@ def _build(
     method: dict, regime: dict, settings: dict, part: Part, seed: int
 ) -> Any:
     x, y = part
-    modalities: dict[str, Any] = {n: v.shape[1:] for n, v in x.items()}
-    if method.get("encoder"):
-        modalities = {
-            name: encoders.MLPEncoder(
-                **method["encoder"], name=encoder_name(name)
-            )
-            if len(shape) == 1
-            else shape
-            for name, shape in modalities.items()
-        }
     augmentation = CorruptionAugmentation(seed=seed, **regime) if regime else (
         None
     )  # fmt: skip
     options = {**method["options"], **settings.get("options", {})}
     return getattr(models, method["model"])(
-        modalities, int(y.max()) + 1, augmentation=augmentation, **options
+        modality_specs(method, x),
+        int(y.max()) + 1,
+        augmentation=augmentation,
+        **options,
     )
 
 
@@ -99,27 +87,6 @@ def _modulation(method: dict) -> Any:
         return "auto"
     kind, options = next(iter(method["modulation"].items()))
     return getattr(modulations, kind)(**(options or {}))
-
-
-def _transform(inputs: str, x: dict) -> Callable[[dict], dict]:
-    """Standardise as the training part, maybe clip: a trivial defence."""
-    if inputs == "raw":
-        return dict
-    mean = {name: v.mean(axis=0) for name, v in x.items()}
-    deviation = {name: v.std(axis=0) + 1e-6 for name, v in x.items()}
-    limit = CLIP if inputs == "clipped" else np.inf
-
-    def transform(given: dict) -> dict:
-        return {
-            name: np.clip(
-                (values - mean[name]) / deviation[name], -limit, limit
-            )
-            if name in mean
-            else values
-            for name, values in given.items()
-        }
-
-    return transform
 
 
 def inner_scores(

@@ -46,6 +46,32 @@ def run(
     once for each method, data set and regime, with resampled splits once for
     each seed too.
 
+    Sections of the config; only the first two are needed:
+
+    - `datasets`: names or name -> `source` (`multiview_digits`, `rosmap`,
+      `brca`, `av_digits`, `npz`, `csv`) and its options: `path`; the
+      `modalities`, names of arrays or name -> CSV file; the `labels`, an
+      array's name or a CSV file; `header`. `split` is `published` or
+      `resampled` (with a `test_share`), `scale` is `minmax`, each feature to
+      [0, 1] on the training part, or `none`, and `training` overrides the
+      section of that name.
+    - `methods`: names or name -> `model`, a class of `keras_mmrel.models`;
+      its `options`; the `encoder` of vectors, options of `MLPEncoder`; a
+      `modulation`; `inputs`, which are `raw`, `standardized` or `clipped` to
+      three standard deviations; `training` and `tuning` of its own.
+    - `regimes`: name -> options of `layers.CorruptionAugmentation`, none for
+      clean training.
+    - `seeds`: a number, or a list.
+    - `training`: `epochs`, `batch_size` (a number or `full`),
+      `learning_rate`, `weight_decay`, `optimizer` (`adamw`, `adam`, `sgd`),
+      `schedule` (`cosine`, `constant`).
+    - `tuning`: the `grid`, setting -> values, and `options` -> option ->
+      values; the `share` of the training part that validates, and `repeats`.
+    - `evaluation`: `corruptions`, names of `evaluation.NOISE_PROTOCOLS`;
+      `severities`, `seeds`, `bins` and `batch_size` as in
+      `evaluation.evaluate_robustness`.
+    - `baseline`: the method of the paired tests; `title`: of the page.
+
     Every finished run is a line of `runs.jsonl` in the folder at once. A
     command that was killed goes on where it stopped; a config that adds
     methods, data sets, regimes or seeds adds their runs.
