@@ -22,7 +22,7 @@ def accuracy_figure(runs: list[dict], methods: list[str], title: str) -> Any:
     figure = figure_module.Figure(
         figsize=(3.6 * columns, 2.8 * rows + 1.0), layout="constrained"
     )
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    panels = figure.subplots(rows, columns, squeeze=False)
     for axis in panels.flat[len(corruptions) :]:
         axis.set_axis_off()
     for axis, corruption in zip(panels.flat, corruptions, strict=False):
@@ -49,7 +49,8 @@ def accuracy_figure(runs: list[dict], methods: list[str], title: str) -> Any:
         axis.grid(alpha=0.3)
     for axis in panels[:, 0]:
         axis.set_ylabel("accuracy in %")
-    figure.supxlabel("severity (each corruption's own unit)", fontsize=9)
+    for axis in panels[-1]:
+        axis.set_xlabel("severity in the corruption's unit", fontsize=9)
     # A method with a NaN is drawn in some of the panels only.
     drawn = {
         label: handle
