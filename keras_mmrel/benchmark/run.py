@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 import zlib
@@ -243,7 +244,7 @@ def _one_run(
         y_test,
         evaluation["corruptions"],
         evaluation["severities"],
-        evaluation["seeds"],
+        corruption_seeds(seed, evaluation["seeds"]),
         output="logits",
         bins=evaluation["bins"],
         verbose=0,
@@ -261,6 +262,11 @@ def _one_run(
         "seconds": round(seconds, 1),
         "scores": pack(report.scores),
     }
+
+
+def corruption_seeds(seed: int, count: int) -> list[int]:
+    """Each run draws its corruptions anew, the same for every method."""
+    return [1000 * seed + index for index in range(count)]
 
 
 def inner_seed(dataset: Dataset, seed: int, repeat: int) -> int:
@@ -333,9 +339,11 @@ def _check_data(
 
 def _environment() -> dict:
     backend = keras.config.backend()
+    package = sys.modules[__name__.partition(".")[0]]
     environment = {
         "python": platform.python_version(),
-        "keras_mmrel": _version("keras-mmrel"),
+        "keras_mmrel": getattr(package, "__version__", "unknown"),
+        "source": _source_checksum(),
         "keras": keras.__version__,
         "backend": backend,
         backend: _version(backend),
@@ -346,6 +354,16 @@ def _environment() -> dict:
     }
     crc = zlib.crc32(json.dumps(environment).encode())
     return {"kind": "environment", "id": f"{crc:08x}", **environment}
+
+
+def _source_checksum() -> str:
+    """Changes with any line of the library."""
+    crc = 0
+    root = Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py")):
+        crc = zlib.crc32(path.relative_to(root).as_posix().encode(), crc)
+        crc = zlib.crc32(path.read_bytes(), crc)
+    return f"{crc:08x}"
 
 
 def _version(package: str) -> str:

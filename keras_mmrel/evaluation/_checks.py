@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.corruptions.checks import MASK
+
 TOLERANCE = 1e-3
 
 
@@ -137,6 +139,22 @@ def check_open_share(name: str, value: Any) -> float:
             f"Received: {name}={value!r}"
         )
     return float(value)
+
+
+def takes_mask(model: Any) -> bool:
+    """Whether a model reads `"modality_mask"`, as far as it tells."""
+    if hasattr(model, "modality_names"):
+        return True
+    if not hasattr(model, "predict"):
+        return True
+    try:
+        inputs = model.input
+    except (AttributeError, ValueError):
+        # A subclassed Keras model does not say what it takes.
+        return False
+    if isinstance(inputs, Mapping):
+        return MASK in inputs
+    return MASK in {tensor.name for tensor in keras.tree.flatten(inputs)}
 
 
 def _rows(bad: np.ndarray) -> str:

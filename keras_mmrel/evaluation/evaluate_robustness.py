@@ -13,6 +13,7 @@ from keras_mmrel.corruptions import Corruption
 from keras_mmrel.corruptions.checks import MASK
 from keras_mmrel.corruptions.checks import check_seed
 from keras_mmrel.evaluation._checks import check_labels
+from keras_mmrel.evaluation._checks import takes_mask
 from keras_mmrel.evaluation._checks import to_numpy
 from keras_mmrel.evaluation._imports import needs
 from keras_mmrel.evaluation._scores import curves
@@ -245,11 +246,11 @@ def _predictor(
             "`model` must be a Keras model or a function of a dict of "
             f"modalities. Received: model={model!r}"
         )
-    takes_mask = _takes_mask(model)
+    told = takes_mask(model)
 
     def predict(inputs: dict) -> Any:
         inputs = dict(inputs)
-        if not takes_mask:
+        if not told:
             inputs.pop(MASK, None)
         elif MASK not in inputs:
             # Always there, so that its first appearance compiles nothing.
@@ -259,21 +260,6 @@ def _predictor(
         return model.predict(inputs, batch_size=batch_size, verbose=0)
 
     return predict
-
-
-def _takes_mask(model: Any) -> bool:
-    if hasattr(model, "modality_names"):
-        return True
-    if not hasattr(model, "predict"):
-        return True
-    try:
-        inputs = model.input
-    except (AttributeError, ValueError):
-        # A subclassed Keras model does not say what it takes.
-        return False
-    if isinstance(inputs, Mapping):
-        return MASK in inputs
-    return MASK in {tensor.name for tensor in keras.tree.flatten(inputs)}
 
 
 def _hidden_hits(

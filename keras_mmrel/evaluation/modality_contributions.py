@@ -9,6 +9,7 @@ from keras_mmrel.corruptions.checks import MASK
 from keras_mmrel.evaluation._checks import check_labels
 from keras_mmrel.evaluation._checks import check_matrix
 from keras_mmrel.evaluation._checks import check_probabilities
+from keras_mmrel.evaluation._checks import takes_mask
 from keras_mmrel.evaluation._checks import to_numpy
 from keras_mmrel.evaluation._coalitions import masked
 from keras_mmrel.evaluation._coalitions import replaced
@@ -116,7 +117,13 @@ def modality_contributions(
     arrays = _read_inputs(model, x)
     names = [name for name in arrays if name != MASK]
     samples = len(keras.tree.flatten(arrays)[0])
-    inputs_of = masked if _takes_mask(model, x) else replaced(baseline)
+    told = takes_mask(model)
+    if MASK in arrays and not told:
+        raise ValueError(
+            f"`x` must have no '{MASK}' for a model that does not take it. "
+            f"Received: {list(arrays)}"
+        )
+    inputs_of = masked if told else replaced(baseline)
     known: dict[tuple, float] = {}
 
     def value(coalition: np.ndarray) -> float:
@@ -151,10 +158,6 @@ def modality_contributions(
         "samples": samples,
     }
     return table
-
-
-def _takes_mask(model: Any, x: Mapping[str, Any]) -> bool:
-    return hasattr(model, "modality_names") or MASK in x
 
 
 def _read_inputs(model: Any, x: Any) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def selective_prediction(
     it are independent draws from all that are above it, so their mistakes are
     binomial and the exact bound of Clopper and Pearson at `delta / L` fails
     with at most that probability; that no bound fails follows by adding up.
-    `L` is 1 for as few samples as may do, and up to 20.
+    `L` is up to 20; with hardly more samples than may do it is 1, and the rule
+    then accepts all or nothing.
 
     Own choice of this library: candidates are fixed beforehand. Geifman and
     El-Yaniv search by bisection with `L = ceil(log2 samples)`, where the
@@ -135,7 +136,7 @@ def candidate_counts(samples: int, risk: float, delta: float) -> list[int]:
 
     They are evenly spaced from the fewest that can pass to all. There are
     as many as needed samples fit into all samples, at most 20, so that few
-    samples do not pay for a search.
+    samples do not pay for a search, and two as soon as they can be.
     """
 
     def needed(tests: int) -> int:
@@ -147,7 +148,7 @@ def candidate_counts(samples: int, risk: float, delta: float) -> list[int]:
             f"guarantee a risk of {risk:g} with probability {1 - delta:g}, "
             f"even without a mistake. Received: {samples} samples"
         )
-    most = min(MOST_CANDIDATES, samples // max(needed(1), 1))
+    most = min(MOST_CANDIDATES, max(samples // needed(1), 2))
     tests = max(t for t in range(1, most + 1) if needed(t) <= samples)
     if tests == 1:
         return [samples]

@@ -66,6 +66,11 @@ class RankLoss(keras.losses.Loss):
     ) -> Any:
         if sample_weight is not None:
             weight = ops.relu(ops.cast(sample_weight, self.dtype))
+            if len(weight.shape) == 1 and len(y_pred.shape) == 2:
+                # One weight a sample, for all of its modalities.
+                weight = weight[:, None] * ops.ones_like(
+                    ops.cast(y_pred, self.dtype)
+                )
             sample_weight = ops.sqrt(weight * ops.roll(weight, -1, axis=0))
         return super().__call__(y_true, y_pred, sample_weight)
 

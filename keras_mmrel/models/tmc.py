@@ -82,7 +82,9 @@ class TMC(MultimodalModel):
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
         annealing_epochs: Non-negative number of epochs in which the weight
-            of `kl_loss` grows to 1; 0 for 1 from the start.
+            of `kl_loss` grows to 1; 0 for 1 from the start. The authors use
+            50 of 500 epochs: a short training wants less. `train_on_batch`
+            counts no epochs: call `model.begin_epoch(epoch, epochs)`.
         modality_loss_weight: Non-negative float, weight of `modality_loss`.
         augmentation: As in `keras_mmrel.models.MultimodalModel`.
         **kwargs: Arguments of `keras.Model`.
