@@ -265,9 +265,21 @@ def test_the_environment_is_recorded_once_and_named_by_each_run(copied):
     (environment,) = lines(copied / "out", "environment")
     assert environment["backend"] == keras.config.backend()
     assert environment["keras"] == keras.__version__
+    assert environment["keras_mmrel"] == keras_mmrel.__version__
+    assert len(environment["source"]) == 8
     assert environment[keras.config.backend()][0].isdigit()
     used = {r["environment"] for r in lines(copied / "out", "run")}
     assert used == {environment["id"]}
+
+
+def test_each_seed_draws_its_corruptions_anew_for_all_methods_alike(copied):
+    compare(copied, settings(seeds=2))
+    drawn = {}
+    for record in lines(copied / "out", "run"):
+        seeds = set(record["scores"]["seed"])
+        assert drawn.setdefault(record["seed"], seeds) == seeds
+    assert drawn[0] == {0}
+    assert drawn[1] == {1000}
 
 
 def test_a_class_that_is_too_small_is_found_before_the_first_run(tmp_path):

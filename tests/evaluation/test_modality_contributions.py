@@ -325,3 +325,9 @@ def test_predictions_with_nan_are_refused():
     x["a"][2] = np.nan
     with pytest.raises(ValueError, match=r"1 of 6 rows .*\[2\]"):
         modality_contributions(plain_model(), x, Y, baseline="zeros")
+
+
+def test_a_mask_for_a_model_that_ignores_it_is_refused():
+    x = {**X, "modality_mask": np.ones((6, 2), "float32")}
+    with pytest.raises(ValueError, match="must have no 'modality_mask'"):
+        modality_contributions(plain_model(), x, Y)

@@ -252,3 +252,13 @@ def test_rows_with_nan_are_named():
     p[[3, 8], 0] = np.nan
     with pytest.raises(ValueError, match=r"2 of 100 rows .*\[3, 8\]"):
         selective_prediction(p, LABELS)
+
+
+@pytest.mark.filterwarnings("ignore:No threshold")
+def test_few_samples_still_search_as_soon_as_two_candidates_can_pass():
+    assert candidate_counts(71, 0.05, 0.05) == [71]
+    assert candidate_counts(117, 0.05, 0.05) == [72, 117]
+    p = predictions(np.linspace(0.99, 0.6, 117))
+    wrong = (np.arange(117) >= 97).astype("int32")
+    rule = selective_prediction(p, wrong, risk=0.05, delta=0.05)
+    assert rule.coverage == 72 / 117

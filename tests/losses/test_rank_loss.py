@@ -81,3 +81,18 @@ def test_config_round_trip(reduction):
     np.testing.assert_array_equal(
         to_numpy(copy(HISTORY, CONFIDENCE)), to_numpy(loss(HISTORY, CONFIDENCE))
     )
+
+
+@pytest.mark.parametrize("samples", [3, 4])
+def test_one_weight_a_sample_counts_for_all_of_its_columns(samples):
+    rng = np.random.default_rng(0)
+    history = rng.random((samples, 3)).astype("float32")
+    confidence = rng.random((samples, 3)).astype("float32")
+    weight = np.linspace(0.1, 1.0, samples).astype("float32")
+    np.testing.assert_allclose(
+        pairs(history, confidence, sample_weight=weight),
+        pairs(
+            history, confidence, sample_weight=np.tile(weight[:, None], (1, 3))
+        ),
+        rtol=1e-6,
+    )
