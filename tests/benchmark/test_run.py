@@ -25,6 +25,9 @@ from tests.benchmark.helpers import tuned
 from tests.benchmark.helpers import write
 from tests.benchmark.helpers import write_rosmap
 
+# Nothing of it depends on the backend.
+many_programs = pytest.mark.slow_on("jax", "tensorflow")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -135,6 +138,7 @@ def test_candidates_are_all_combinations_with_options_inside():
     assert candidates({}) == [{}]
 
 
+@many_programs
 def test_a_grid_of_options_reaches_the_model(tmp_path):
     grid = {"options": {"average": ["logits", "probabilities"]}}
     config = settings(
@@ -151,6 +155,7 @@ def test_a_grid_of_options_reaches_the_model(tmp_path):
     assert tried[0]["nll"] != tried[1]["nll"]
 
 
+@many_programs
 def test_what_the_test_part_holds_cannot_change_the_choice(finished, tmp_path):
     checked = load_config(finished / "config.yaml")
     dataset = load_dataset("tiny", checked.datasets["tiny"], finished, None)
@@ -181,6 +186,7 @@ def test_what_the_test_part_holds_cannot_change_the_choice(finished, tmp_path):
     assert all(mixed[k]["scores"] != known[k]["scores"] for k in mixed)
 
 
+@many_programs
 def test_scrambled_test_labels_change_the_scores_and_not_the_choice(tmp_path):
     found = []
     for flip in (False, True):
@@ -218,6 +224,7 @@ def test_scrambled_test_labels_change_the_scores_and_not_the_choice(tmp_path):
         np.testing.assert_allclose(straight + flipped, 1, atol=1e-4)
 
 
+@many_programs
 def test_a_new_seed_and_method_run_alone(copied):
     before = (copied / "out/runs.jsonl").read_bytes()
     methods = {**settings()["methods"], "ConcatFusion": {}}
@@ -240,6 +247,7 @@ def test_a_smaller_config_goes_on_and_keeps_what_is_there(copied):
     assert "votes" in (out / "report.md").read_text()
 
 
+@many_programs
 def test_two_parts_make_the_runs_of_one_process(small, tmp_path):
     for part in (2, 1):
         out = compare(tmp_path, shard=(part, 2))
@@ -256,6 +264,7 @@ def test_a_part_that_is_none_is_refused_before_anything(tmp_path, shard):
     assert not (tmp_path / "out").exists()
 
 
+@many_programs
 def test_the_same_command_gives_the_same_scores(small, tmp_path):
     assert scores(compare(tmp_path)) == scores(small / "out")
 
@@ -272,6 +281,7 @@ def test_the_environment_is_recorded_once_and_named_by_each_run(copied):
     assert used == {environment["id"]}
 
 
+@many_programs
 def test_each_seed_draws_its_corruptions_anew_for_all_methods_alike(copied):
     compare(copied, settings(seeds=2))
     drawn = {}
@@ -301,6 +311,7 @@ def test_no_decay_and_a_small_prediction_batch_are_taken(small, tmp_path):
     assert np.isfinite(record["scores"]["nll"]).all()
 
 
+@many_programs
 def test_encoder_modulation_inputs_and_optimizer_are_taken(tmp_path):
     options = {
         "encoder": {"hidden_units": [4], "dropout": 0.0},
