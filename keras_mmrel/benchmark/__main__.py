@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     report.add_argument("--baseline", help="method of the paired tests")
     args = parser.parse_args(arguments)
 
-    warnings.simplefilter("once")
+    warnings.simplefilter("once", UserWarning)
     try:
         if args.command == "run":
             benchmark.run(
