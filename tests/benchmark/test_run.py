@@ -25,8 +25,9 @@ from tests.benchmark.helpers import tuned
 from tests.benchmark.helpers import write
 from tests.benchmark.helpers import write_rosmap
 
-# Nothing of it depends on the backend.
-many_programs = pytest.mark.slow_on("jax", "tensorflow")
+# Nothing of it depends on the backend, and every training compiles.
+pytestmark = pytest.mark.slow_on("jax")
+many_programs = pytest.mark.slow_on("tensorflow")
 
 
 @pytest.fixture(scope="module")

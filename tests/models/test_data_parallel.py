@@ -18,6 +18,9 @@ EXACT = (
     "AIM with one path and injected prototypes",
 )
 
+# JAX sees all devices' data as one array; nothing is reduced by us there.
+pytestmark = pytest.mark.slow_on("jax")
+
 
 @pytest.fixture(scope="module")
 def replicas(tmp_path_factory):
