@@ -19,6 +19,7 @@ from tests.benchmark.helpers import write
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(
         keras.config.backend() != "torch",
         reason="nothing here is the backend's, and torch starts fastest",
