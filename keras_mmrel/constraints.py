@@ -1,0 +1,253 @@
+"""What an argument may be, declared once.
+
+A constraint says what is expected, checks it, and knows values that it
+refuses. A class or a function declares its arguments' constraints:
+
+>>> from keras_mmrel.constraints import Integer, Number, constrained
+>>> @constrained(units=Integer(1), dropout=Number(0, 1, high_open=True))
+... def layer(units, dropout=0.5):
+...     return units
+>>> layer(0)
+Traceback (most recent call last):
+ValueError: `units` must be a positive integer. Received: units=0
+
+The declaration is kept as `constraints`, from which the tests of bad values
+are made.
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import TypeVar
+
+import numpy as np
+
+Constrained = TypeVar("Constrained", bound=Callable)
+
+
+class Constraint:
+    """Base: what is `expected`, whether a value is `accepted`, what is not.
+
+    Attributes:
+        expected: What follows "must be" in the error.
+        bad: Values that are refused, for tests.
+    """
+
+    expected: str
+    bad: tuple
+
+    def accepts(self, value: Any) -> bool:
+        raise NotImplementedError
+
+    def plain(self, value: Any) -> Any:
+        """Return an accepted value as a plain Python one, which JSON takes."""
+        return value
+
+    def __call__(self, name: str, value: Any) -> Any:
+        """Return the plain value, or say in one sentence what is wrong."""
+        if not self.accepts(value):
+            raise ValueError(
+                f"`{name}` must be {self.expected}. Received: {name}={value!r}"
+            )
+        return self.plain(value)
+
+
+class Integer(Constraint):
+    """A whole number of at least `low`."""
+
+    def __init__(self, low: int = 1) -> None:
+        self.low = low
+        names = {0: "a non-negative integer", 1: "a positive integer"}
+        self.expected = names.get(low, f"an integer of at least {low}")
+        self.bad = (low - 1, low + 0.5, True, "a", None, math.inf, math.nan)
+
+    def accepts(self, value: Any) -> bool:
+        whole = isinstance(value, int | np.integer)
+        return whole and not isinstance(value, bool) and value >= self.low
+
+    def plain(self, value: Any) -> int:
+        return int(value)
+
+
+class Number(Constraint):
+    """A finite number from `low` to `high`, each end in or out."""
+
+    def __init__(
+        self,
+        low: float = -math.inf,
+        high: float = math.inf,
+        *,
+        low_open: bool = False,
+        high_open: bool = False,
+    ) -> None:
+        self.low, self.high = low, high
+        self.low_open, self.high_open = low_open, high_open
+        self.expected = self._describe()
+        bad: list[Any] = [math.nan, math.inf, -math.inf, True, "a", None]
+        bad += [low - 1] if low > -math.inf else []
+        bad += [high + 1] if high < math.inf else []
+        bad += [low] if low_open else []
+        bad += [high] if high_open else []
+        self.bad = tuple(bad)
+
+    def _describe(self) -> str:
+        if self.high < math.inf:
+            left, right = "[("[self.low_open], "])"[self.high_open]
+            return f"a number in {left}{self.low:g}, {self.high:g}{right}"
+        if self.low == -math.inf:
+            return "a finite number"
+        if self.low == 0:
+            kind = "positive" if self.low_open else "non-negative"
+            return f"a finite, {kind} number"
+        how = "above" if self.low_open else "of at least"
+        return f"a finite number {how} {self.low:g}"
+
+    def accepts(self, value: Any) -> bool:
+        kinds = int | float | np.integer | np.floating
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            return False
+        if not math.isfinite(value):
+            return False
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return bool(above and below)
+
+    def plain(self, value: Any) -> float:
+        whole = isinstance(value, int | np.integer)
+        return int(value) if whole else float(value)
+
+
+class Flag(Constraint):
+    """`True` or `False`."""
+
+    expected = "True or False"
+    bad = (0, 1, "yes", None)
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, bool | np.bool_)
+
+    def plain(self, value: Any) -> bool:
+        return bool(value)
+
+
+class Choice(Constraint):
+    """One of some strings."""
+
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+        self.expected = f"one of {choices}"
+        self.bad = ("no such choice", None, 1.5, ("a",))
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, str) and value in self.choices
+
+
+class Literal(Constraint):
+    """One value, such as `"auto"` beside numbers."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.expected = repr(value)
+        self.bad = ()
+
+    def accepts(self, value: Any) -> bool:
+        return type(value) is type(self.value) and value == self.value
+
+
+class Either(Constraint):
+    """What one of several constraints accepts; `None` and strings as such."""
+
+    def __init__(self, *options: Any) -> None:
+        self.options = [
+            o if isinstance(o, Constraint) else Literal(o) for o in options
+        ]
+        self.expected = " or ".join(o.expected for o in self.options)
+        bad = [value for option in self.options for value in option.bad]
+        self.bad = tuple(value for value in bad if not self.accepts(value))
+
+    def accepts(self, value: Any) -> bool:
+        return any(option.accepts(value) for option in self.options)
+
+    def plain(self, value: Any) -> Any:
+        option = next(o for o in self.options if o.accepts(value))
+        return option.plain(value)
+
+
+class Every(Constraint):
+    """A non-empty sequence, each item of which a constraint accepts."""
+
+    def __init__(self, item: Constraint) -> None:
+        self.item = item
+        self.expected = f"a non-empty sequence, each item {item.expected}"
+        self.bad = ((), 1, "ab", None, *((value,) for value in item.bad))
+
+    def accepts(self, value: Any) -> bool:
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        return listed and len(value) > 0 and all(map(self.item.accepts, value))
+
+    def plain(self, value: Any) -> Any:
+        return type(value)(self.item.plain(item) for item in value)
+
+
+class Instance(Constraint):
+    """An object of a class."""
+
+    def __init__(self, kind: type | tuple, expected: str) -> None:
+        self.kind = kind
+        self.expected = expected
+        self.bad = (1.5, "no such object")
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, self.kind)
+
+
+NUM_CLASSES = Integer(2)
+SEED = Either(Integer(0), None)
+
+
+def constrained(**constraints: Constraint) -> Callable:
+    """Check arguments of a class's constructor, or of a function, by name.
+
+    Values are handed on as plain Python ones. An argument that is not given
+    keeps its default, which is not checked.
+    """
+
+    def decorate(target: Constrained) -> Constrained:
+        is_class = inspect.isclass(target)
+        function: Any = vars(target)["__init__"] if is_class else target
+        signature = inspect.signature(function)
+        unknown = set(constraints) - set(signature.parameters)
+        assert not unknown, f"{target.__qualname__} takes no {unknown}"
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            for name, constraint in constraints.items():
+                if name in bound.arguments:
+                    bound.arguments[name] = constraint(
+                        name, bound.arguments[name]
+                    )
+            return function(*bound.args, **bound.kwargs)
+
+        if not is_class:
+            checked: Any = functools.wraps(function)(call)
+            checked.constraints = constraints
+            return checked
+
+        @functools.wraps(function)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            call(self, *args, **kwargs)
+
+        # Keras reads the arguments without looking through the wrapper.
+        __init__.__signature__ = signature  # type: ignore[attr-defined]
+        inherited = getattr(target, "constraints", {})
+        for name, value in (
+            ("__init__", __init__),
+            ("constraints", {**inherited, **constraints}),
+        ):
+            setattr(target, name, value)
+        return target
+
+    return decorate

@@ -1,0 +1,32 @@
+"""Optional packages: loaded where they are used, named where they lack."""
+
+import importlib
+from types import ModuleType
+
+# Module -> the name of its package, and the extra that brings it.
+PACKAGES = {
+    "matplotlib": ("matplotlib", "report"),
+    "pandas": ("pandas", "report"),
+    "scipy": ("SciPy", "data"),
+    "sklearn": ("scikit-learn", "data"),
+    "yaml": ("PyYAML", "report"),
+}
+
+
+def require(module: str, user: str) -> ModuleType:
+    """Import an optional module, or say which extra brings it.
+
+    Args:
+        module: Name of the module, a submodule maybe.
+        user: What needs it, for the message.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        name, extra = PACKAGES[module.partition(".")[0]]
+        raise ImportError(
+            f"`{user}` needs {name}: `pip install keras-mmrel[{extra}]`"
+        ) from error
