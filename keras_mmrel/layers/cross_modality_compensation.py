@@ -1,11 +1,10 @@
-from typing import Any
-
 import keras
 from keras import ops
 
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._glorot import glorot
+from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers.discriminative_power import NONE
-from keras_mmrel.layers.glorot import glorot
-from keras_mmrel.layers.stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -71,7 +70,7 @@ class CrossModalityCompensation(keras.layers.Layer):
             shape=(modalities, size), initializer="zeros", name="bias"
         )
 
-    def call(self, inputs: Any, power: Any) -> dict[str, Any]:
+    def call(self, inputs: Tensor, power: Tensor) -> dict[str, Tensor]:
         power = ops.cast(power, "float32")
         if self.alone:
             return {

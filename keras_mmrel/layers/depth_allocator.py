@@ -4,9 +4,20 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    max_depth=Integer(1),
+    quantiles=Every(Number(0, 1)),
+    momentum=Number(0, 1, high_open=True),
+)
 class DepthAllocator(keras.layers.Layer):
     """Turn the confidence of modalities into a depth for each of them.
 
@@ -48,14 +59,10 @@ class DepthAllocator(keras.layers.Layer):
         self,
         max_depth: int,
         quantiles: tuple[float, float] = (0.01, 0.05),
+        momentum: float = 0.95,
         **kwargs: Any,
     ) -> None:
-        if not max_depth >= 1:
-            raise ValueError(
-                "`max_depth` must be at least 1. Received: "
-                f"max_depth={max_depth!r}"
-            )
-        if not 0 <= quantiles[0] < quantiles[1] <= 1:
+        if len(quantiles) != 2 or not quantiles[0] < quantiles[1]:
             raise ValueError(
                 "`quantiles` must be an increasing pair in [0, 1]. Received: "
                 f"quantiles={quantiles!r}"
@@ -63,22 +70,16 @@ class DepthAllocator(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.max_depth = max_depth
         self.quantiles = tuple(quantiles)
+        self.momentum = momentum
 
     def build(self, input_shape: tuple) -> None:
-        def statistic(name: str) -> Any:
-            return self.add_weight(
-                shape=(),
-                initializer="zeros",
-                trainable=False,
-                aggregation="only_first_replica",
-                name=name,
-            )
+        self.low = add_state(self, "low")
+        self.high = add_state(self, "high")
+        self.ready = add_state(self, "ready")
 
-        self.low = statistic("low")
-        self.high = statistic("high")
-        self.ready = statistic("ready")
-
-    def call(self, inputs: Any, modality_mask: Any = None) -> Any:
+    def call(
+        self, inputs: Tensor, modality_mask: Tensor | None = None
+    ) -> Tensor:
         confidence = ops.stop_gradient(ops.cast(inputs, "float32"))
         if modality_mask is None:
             modality_mask = ops.ones_like(confidence)
@@ -92,7 +93,11 @@ class DepthAllocator(keras.layers.Layer):
         return ops.where(none, mask, depth)
 
     def update_statistics(
-        self, confidence: Any, mask: Any, use: Any = 1.0, momentum: float = 0.95
+        self,
+        confidence: Tensor,
+        mask: Tensor,
+        use: Tensor = 1.0,
+        momentum: float = 0.95,
     ) -> None:
         """Follow the quantiles of the confidence of clean samples.
 
@@ -132,4 +137,5 @@ class DepthAllocator(keras.layers.Layer):
             **super().get_config(),
             "max_depth": self.max_depth,
             "quantiles": list(self.quantiles),
+            "momentum": self.momentum,
         }

@@ -4,6 +4,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Tensor
+
 # A logit that no weight can bring back: that of a missing modality.
 NONE = -1e4
 
@@ -79,11 +82,11 @@ class DiscriminativePower(keras.layers.Layer):
 
     def call(
         self,
-        probabilities: Any,
-        surprise: Any,
-        share: Any,
-        modality_mask: Any = None,
-    ) -> dict[str, Any]:
+        probabilities: Tensor,
+        surprise: Tensor,
+        share: Tensor,
+        modality_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         p = ops.cast(probabilities, "float32")
         if modality_mask is None:
             modality_mask = ops.ones_like(p[:, :, 0])
@@ -110,17 +113,17 @@ class DiscriminativePower(keras.layers.Layer):
         return {"power": power, "relative": ops.softmax(power, axis=-1)}
 
 
-def _agreement(p: Any) -> Any:
+def _agreement(p: Tensor) -> Tensor:
     """Cosine of each modality's probabilities and the sum of the others'."""
     others = ops.sum(p, axis=1, keepdims=True) - p
 
-    def square(x: Any) -> Any:
+    def square(x: Tensor) -> Tensor:
         return ops.sum(ops.square(x), axis=-1)
 
     scale = ops.sqrt(square(p) * square(others) + 1e-12)
     return ops.sum(p * others, axis=-1) / scale
 
 
-def _start(shape: tuple, dtype: Any = None) -> Any:
+def _start(shape: tuple, dtype: DType = None) -> Tensor:
     """Little trust in what is surprising, some in what agrees."""
     return ops.convert_to_tensor([0.1, 0.0, 0.0, -0.1, 0.0, 0.3], dtype=dtype)

@@ -3,10 +3,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.layers.stack_features import check_stacked
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(seed=SEED)
 class ICIRemoval(keras.layers.Layer):
     """Infer what confuses a sample and remove it from its features.
 
@@ -65,7 +69,7 @@ class ICIRemoval(keras.layers.Layer):
     ) -> None:
         check_stacked(inputs_shape)
 
-        def weight(name: str, value: float) -> Any:
+        def weight(name: str, value: float) -> Tensor:
             return self.add_weight(
                 shape=tuple(inputs_shape[1:]),
                 initializer=keras.initializers.Constant(value),
@@ -79,11 +83,11 @@ class ICIRemoval(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
-        mean: Any,
-        variance: Any,
+        inputs: Tensor,
+        mean: Tensor,
+        variance: Tensor,
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         z, mean, variance = (
             ops.cast(x, "float32") for x in (inputs, mean, variance)
         )
@@ -122,12 +126,12 @@ class ICIRemoval(keras.layers.Layer):
         return {**super().get_config(), "seed": self.seed}
 
 
-def surprise_of(z: Any, mean: Any, variance: Any) -> Any:
+def surprise_of(z: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """How far `z` is from a Gaussian, `(batch, modalities)`."""
     relative = ops.square(z - mean) / variance
     return ops.log(ops.mean(relative, axis=-1) + 1e-6)
 
 
-def length(x: Any) -> Any:
+def length(x: Tensor) -> Tensor:
     """Length of the last axis, with a gradient at zero."""
     return ops.sqrt(ops.sum(ops.square(x), axis=-1) + 1e-12)

@@ -5,7 +5,11 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.checks import check_choice
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
 from keras_mmrel.shapley import shapley_weights
 from keras_mmrel.state import add_state
 
@@ -15,6 +19,7 @@ TREND_MOMENTUM = 0.1
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(measure=Choice(*MEASURES), temperature=Number(0, low_open=True))
 class ModalityContribution(keras.layers.Layer):
     """Estimate what each modality contributes to a classification.
 
@@ -81,18 +86,12 @@ class ModalityContribution(keras.layers.Layer):
         temperature: float = 0.25,
         **kwargs: Any,
     ) -> None:
-        check_choice("measure", measure, MEASURES)
-        if not temperature > 0:
-            raise ValueError(
-                "`temperature` must be positive. Received: "
-                f"temperature={temperature}"
-            )
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.measure = measure
         self.temperature = temperature
 
-    def build(self, input_shape: Any, *args: Any) -> None:
+    def build(self, input_shape: tuple, *args: tuple) -> None:
         shape = (input_shape[1],)
         self.sums = add_state(self, "sums", shape)
         self.counts = add_state(self, "counts", shape)
@@ -102,7 +101,7 @@ class ModalityContribution(keras.layers.Layer):
     # -- What has been estimated ---------------------------------------------
 
     @property
-    def contributions(self) -> Any:
+    def contributions(self) -> Tensor:
         """Moving averages, `(n_modalities,)`; equal before any update."""
         count = self.counts.shape[0]
         mean = self.sums / ops.maximum(self.counts, 1e-12)
@@ -111,7 +110,7 @@ class ModalityContribution(keras.layers.Layer):
         return ops.where(self.counts > 0, mean, 1.0 / count)
 
     @property
-    def shares(self) -> Any:
+    def shares(self) -> Tensor:
         """Softmax of the contributions over the temperature."""
         contributions = self.contributions
         if contributions.shape[0] == 1:
@@ -120,7 +119,9 @@ class ModalityContribution(keras.layers.Layer):
 
     # -- One batch -----------------------------------------------------------
 
-    def call(self, parts: Any, bias: Any, modality_mask: Any) -> Any:
+    def call(
+        self, parts: Tensor, bias: Tensor, modality_mask: Tensor
+    ) -> Tensor:
         logits = self.coalition_logits(parts, bias)
         predicted = ops.one_hot(
             ops.argmax(logits[:, -1], axis=-1), parts.shape[-1], dtype="float32"
@@ -129,7 +130,12 @@ class ModalityContribution(keras.layers.Layer):
         return self.shapley_values(values, modality_mask)
 
     def update(
-        self, labels: Any, parts: Any, bias: Any, modality_mask: Any, rows: Any
+        self,
+        labels: Labels,
+        parts: Tensor,
+        bias: Tensor,
+        modality_mask: Tensor,
+        rows: Tensor,
     ) -> None:
         """Take a batch into account.
 
@@ -161,8 +167,8 @@ class ModalityContribution(keras.layers.Layer):
             self.trend.assign_add(known * TREND_MOMENTUM * (rise - self.trend))
 
     def contribution_of_each(
-        self, labels: Any, parts: Any, bias: Any, modality_mask: Any
-    ) -> Any:
+        self, labels: Labels, parts: Tensor, bias: Tensor, modality_mask: Tensor
+    ) -> Tensor:
         """Contributions to each sample by the measure, without the trend.
 
         Args:
@@ -190,13 +196,13 @@ class ModalityContribution(keras.layers.Layer):
             return found + 0.2 * lacking * self.certainty(parts + bias)
         return found
 
-    def coalition_logits(self, parts: Any, bias: Any) -> Any:
+    def coalition_logits(self, parts: Tensor, bias: Tensor) -> Tensor:
         """Logits of every coalition, `(batch, coalitions, num_classes)`."""
         members, _ = shapley_weights(parts.shape[1])
         parts = ops.cast(parts, "float32")
         return ops.einsum("cm,bmk->bck", members, parts) + bias
 
-    def shapley_values(self, values: Any, modality_mask: Any) -> Any:
+    def shapley_values(self, values: Tensor, modality_mask: Tensor) -> Tensor:
         """Shapley values of `(batch, coalitions)` for each sample."""
         members, weights = shapley_weights(modality_mask.shape[1])
         # A coalition of which nobody is there is the empty one.
@@ -204,21 +210,21 @@ class ModalityContribution(keras.layers.Layer):
         values = ops.where(present > 0, values, 0.0)
         return ops.matmul(values, ops.transpose(weights)) * modality_mask
 
-    def information(self, logits: Any, labels: Any) -> Any:
+    def information(self, logits: Tensor, labels: Labels) -> Tensor:
         """Value of coalitions by the probability of a class."""
         log_p = ops.log_softmax(logits, axis=-1)
         of_class = ops.sum(labels[:, None, :] * log_p, axis=-1)
         scale = math.log(labels.shape[-1])
         return ops.clip(1.0 + of_class / scale, -1.0, 1.0)
 
-    def certainty(self, logits: Any) -> Any:
+    def certainty(self, logits: Tensor) -> Tensor:
         """How far the entropy is below the largest, `(batch, modalities)`."""
         log_p = ops.log_softmax(logits, axis=-1)
         entropy = -ops.sum(ops.exp(log_p) * log_p, axis=-1)
         scale = math.log(logits.shape[-1])
         return 1.0 - entropy / scale
 
-    def compute_output_spec(self, parts: Any, *args: Any) -> Any:
+    def compute_output_spec(self, parts: Tensor, *args: Tensor) -> Tensor:
         return keras.KerasTensor(parts.shape[:2], dtype="float32")
 
     def get_config(self) -> dict:

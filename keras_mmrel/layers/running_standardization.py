@@ -5,11 +5,16 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.layers.stack_features import check_stacked
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(momentum=Number(0, 1, high_open=True), scale=Flag())
 class RunningStandardization(keras.layers.Layer):
     """Standardise every feature of every modality by running statistics.
 
@@ -53,10 +58,6 @@ class RunningStandardization(keras.layers.Layer):
     def __init__(
         self, momentum: float = 0.9, scale: bool = True, **kwargs: Any
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(
-                f"`momentum` must be in [0, 1). Received: momentum={momentum!r}"
-            )
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.momentum = momentum
         self.scale = scale
@@ -68,7 +69,7 @@ class RunningStandardization(keras.layers.Layer):
         self.variance = add_state(self, "variance", shape, "ones")
         self.seen = add_state(self, "seen", shape[:1])
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         centred = ops.cast(inputs, "float32") - ops.convert_to_tensor(self.mean)
         if not self.scale:
             return centred
@@ -77,7 +78,9 @@ class RunningStandardization(keras.layers.Layer):
         deviation = ops.sqrt(variance + ops.square(floor) + 1e-12)
         return centred / deviation
 
-    def update_statistics(self, inputs: Any, mask: Any = None) -> None:
+    def update_statistics(
+        self, inputs: Tensor, mask: Tensor | None = None
+    ) -> None:
         """Add a batch.
 
         Args:
@@ -105,7 +108,7 @@ class RunningStandardization(keras.layers.Layer):
             state.assign(share * old + (1.0 - share) * new)
         self.seen.assign(seen + usable)
 
-    def adapt(self, inputs: Any) -> None:
+    def adapt(self, inputs: Tensor) -> None:
         """Take the statistics of `inputs` `(samples, modalities, features)`.
 
         What was estimated before is forgotten.

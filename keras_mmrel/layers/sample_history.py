@@ -4,11 +4,14 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.checks import check_positive_integer
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
 from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(num_samples=Integer(1), columns=Integer(1))
 class SampleHistory(keras.layers.Layer):
     """Remember a running sum for each training sample, such as its losses.
 
@@ -53,8 +56,6 @@ class SampleHistory(keras.layers.Layer):
     def __init__(
         self, num_samples: int, columns: int = 1, **kwargs: Any
     ) -> None:
-        for name, value in (("num_samples", num_samples), ("columns", columns)):
-            check_positive_integer(name, value)
         super().__init__(**kwargs)
         self.num_samples = num_samples
         self.columns = columns
@@ -64,7 +65,9 @@ class SampleHistory(keras.layers.Layer):
         self.outside = add_state(self, "outside")
         self.built = True
 
-    def update(self, ids: Any, values: Any, present: Any = None) -> None:
+    def update(
+        self, ids: Tensor, values: Tensor, present: Tensor | None = None
+    ) -> None:
         """Add to the sums of some samples.
 
         Args:
@@ -91,7 +94,7 @@ class SampleHistory(keras.layers.Layer):
         outside = 1.0 - ops.cast(inside, "float32")
         self.outside.assign_add(backend.all_reduce_sum(ops.sum(outside)))
 
-    def read(self, ids: Any) -> Any:
+    def read(self, ids: Tensor) -> Tensor:
         """Return the sums of some samples on a scale from 0 to 1.
 
         Args:
@@ -115,7 +118,7 @@ class SampleHistory(keras.layers.Layer):
             ops.logical_and(known, spread), values, ops.zeros_like(values)
         )
 
-    def call(self, ids: Any) -> Any:
+    def call(self, ids: Tensor) -> Tensor:
         return self.read(ids)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
@@ -126,7 +129,7 @@ class SampleHistory(keras.layers.Layer):
         for weight in (self.sums, self.counts, self.outside):
             weight.assign(ops.zeros(weight.shape))
 
-    def _rows(self, ids: Any) -> tuple[Any, Any]:
+    def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Ids that can be used as indices, and which of them were in range."""
         ids = ops.reshape(ops.convert_to_tensor(ids), (-1,))
         inside = ops.logical_and(ids >= 0, ids < self.num_samples)

@@ -7,9 +7,9 @@ from keras import ops
 from keras_mmrel.checks import check_choice
 from keras_mmrel.checks import check_share
 from keras_mmrel.checks import check_strength
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.encoders.block_encoder import mean_over_positions
-from keras_mmrel.layers.auxiliary_block_encoder import AuxiliaryBlockEncoder
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
 from keras_mmrel.models.multimodal_model import keep_present
 from keras_mmrel.models.prototype_injection import inject_prototypes
 from keras_mmrel.models.shared_head_model import SharedHeadModel

@@ -10,10 +10,10 @@ from keras_mmrel import backend
 from keras_mmrel.checks import check_choice
 from keras_mmrel.checks import check_share
 from keras_mmrel.checks import check_strength
-from keras_mmrel.encoders.checks import check_rate
+from keras_mmrel.constraints import Number
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
 from keras_mmrel.layers.modality_contribution import ModalityContribution
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.multimodal_model import keep_present
 from keras_mmrel.models.shared_head_model import SharedHeadModel
 from keras_mmrel.models.validation import MASK
@@ -147,7 +147,7 @@ class CAL(SharedHeadModel):
             )
         check_share("warmup", warmup)
         check_share("bottleneck_start", bottleneck_start)
-        check_rate("holdout", holdout)
+        Number(0, 1, high_open=True)("holdout", holdout)
         check_share("release", release)
         if HELD_OUT in modalities:
             raise ValueError(

@@ -7,18 +7,18 @@ from keras import ops
 from keras_mmrel.callbacks.warmup_schedule import WarmupSchedule
 from keras_mmrel.checks import check_share
 from keras_mmrel.checks import check_strength
-from keras_mmrel.encoders.checks import check_rate
+from keras_mmrel.constraints import Number
+from keras_mmrel.contract import class_numbers
+from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.layers._global_ici import bounded
+from keras_mmrel.layers._global_ici import mean_where
+from keras_mmrel.layers._ici_fusion import ICIFusion
+from keras_mmrel.layers._ici_injection import ICIInjection
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.corruption_augmentation import untouched
-from keras_mmrel.layers.global_ici import bounded
-from keras_mmrel.layers.global_ici import mean_where
 from keras_mmrel.layers.gradient_scale import GradientScale
-from keras_mmrel.layers.ici_fusion import ICIFusion
-from keras_mmrel.layers.ici_injection import ICIInjection
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
-from keras_mmrel.losses.label_crossentropy import class_numbers
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.multimodal_model import encoder_name
 from keras_mmrel.models.validation import MASK
@@ -133,7 +133,7 @@ class MICINet(MultimodalModel):
             raise ValueError(
                 f"`warmup` must be in (0, 1). Received: warmup={warmup!r}"
             )
-        check_rate("dropout", dropout)
+        Number(0, 1, high_open=True)("dropout", dropout)
         check_strength("modality_loss_weight", modality_loss_weight)
         check_strength("divergence_weight", divergence_weight)
         check_strength("compensation_weight", compensation_weight)

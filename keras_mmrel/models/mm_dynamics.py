@@ -6,10 +6,10 @@ from keras import ops
 
 from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Number
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.encoders import MLPEncoder
-from keras_mmrel.encoders.checks import check_rate
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
@@ -110,7 +110,7 @@ class MMDynamics(MultimodalModel):
         **kwargs: Any,
     ) -> None:
         check_positive_integer("hidden_units", hidden_units)
-        check_rate("dropout", dropout)
+        Number(0, 1, high_open=True)("dropout", dropout)
         check_strength("gate_loss_weight", gate_loss_weight)
         check_strength("confidence_loss_weight", confidence_loss_weight)
         check_strength("modality_loss_weight", modality_loss_weight)

@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_mmrel import backend
 from keras_mmrel.callbacks.epoch_record import EpochRecord
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models import validation
 from keras_mmrel.models.compile_arguments import check_modulation
 from keras_mmrel.models.compile_arguments import logits_loss

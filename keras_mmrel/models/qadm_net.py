@@ -5,11 +5,11 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel.callbacks.warmup_schedule import WarmupSchedule
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers import DynamicDepthFusion
 from keras_mmrel.layers import FeatureGate
 from keras_mmrel.layers import PrototypeConfidence
-from keras_mmrel.layers.stack_features import stack_features
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.multimodal_model import encoder_name
 from keras_mmrel.models.validation import MASK

@@ -10,9 +10,9 @@ from keras import ops
 from keras_mmrel.checks import check_flag
 from keras_mmrel.checks import check_positive_integer
 from keras_mmrel.checks import check_strength
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers.sample_history import SampleHistory
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.losses.rank_loss import RankLoss
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads

@@ -5,12 +5,12 @@ import keras
 from keras import ops
 
 from keras_mmrel.checks import check_strength
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.evidential_crossentropy import EvidentialCrossentropy
 from keras_mmrel.losses.evidential_crossentropy import concentrations
 from keras_mmrel.losses.evidential_crossentropy import divergence_of_the_rest
 from keras_mmrel.losses.evidential_crossentropy import expected_crossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel

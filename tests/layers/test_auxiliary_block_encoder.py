@@ -221,10 +221,6 @@ def test_statistics_leave_out_samples_without_the_modality():
         ({"blocks": []}, "`blocks` must be a non-empty list"),
         ({"blocks": layers.Dense(4)}, "`blocks` must be a non-empty list"),
         ({"blocks": ["dense"]}, "`blocks` must be a non-empty list"),
-        ({"mask_share": 0.0}, "mask_share=0.0"),
-        ({"mask_share": 1.1}, "mask_share=1.1"),
-        ({"mask_share": "half"}, "mask_share='half'"),
-        ({"selection": "best"}, "selection='best'"),
     ],
 )
 def test_bad_arguments_are_named(kwargs, text):

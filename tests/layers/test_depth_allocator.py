@@ -51,7 +51,6 @@ def test_depth_is_monotone_and_spans_its_range():
 @pytest.mark.parametrize(
     "kwargs, text",
     [
-        ({"max_depth": 0}, "max_depth=0"),
         ({"max_depth": 2, "quantiles": (0.5, 0.5)}, "increasing pair"),
     ],
 )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_mmrel.layers.depth_statistics import DepthStatistics
+from keras_mmrel.layers._depth_statistics import DepthStatistics
 from tests.helpers import json_round_trip
 from tests.helpers import to_numpy
 

@@ -356,19 +356,6 @@ def test_tables_are_saved_and_stay_float32(tmp_path):
 # -- Bad arguments ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "kwargs, text",
-    [
-        ({"num_classes": 1}, "num_classes=1"),
-        ({"num_classes": 2.0}, "num_classes=2.0"),
-        ({"num_classes": 3, "tables": "all"}, "tables='all'"),
-    ],
-)
-def test_bad_arguments_are_named(kwargs, text):
-    with pytest.raises(ValueError, match=text):
-        GlobalICI(**kwargs)
-
-
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match="batch, modalities, features"):
         GlobalICI(3)(Z[:, 0], P)

@@ -310,16 +310,3 @@ def test_config_and_symbolic_shape():
         keras.KerasTensor((None, 3)),
     ).shape
     assert shape == (None, 3)
-
-
-@pytest.mark.parametrize(
-    "kwargs, text",
-    [
-        ({"measure": "size"}, "measure='size'"),
-        ({"temperature": 0.0}, "temperature=0.0"),
-        ({"temperature": float("nan")}, "temperature=nan"),
-    ],
-)
-def test_bad_arguments_are_named(kwargs, text):
-    with pytest.raises(ValueError, match=text):
-        ModalityContribution(**kwargs)

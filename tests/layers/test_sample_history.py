@@ -1,6 +1,5 @@
 import keras
 import numpy as np
-import pytest
 
 from keras_mmrel.layers import SampleHistory
 from tests.helpers import json_round_trip
@@ -91,18 +90,3 @@ def test_config_and_weights_survive_saving(tmp_path):
         np.testing.assert_array_equal(to_numpy(weight), to_numpy(other))
     assert all(weight.dtype == "float32" for weight in history.weights)
     assert history.trainable_weights == []
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"num_samples": 0},
-        {"num_samples": 2.5},
-        {"num_samples": True},
-        {"num_samples": 3, "columns": -1},
-    ],
-)
-def test_bad_arguments_are_refused(bad):
-    name, value = list(bad.items())[-1]
-    with pytest.raises(ValueError, match=f"Received: {name}={value}"):
-        SampleHistory(**bad)

@@ -4,6 +4,11 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
 from keras_mmrel.state import add_state
 
 MOMENTUM = 0.1
@@ -11,6 +16,7 @@ TEMPERATURE = 0.1
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(num_classes=NUM_CLASSES, moving_prototypes=Flag())
 class DepthStatistics(keras.layers.Layer):
     """How well one depth of an encoder tells the classes apart, by channel.
 
@@ -47,10 +53,10 @@ class DepthStatistics(keras.layers.Layer):
         chance = keras.initializers.Constant(1.0 / self.num_classes)
         self.performance = add_state(self, "performance", (), chance)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         return inputs
 
-    def update(self, features: Any, labels: Any, weight: Any) -> None:
+    def update(self, features: Tensor, labels: Labels, weight: Tensor) -> None:
         """Take a training batch into account.
 
         Args:
@@ -91,7 +97,7 @@ class DepthStatistics(keras.layers.Layer):
             here * MOMENTUM * (probability - self.performance)
         )
 
-    def judge(self, features: Any, labels: Any) -> tuple:
+    def judge(self, features: Tensor, labels: Labels) -> tuple:
         """Margins by channel and the true class's probability.
 
         Args:
@@ -122,7 +128,7 @@ class DepthStatistics(keras.layers.Layer):
         }
 
 
-def unit(x: Any) -> Any:
+def unit(x: Tensor) -> Tensor:
     """Scale rows to length 1; a row of zeros stays."""
     norm = ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
     return x / ops.maximum(norm, 1e-12)

@@ -4,14 +4,14 @@ Moments are triples `(count, mean, squared_deviations)` whose shapes
 broadcast. A count of zero is the neutral element.
 """
 
-from typing import Any
-
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
 
 
-def class_moments(x: Any, labels: Any, weights: Any) -> tuple:
+def class_moments(x: Tensor, labels: Labels, weights: Tensor) -> tuple:
     """Moments of a batch by modality and class.
 
     Args:
@@ -32,7 +32,7 @@ def class_moments(x: Any, labels: Any, weights: Any) -> tuple:
     return count, mean, squares
 
 
-def weighted_moments(x: Any, weights: Any) -> tuple:
+def weighted_moments(x: Tensor, weights: Tensor) -> tuple:
     """Moments of `(batch, n)` over the batch, each of shape `(n,)`."""
     count = ops.sum(weights, axis=0)
     mean = ops.sum(weights * x, axis=0) / ops.maximum(count, 1.0)

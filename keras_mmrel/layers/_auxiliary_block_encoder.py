@@ -5,17 +5,31 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel.checks import check_choice
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders.block_encoder import check_blocks
 from keras_mmrel.encoders.block_encoder import mean_over_positions
 from keras_mmrel.encoders.block_encoder import restore_blocks
-from keras_mmrel.layers.depth_statistics import DepthStatistics
+from keras_mmrel.layers._depth_statistics import DepthStatistics
 from keras_mmrel.state import add_state
 
 SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    num_classes=NUM_CLASSES,
+    mask_share=Number(0, 1, low_open=True),
+    selection=Choice(*SELECTIONS),
+    moving_prototypes=Flag(),
+    seed=SEED,
+)
 class AuxiliaryBlockEncoder(keras.layers.Layer):
     """An encoder of blocks with an auxiliary path through weak channels.
 
@@ -90,12 +104,6 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         check_blocks(blocks)
-        if not isinstance(mask_share, int | float) or not 0 < mask_share <= 1:
-            raise ValueError(
-                "`mask_share` must be in (0, 1]. Received: "
-                f"mask_share={mask_share!r}"
-            )
-        check_choice("selection", selection, SELECTIONS)
         super().__init__(**kwargs)
         self.blocks = list(blocks)
         self.num_classes = num_classes
@@ -112,11 +120,11 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         ]
 
     @property
-    def input_shape(self) -> Any:
-        """Shape that the first block takes, batch axis included."""
+    def input_shape(self) -> Tensor:
+        """Tuple that the first block takes, batch axis included."""
         return self.blocks[0].input_shape
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple) -> None:
         x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
         self.masks = []
         self.block_shapes = []
@@ -141,11 +149,11 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
+        inputs: Tensor,
         training: bool | None = None,
         gated: bool = False,
         return_blocks: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         outputs = []
         for depth, block in enumerate(self.blocks):
             inputs = block(inputs, training=training)
@@ -154,7 +162,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             outputs.append(inputs)
         return outputs if return_blocks else mean_over_positions(outputs[-1])
 
-    def auxiliary_path(self, first_output: Any) -> Any:
+    def auxiliary_path(self, first_output: Tensor) -> Tensor:
         """Run the auxiliary path from the main path's first block output.
 
         Args:
@@ -178,7 +186,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             variable.assign(value)
         return mean_over_positions(x)
 
-    def gate(self, x: Any, depth: int) -> Any:
+    def gate(self, x: Tensor, depth: int) -> Tensor:
         """Reduce some samples to the channels of the mask."""
         channels = x.shape[-1]
         mask = ops.convert_to_tensor(self.masks[depth])
@@ -202,7 +210,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         return max(1, int(self.mask_share * channels))
 
     def update_statistics(
-        self, pooled: Sequence[Any], labels: Any, weight: Any
+        self, pooled: Sequence[Tensor], labels: Labels, weight: Tensor
     ) -> None:
         """Update every depth's statistics from a training batch.
 

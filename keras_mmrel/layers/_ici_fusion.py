@@ -4,20 +4,37 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_flag
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._global_ici import TABLES
+from keras_mmrel.layers._global_ici import GlobalICI
+from keras_mmrel.layers._global_ici import uniform_confusion
+from keras_mmrel.layers._glorot import glorot
+from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers.cross_modality_compensation import (
     CrossModalityCompensation,
 )
 from keras_mmrel.layers.discriminative_power import DiscriminativePower
-from keras_mmrel.layers.global_ici import GlobalICI
-from keras_mmrel.layers.global_ici import uniform_confusion
-from keras_mmrel.layers.glorot import glorot
 from keras_mmrel.layers.ici_removal import ICIRemoval
 from keras_mmrel.layers.ici_removal import surprise_of
-from keras_mmrel.layers.stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    num_classes=NUM_CLASSES,
+    dropout=Number(0, 1, high_open=True),
+    tables=Choice(*TABLES),
+    global_prior=Flag(),
+    removal=Flag(),
+    compensation=Flag(),
+    weighting=Flag(),
+    seed=SEED,
+)
 class ICIFusion(keras.layers.Layer):
     """Fuse modalities after removing what confuses their classes.
 
@@ -80,13 +97,6 @@ class ICIFusion(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value in (
-            ("global_prior", global_prior),
-            ("removal", removal),
-            ("compensation", compensation),
-            ("weighting", weighting),
-        ):
-            check_flag(name, value)
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.dropout = dropout
@@ -145,10 +155,10 @@ class ICIFusion(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
-        modality_mask: Any = None,
+        inputs: Tensor,
+        modality_mask: Tensor | None = None,
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         z = ops.cast(inputs, "float32")
         modalities = z.shape[1]
         if modality_mask is None:
@@ -204,15 +214,17 @@ class ICIFusion(keras.layers.Layer):
         }
 
     def _classify(
-        self, head: keras.layers.Layer, z: Any, training: bool | None
-    ) -> Any:
+        self, head: keras.layers.Layer, z: Tensor, training: bool | None
+    ) -> Tensor:
         return ops.cast(head(self.drop(z, training=training)), "float32")
 
-    def guess(self, inputs: Any, training: bool | None = None) -> Any:
+    def guess(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """First logits `(batch, modalities, num_classes)`."""
         return self._classify(self.guess_head, inputs, training)
 
-    def prior(self, inputs: Any, guess_logits: Any) -> tuple[Any, Any, Any]:
+    def prior(
+        self, inputs: Tensor, guess_logits: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What usually confuses the guessed classes.
 
         Returns:
@@ -226,7 +238,7 @@ class ICIFusion(keras.layers.Layer):
             return p, found["mean"], found["variance"]
         return p, ops.zeros_like(inputs), ops.ones_like(inputs)
 
-    def confusion(self) -> Any:
+    def confusion(self) -> Tensor:
         """Confusion degrees `(num_classes, num_classes)`."""
         if self.global_prior:
             return self.global_ici.mean_confusion()
@@ -246,7 +258,9 @@ class ICIFusion(keras.layers.Layer):
         }
 
 
-def nothing_removed(z: Any, mean: Any, variance: Any) -> dict[str, Any]:
+def nothing_removed(
+    z: Tensor, mean: Tensor, variance: Tensor
+) -> dict[str, Tensor]:
     """What `ICIRemoval` returns, had it removed nothing."""
     none = ops.zeros_like(z[:, :, 0])
     return {

@@ -4,10 +4,21 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_share
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    probability=Number(0, 1),
+    replacement=Number(0, 1),
+    emptying=Number(0, 1),
+    low=Number(0, low_open=True),
+    high=Number(0, low_open=True),
+    seed=SEED,
+)
 class ICIInjection(keras.layers.Layer):
     """Confuse training samples on purpose, so that removal can be learnt.
 
@@ -75,12 +86,9 @@ class ICIInjection(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_share("probability", probability)
-        check_share("replacement", replacement)
-        check_share("emptying", emptying)
-        if not 0 < low <= high < math.inf:
+        if not low <= high:
             raise ValueError(
-                "`low` and `high` must be positive and in this order. "
+                "`low` and `high` must be in this order. "
                 f"Received: low={low!r}, high={high!r}"
             )
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -94,15 +102,15 @@ class ICIInjection(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
-        variance: Any,
-        probabilities: Any,
-        confusion: Any,
-        modality_mask: Any,
-        empty: Any = 0.0,
-        active: Any = 1.0,
+        inputs: Tensor,
+        variance: Tensor,
+        probabilities: Tensor,
+        confusion: Tensor,
+        modality_mask: Tensor,
+        empty: Tensor = 0.0,
+        active: Tensor = 1.0,
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         x = ops.cast(inputs, "float32")
         mask = ops.cast(modality_mask, "float32")
         if not training:
@@ -129,15 +137,15 @@ class ICIInjection(keras.layers.Layer):
             "replaced": replaced,
         }
 
-    def _uniform(self, like: Any) -> Any:
+    def _uniform(self, like: Tensor) -> Tensor:
         return keras.random.uniform(
             ops.shape(like), dtype="float32", seed=self.seed_generator
         )
 
-    def _below(self, like: Any, probability: float) -> Any:
+    def _below(self, like: Tensor, probability: float) -> Tensor:
         return ops.cast(self._uniform(like) < probability, "float32")
 
-    def _noise(self, x: Any, variance: Any) -> Any:
+    def _noise(self, x: Tensor, variance: Tensor) -> Tensor:
         """Noise of deviation κ on average over a modality's features."""
         variance = ops.cast(variance, "float32")
         shape = ops.sqrt(variance / ops.mean(variance, axis=-1, keepdims=True))
@@ -149,8 +157,8 @@ class ICIInjection(keras.layers.Layer):
         return kappa * shape * normal
 
     def _confused_sample(
-        self, probabilities: Any, confusion: Any, own: Any
-    ) -> Any:
+        self, probabilities: Tensor, confusion: Tensor, own: Tensor
+    ) -> Tensor:
         """Draw for every sample another one, by how confused they are.
 
         A sample that nothing else is confused with may get its own number.
@@ -166,8 +174,8 @@ class ICIInjection(keras.layers.Layer):
         return ops.cast(drawn, "int32")
 
     def compute_output_spec(
-        self, inputs: Any, *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
+        self, inputs: Tensor, *args: Any, **kwargs: Any
+    ) -> dict[str, Tensor]:
         flags = keras.KerasTensor(inputs.shape[:2], dtype="float32")
         return {
             "features": keras.KerasTensor(inputs.shape, dtype="float32"),
