@@ -1,7 +1,3 @@
-from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
-from keras_mmrel.layers._global_ici import GlobalICI
-from keras_mmrel.layers._ici_fusion import ICIFusion
-from keras_mmrel.layers._ici_injection import ICIInjection
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.cross_modality_compensation import (
     CrossModalityCompensation,
@@ -20,17 +16,13 @@ from keras_mmrel.layers.running_standardization import RunningStandardization
 from keras_mmrel.layers.sample_history import SampleHistory
 
 __all__ = [
-    "AuxiliaryBlockEncoder",
     "CorruptionAugmentation",
     "CrossModalityCompensation",
     "DepthAllocator",
     "DiscriminativePower",
     "DynamicDepthFusion",
     "FeatureGate",
-    "GlobalICI",
     "GradientScale",
-    "ICIFusion",
-    "ICIInjection",
     "ICIRemoval",
     "InformationBottleneck",
     "ModalityContribution",

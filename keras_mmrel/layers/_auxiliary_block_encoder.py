@@ -25,7 +25,7 @@ SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
     num_classes=NUM_CLASSES,
-    mask_share=Number(0, 1, low_open=True),
+    mask_fraction=Number(0, 1, low_open=True),
     selection=Choice(*SELECTIONS),
     moving_prototypes=Flag(),
     seed=SEED,
@@ -48,17 +48,17 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
     path has set them.
 
     Which channels are under-optimised is estimated from the main path of
-    training batches by `update_statistics`: each channel's share in the
+    training batches by `update_statistics`: each channel's part in the
     margin by which the pooled output points to the prototype of its own class
-    rather than to those of other classes. The `mask_share` of the channels
-    with the smallest share form the mask, which `refresh_masks` renews.
+    rather than to those of other classes. The `mask_fraction` of the channels
+    with the smallest part form the mask, which `refresh_masks` renews.
 
     Args:
         blocks: Non-empty list of Keras layers or models, applied in turn; the
             last axis of every output is the channels.
         num_classes: Integer of at least 2.
-        mask_share: Float in (0, 1], share of the channels of each depth that
-            the mask keeps; at least one.
+        mask_fraction: Float in (0, 1], fraction of the channels of each depth
+            that the mask keeps; at least one.
         selection: Which channels the mask keeps: `"under_optimised"`,
             `"over_optimised"`, `"random"` (drawn anew at each refresh), or
             `"none"`, which removes the whole block's output.
@@ -83,7 +83,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
     Example:
 
     >>> blocks = [keras.layers.Conv2D(8, 3), keras.layers.Conv2D(16, 3)]
-    >>> encoder = keras_mmrel.layers.AuxiliaryBlockEncoder(blocks, 10)
+    >>> encoder = AuxiliaryBlockEncoder(blocks, 10)
     >>> encoder(np.zeros((2, 8, 8, 1))).shape
     (2, 16)
 
@@ -97,7 +97,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         self,
         blocks: Sequence[keras.layers.Layer],
         num_classes: int,
-        mask_share: float = 0.5,
+        mask_fraction: float = 0.5,
         selection: str = "under_optimised",
         moving_prototypes: bool = True,
         seed: int | None = None,
@@ -107,7 +107,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.blocks = list(blocks)
         self.num_classes = num_classes
-        self.mask_share = mask_share
+        self.mask_fraction = mask_fraction
         self.selection = selection
         self.moving_prototypes = moving_prototypes
         self.seed = seed
@@ -207,7 +207,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
 
     def kept_channels(self, channels: int) -> int:
         """Number of channels that a mask keeps."""
-        return max(1, int(self.mask_share * channels))
+        return max(1, int(self.mask_fraction * channels))
 
     def update_statistics(
         self, pooled: Sequence[Tensor], labels: Labels, weight: Tensor
@@ -220,7 +220,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             weight: `(batch,)`, 0 for a sample without this modality.
         """
         for statistics, feature in zip(self.statistics, pooled, strict=True):
-            statistics.update(feature, labels, weight)
+            statistics.update_statistics(feature, labels, weight)
 
     def refresh_masks(self, epoch: int = 0) -> None:
         """Choose the channels of every mask by the statistics so far."""
@@ -245,7 +245,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
                 keras.saving.serialize_keras_object(b) for b in self.blocks
             ],
             "num_classes": self.num_classes,
-            "mask_share": self.mask_share,
+            "mask_fraction": self.mask_fraction,
             "selection": self.selection,
             "moving_prototypes": self.moving_prototypes,
             "seed": self.seed,

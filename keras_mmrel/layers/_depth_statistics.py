@@ -9,6 +9,7 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.state import add_state
 
 MOMENTUM = 0.1
@@ -56,12 +57,14 @@ class DepthStatistics(keras.layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         return inputs
 
-    def update(self, features: Tensor, labels: Labels, weight: Tensor) -> None:
+    def update_statistics(
+        self, features: Tensor, labels: Labels, weight: Tensor
+    ) -> None:
         """Take a training batch into account.
 
         Args:
             features: `(batch, channels)`.
-            labels: One-hot `(batch, num_classes)`.
+            labels: Class numbers `(batch,)`, or one-hot rows.
             weight: `(batch,)` of 0 and 1: samples that count.
         """
         features = ops.stop_gradient(ops.cast(features, "float32"))
@@ -69,7 +72,7 @@ class DepthStatistics(keras.layers.Layer):
         finite = ops.all(ops.isfinite(features), axis=-1)
         weight = ops.where(finite, weight, 0.0)
         features = ops.where(weight[:, None] > 0, features, 0.0)
-        labels = labels * weight[:, None]
+        labels = one_hot_labels(labels, self.num_classes) * weight[:, None]
         count = backend.all_reduce_sum(ops.sum(labels, axis=0))[:, None]
         sums = backend.all_reduce_sum(
             ops.matmul(ops.transpose(labels), features)
@@ -89,7 +92,7 @@ class DepthStatistics(keras.layers.Layer):
         mean = ops.sum(sums, axis=0) / total
         self.center.assign_add(step * (mean - self.center))
 
-        margins, probability = self.judge(features, labels)
+        margins, probability = self.margins_of(features, labels)
         margin = backend.all_reduce_sum(ops.sum(margins, axis=0)) / total
         probability = backend.all_reduce_sum(ops.sum(probability)) / total
         self.scores.assign_add(here * MOMENTUM * (margin - self.scores))
@@ -97,7 +100,7 @@ class DepthStatistics(keras.layers.Layer):
             here * MOMENTUM * (probability - self.performance)
         )
 
-    def judge(self, features: Tensor, labels: Labels) -> tuple:
+    def margins_of(self, features: Tensor, labels: Labels) -> tuple:
         """Margins by channel and the true class's probability.
 
         Args:

@@ -12,6 +12,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import class_numbers
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.state import add_state
@@ -33,7 +34,7 @@ class GlobalICI(keras.layers.Layer):
     and a shared one, which does not; a decoder makes `z` of both. What the
     shared part alone decodes to is the ICI. Its mean and variance are kept in
     tables, and with them the confusion degrees, `(classes, classes)` a
-    modality: what share of a class' samples is taken for which other class.
+    modality: what fraction of a class' samples is taken for which other class.
 
     The call answers: given the class probabilities of a sample, what is the
     mean and the variance of its ICI? It is the exact first two moments of
@@ -64,7 +65,7 @@ class GlobalICI(keras.layers.Layer):
 
     Example:
 
-    >>> layer = keras_mmrel.layers.GlobalICI(num_classes=3)
+    >>> layer = GlobalICI(num_classes=3)
     >>> features, y = np.ones((5, 2, 4)), np.array([0, 1, 2, 0, 1])
     >>> layer(features, np.full((5, 2, 3), 1 / 3))["mean"].shape
     (5, 2, 4)
@@ -185,7 +186,10 @@ class GlobalICI(keras.layers.Layer):
     # -- Learning ------------------------------------------------------------
 
     def losses_of(
-        self, features: Tensor, labels: Labels, mask: Tensor | None = None
+        self,
+        features: Tensor,
+        labels: Labels,
+        modality_mask: Tensor | None = None,
     ) -> dict:
         """Return the losses that train the encoders.
 
@@ -194,8 +198,8 @@ class GlobalICI(keras.layers.Layer):
 
         Args:
             features: `(batch, modalities, d)`; no gradient flows into them.
-            labels: Class numbers `(batch,)`.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            labels: Class numbers `(batch,)`, or one-hot rows.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
 
         Returns:
             Dict of scalars: `reconstruction`; `cycle`, exchanging the shared
@@ -205,11 +209,11 @@ class GlobalICI(keras.layers.Layer):
             adversary who sees the shared part; and `shared`, how far from
             chance the adversary is, with gradients into the encoder only.
         """
-        z, labels, mask = self._prepare(features, labels, mask)
+        z, labels, mask = self._prepare(features, labels, modality_mask)
         if not self.built:
             self.build(tuple(z.shape))
         partner = self.draw_partners(labels)
-        index, found = self._draw_samples(labels, partner)
+        index, exists = self._draw_samples(labels, partner)
         own = self._film(z, self.specific, partner)
         shared = self._film(z, self.shared, partner)
         wrong = self._decode(own + shared) - z
@@ -222,7 +226,7 @@ class GlobalICI(keras.layers.Layer):
         ) + ops.square(
             self._film(swapped, self.shared, partner) - ops.stop_gradient(other)
         )
-        both = mask * ops.take(mask, index, axis=0) * found[:, None]
+        both = mask * ops.take(mask, index, axis=0) * exists[:, None]
         loss["cycle"] = mean_where(bounded(again), both)
 
         def score(part: Tensor, table: Tensor) -> Tensor:
@@ -271,7 +275,7 @@ class GlobalICI(keras.layers.Layer):
     def _prepare(self, features: Tensor, labels: Labels, mask: Tensor) -> tuple:
         z = ops.stop_gradient(ops.cast(features, "float32"))
         mask = ops.ones_like(z[:, :, 0]) if mask is None else mask
-        labels = ops.cast(ops.convert_to_tensor(labels), "int32")
+        labels = ops.cast(class_numbers(labels, self.num_classes), "int32")
         return z, labels, ops.cast(mask, "float32")
 
     # -- Statistics ----------------------------------------------------------
@@ -281,7 +285,7 @@ class GlobalICI(keras.layers.Layer):
         features: Tensor,
         labels: Labels,
         probabilities: Tensor,
-        mask: Tensor | None = None,
+        modality_mask: Tensor | None = None,
         decay: Tensor = 0.95,
     ) -> None:
         """Add a batch to the tables and the confusion degrees.
@@ -290,13 +294,13 @@ class GlobalICI(keras.layers.Layer):
 
         Args:
             features: `(batch, modalities, d)`.
-            labels: Class numbers `(batch,)`.
+            labels: Class numbers `(batch,)`, or one-hot rows.
             probabilities: Class probabilities `(batch, modalities, classes)`
                 that say what a sample is taken for.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
             decay: What is left of older entries of the tables.
         """
-        z, labels, mask = self._prepare(features, labels, mask)
+        z, labels, mask = self._prepare(features, labels, modality_mask)
         partner = self.draw_partners(labels)
         ici = ops.einsum(
             "bmd,mde->bme", self._film(z, self.shared, partner), self.decoder

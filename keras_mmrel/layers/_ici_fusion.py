@@ -38,10 +38,10 @@ from keras_mmrel.layers.ici_removal import surprise_of
 class ICIFusion(keras.layers.Layer):
     """Fuse modalities after removing what confuses their classes.
 
-    Standardised features are judged and repaired in five steps: a guess of
-    the class, `GlobalICI`, `ICIRemoval`, `DiscriminativePower` and
+    Standardised features are judged and repaired in five steps: a first
+    prediction, `GlobalICI`, `ICIRemoval`, `DiscriminativePower` and
     `CrossModalityCompensation`. A linear expert answers for each modality,
-    and with `r` the relative discriminative powers the fused logits are
+    and with `r` the discriminative powers the fused logits are
     `√M Σ r log softmax(M expert)`, a product of the `M` experts.
 
     Args:
@@ -63,12 +63,12 @@ class ICIFusion(keras.layers.Layer):
         training: Whether dropout and noise are on.
 
     Returns:
-        Dict of what is found on the way, in float32. `(batch, modalities,
+        Dict of what is computed on the way, in float32. `(batch, modalities,
         d)`: `prior_mean`, `ici`, `kept`, `compensation`, `compensated`.
-        `(batch, modalities)`: `share`, `divergence`, `power`, `relative`,
-        `compensation_gate`. `(batch, modalities, num_classes)`:
-        `guess_logits`, `kept_logits`, `modality_logits`. And `logits`, `(batch,
-        num_classes)`.
+        `(batch, modalities)`: `ici_fraction`, `divergence`, `power_logits`,
+        `discriminative_power`, `compensation_gate`. `(batch, modalities,
+        num_classes)`: `initial_logits`, `kept_logits`, `modality_logits`. And
+        `logits`, `(batch, num_classes)`.
 
     Raises:
         ValueError: If an argument is out of its range, or the inputs have not
@@ -76,7 +76,7 @@ class ICIFusion(keras.layers.Layer):
 
     Example:
 
-    >>> layer = keras_mmrel.layers.ICIFusion(num_classes=3)
+    >>> layer = ICIFusion(num_classes=3)
     >>> layer(np.ones((5, 2, 8)))["logits"].shape
     (5, 3)
 
@@ -116,7 +116,9 @@ class ICIFusion(keras.layers.Layer):
             )
         if removal:
             self.ici_removal = ICIRemoval(seed=seeds[2], name="ici_removal")
-        self.power = DiscriminativePower(name="discriminative_power")
+        self.discriminative_power = DiscriminativePower(
+            name="discriminative_power"
+        )
         if compensation:
             self.compensate = CrossModalityCompensation(
                 dtype=self.dtype_policy, name="compensation"
@@ -140,7 +142,7 @@ class ICIFusion(keras.layers.Layer):
             layer.build(inputs_shape)
             return layer
 
-        self.guess_head = head("guess_head", "mk")
+        self.initial_head = head("initial_head", "mk")
         self.kept_head = head("kept_head", "mk")
         self.expert_head = head("expert_head", "k")
         classes = (None, modalities, self.num_classes)
@@ -149,7 +151,7 @@ class ICIFusion(keras.layers.Layer):
             self.global_ici.build(inputs_shape, classes)
         if self.removal:
             self.ici_removal.build(inputs_shape)
-        self.power.build(classes)
+        self.discriminative_power.build(classes)
         if self.compensation:
             self.compensate.build(inputs_shape, pair)
 
@@ -165,22 +167,22 @@ class ICIFusion(keras.layers.Layer):
             modality_mask = ops.ones_like(z[:, :, 0])
         mask = ops.cast(modality_mask, "float32")
         present = mask[:, :, None]
-        guess_logits = self.guess(z, training)
-        _, mean, variance = self.prior(z, guess_logits)
+        initial_logits = self.initial_logits(z, training)
+        _, mean, variance = self.prior(z, initial_logits)
         if self.removal:
-            found = self.ici_removal(z, mean, variance, training=training)
+            split = self.ici_removal(z, mean, variance, training=training)
         else:
-            found = nothing_removed(z, mean, variance)
-        kept = found["kept"] * present
+            split = nothing_removed(z, mean, variance)
+        kept = split["kept"] * present
         kept_logits = self._classify(self.kept_head, kept, training)
-        judged = self.power(
+        power = self.discriminative_power(
             ops.softmax(ops.stop_gradient(kept_logits)),
-            found["surprise"],
-            found["share"],
+            split["surprise"],
+            split["ici_fraction"],
             mask,
         )
         if self.compensation:
-            repaired = self.compensate(kept, judged["power"])
+            repaired = self.compensate(kept, power["power_logits"])
         else:
             repaired = {
                 "compensated": kept,
@@ -191,26 +193,26 @@ class ICIFusion(keras.layers.Layer):
             self.expert_head, repaired["compensated"], training
         )
         experts = ops.log_softmax(modalities * logits)
-        relative = judged["relative"]
+        weights = power["discriminative_power"]
         if not self.weighting:
             count = ops.sum(mask, axis=1, keepdims=True)
-            relative = mask / ops.maximum(count, 1.0)
+            weights = mask / ops.maximum(count, 1.0)
         return {
             "prior_mean": mean,
-            "ici": found["ici"] * present,
+            "ici": split["ici"] * present,
             "kept": kept,
-            "share": found["share"] * mask,
-            "divergence": found["divergence"],
-            "guess_logits": guess_logits,
+            "ici_fraction": split["ici_fraction"] * mask,
+            "divergence": split["divergence"],
+            "initial_logits": initial_logits,
             "kept_logits": kept_logits,
-            "power": judged["power"],
-            "relative": relative * mask,
+            "power_logits": power["power_logits"],
+            "discriminative_power": weights * mask,
             "compensation": ops.cast(repaired["compensation"], "float32"),
             "compensated": ops.cast(repaired["compensated"], "float32"),
             "compensation_gate": repaired["gate"],
             "modality_logits": experts,
             "logits": math.sqrt(modalities)
-            * ops.sum(relative[:, :, None] * experts, axis=1),
+            * ops.sum(weights[:, :, None] * experts, axis=1),
         }
 
     def _classify(
@@ -218,24 +220,26 @@ class ICIFusion(keras.layers.Layer):
     ) -> Tensor:
         return ops.cast(head(self.drop(z, training=training)), "float32")
 
-    def guess(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+    def initial_logits(
+        self, inputs: Tensor, training: bool | None = None
+    ) -> Tensor:
         """First logits `(batch, modalities, num_classes)`."""
-        return self._classify(self.guess_head, inputs, training)
+        return self._classify(self.initial_head, inputs, training)
 
     def prior(
-        self, inputs: Tensor, guess_logits: Tensor
+        self, inputs: Tensor, initial_logits: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What usually confuses the guessed classes.
+        """What usually confuses the classes predicted first.
 
         Returns:
-            The guess' class probabilities, softened, and the mean and the
+            Their class probabilities, softened, and the mean and the
             variance of the ICI, both like `inputs`. No gradient flows into
             any of them.
         """
-        p = ops.softmax(ops.stop_gradient(guess_logits) / 2.0)
+        p = ops.softmax(ops.stop_gradient(initial_logits) / 2.0)
         if self.global_prior:
-            found = self.global_ici(inputs, p)
-            return p, found["mean"], found["variance"]
+            ici = self.global_ici(inputs, p)
+            return p, ici["mean"], ici["variance"]
         return p, ops.zeros_like(inputs), ops.ones_like(inputs)
 
     def confusion(self) -> Tensor:
@@ -266,7 +270,7 @@ def nothing_removed(
     return {
         "kept": z,
         "ici": ops.zeros_like(z),
-        "share": none,
+        "ici_fraction": none,
         "surprise": surprise_of(z, mean, variance),
         "divergence": none,
     }

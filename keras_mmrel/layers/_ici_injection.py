@@ -22,18 +22,19 @@ from keras_mmrel.contract import Tensor
 class ICIInjection(keras.layers.Layer):
     """Confuse training samples on purpose, so that removal can be learnt.
 
-    Every modality of every sample is hit with some probability, in training
-    only. Half of the hits are *additive*, confusion inside a modality: noise
-    in the shape of the deviations of the classes that the sample may belong
-    to, `κ` times as large, with `log κ` uniform. The other half are
+    Every modality of every sample is confused with some probability, in
+    training only. Half of the time it is *additive*, confusion inside a
+    modality: noise in the shape of the deviations of the classes that the
+    sample may belong to, `κ` times as large, with `log κ` uniform. The other
+    half are
     *replacements*, confusion between modalities: the features are those of
     another sample of the batch, and the more the two samples' classes are
     confused with each other, the more likely it is chosen. Some modalities
     are, instead, made *empty*, as if the sensor had failed without a word.
 
     Args:
-        probability: Float in [0, 1], of an additive hit or a replacement.
-        replacement: Float in [0, 1], share of replacements among these.
+        probability: Float in [0, 1], of additive noise or a replacement.
+        replacement: Float in [0, 1], fraction of replacements among these.
         emptying: Float in [0, 1], probability of becoming empty.
         low: Positive float, smallest `κ`.
         high: Float, largest `κ`, at least `low`.
@@ -48,10 +49,10 @@ class ICIInjection(keras.layers.Layer):
         confusion: `(classes, classes)`, how much one class (row) is confused
             with another, see `GlobalICI`.
         modality_mask: `(batch, modalities)`, 1 = present. A missing modality
-            is not hit and replaces none.
+            is not changed and replaces none.
         empty: Zero, or features `(1, modalities, d)` of a sample
             that holds nothing.
-        active: Float tensor, 1 or 0; with 0 nothing is hit.
+        active: Float tensor, 1 or 0; with 0 nothing is changed.
         training: Whether to inject.
 
     Returns:
@@ -64,7 +65,7 @@ class ICIInjection(keras.layers.Layer):
 
     Example:
 
-    >>> layer = keras_mmrel.layers.ICIInjection(1.0, emptying=0.0, seed=0)
+    >>> layer = ICIInjection(1.0, emptying=0.0, seed=0)
     >>> x, p = np.ones((6, 2, 4)), np.full((6, 2, 3), 1 / 3)
     >>> out = layer(x, x, p, np.ones((3, 3)), np.ones((6, 2)), training=True)
     >>> float(keras.ops.sum(out["injected"]))
@@ -116,13 +117,13 @@ class ICIInjection(keras.layers.Layer):
         if not training:
             none = ops.zeros_like(mask)
             return {"features": x, "injected": none, "replaced": none}
-        hit = self._below(mask, self.probability) * mask * active
-        wanted = hit * self._below(mask, self.replacement)
+        chosen = self._below(mask, self.probability) * mask * active
+        wanted = chosen * self._below(mask, self.replacement)
         own = ops.arange(ops.shape(mask)[0], dtype="int32")
         other = self._confused_sample(probabilities, confusion, own)
         exists = ops.cast(ops.not_equal(other, own), "float32")[:, None]
         replaced = wanted * exists * ops.take(mask, other, axis=0)
-        added = (hit - wanted)[:, :, None] * self._noise(x, variance)
+        added = (chosen - wanted)[:, :, None] * self._noise(x, variance)
         features = ops.where(
             replaced[:, :, None] > 0, ops.take(x, other, axis=0), x + added
         )
@@ -133,7 +134,7 @@ class ICIInjection(keras.layers.Layer):
         replaced = ops.maximum(replaced, emptied)
         return {
             "features": features,
-            "injected": ops.maximum(hit - wanted, replaced),
+            "injected": ops.maximum(chosen - wanted, replaced),
             "replaced": replaced,
         }
 

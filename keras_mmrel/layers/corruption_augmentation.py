@@ -33,8 +33,8 @@ class CorruptionAugmentation(keras.layers.Layer):
     that a model keeps are always taken from the samples before corruption.
 
     Args:
-        sigmas: Sequence of positive floats in units of the inputs; each hit
-            draws one.
+        sigmas: Sequence of positive floats in units of the inputs; each noisy
+            modality draws one.
         noise_probability: Float in [0, 1].
         shuffle_probability: Float in [0, 1].
         drop_probability: Float in [0, 1].
@@ -109,7 +109,7 @@ class CorruptionAugmentation(keras.layers.Layer):
             }
         return {**corrupted, MASK: mask}
 
-    def _hit(self, shape: tuple, probability: float) -> Tensor:
+    def _chosen(self, shape: tuple, probability: float) -> Tensor:
         draw = keras.random.uniform(shape, seed=self.generator)
         return ops.cast(draw < probability, "float32")
 
@@ -120,7 +120,7 @@ class CorruptionAugmentation(keras.layers.Layer):
             (batch,), 0, len(self.sigmas), seed=self.generator
         )
         sigma = ops.take(ops.convert_to_tensor(self.sigmas), choice)
-        sigma = sigma * self._hit((batch,), self.noise_probability) * present
+        sigma = sigma * self._chosen((batch,), self.noise_probability) * present
         noise = keras.random.normal(
             ops.shape(x), dtype="float32", seed=self.generator
         )
@@ -128,7 +128,7 @@ class CorruptionAugmentation(keras.layers.Layer):
         return ops.cast(noisy, x.dtype)
 
     def _shuffle(self, inputs: dict, mask: Tensor, batch: Tensor) -> dict:
-        """Give hit rows the row of another sample, if that is present."""
+        """Give chosen rows the row of another sample, if that is present."""
         shuffled = {}
         for index, (name, x) in enumerate(inputs.items()):
             order = keras.random.shuffle(
@@ -136,7 +136,7 @@ class CorruptionAugmentation(keras.layers.Layer):
             )
             present = mask[:, index]
             use = (
-                self._hit((batch,), self.shuffle_probability)
+                self._chosen((batch,), self.shuffle_probability)
                 * present
                 * ops.take(present, order)
             )
@@ -146,7 +146,7 @@ class CorruptionAugmentation(keras.layers.Layer):
         return shuffled
 
     def _drop(self, mask: Tensor, batch: Tensor) -> Tensor:
-        keep = 1.0 - self._hit((batch, mask.shape[1]), self.drop_probability)
+        keep = 1.0 - self._chosen((batch, mask.shape[1]), self.drop_probability)
         left = mask * keep
         any_left = ops.max(left, axis=1, keepdims=True) > 0
         return ops.where(any_left, left, mask)

@@ -30,6 +30,7 @@ class DepthAllocator(keras.layers.Layer):
     Args:
         max_depth: Positive integer.
         quantiles: Pair of floats `(low, high)` in [0, 1].
+        momentum: Float in [0, 1), what a step keeps of the older quantiles.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
@@ -85,8 +86,8 @@ class DepthAllocator(keras.layers.Layer):
             modality_mask = ops.ones_like(confidence)
         mask = ops.cast(modality_mask, "float32")
         scale = self.high - self.low + 1e-6
-        share = ops.clip((confidence - self.low) / scale, 0.0, 1.0)
-        depth = ops.round(self.max_depth * share)
+        fraction = ops.clip((confidence - self.low) / scale, 0.0, 1.0)
+        depth = ops.round(self.max_depth * fraction)
         depth = ops.where(self.ready > 0, depth, float(self.max_depth))
         depth = ops.cast(depth, "float32") * mask
         none = ops.max(depth, axis=1, keepdims=True) == 0
@@ -95,21 +96,21 @@ class DepthAllocator(keras.layers.Layer):
     def update_statistics(
         self,
         confidence: Tensor,
-        mask: Tensor,
+        modality_mask: Tensor | None = None,
         use: Tensor = 1.0,
-        momentum: float = 0.95,
     ) -> None:
         """Follow the quantiles of the confidence of clean samples.
 
         Args:
             confidence: `(batch, modalities)`, computed without dropout.
-            mask: `(batch, modalities)`, 1 = present.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
             use: 0 or 1, or a tensor of it: whether the batch counts.
-            momentum: Share of the old quantiles that stays, after the first
-                batch.
         """
-        present = ops.reshape(ops.cast(mask, "float32"), (-1,))
-        values = ops.reshape(ops.cast(confidence, "float32"), (-1,))
+        confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
+        if modality_mask is None:
+            modality_mask = ops.ones_like(confidence)
+        present = ops.reshape(ops.cast(modality_mask, "float32"), (-1,))
+        values = ops.reshape(confidence, (-1,))
         # Missing modalities are sorted behind all others.
         ordered = ops.sort(ops.where(present > 0, values, 2.0))
         count = ops.sum(present)
@@ -117,12 +118,12 @@ class DepthAllocator(keras.layers.Layer):
         has = ops.cast(count > 0, "float32")
         replicas = backend.all_reduce_sum(has)
         ready = ops.convert_to_tensor(self.ready)
-        keep = ops.where(ready > 0, momentum, 0.0)
+        keep = ops.where(ready > 0, self.momentum, 0.0)
         use = ops.logical_and(replicas > 0, use > 0)
-        for weight, share in zip(
+        for weight, quantile in zip(
             (self.low, self.high), self.quantiles, strict=True
         ):
-            index = ops.maximum(ops.floor(share * count) - 1.0, 0.0)
+            index = ops.maximum(ops.floor(quantile * count) - 1.0, 0.0)
             value = ops.take(ordered, ops.cast(index, "int32"))
             value = backend.all_reduce_sum(value * has)
             value = value / ops.maximum(replicas, 1.0)

@@ -25,7 +25,7 @@ from keras_mmrel.layers.depth_allocator import DepthAllocator
     hidden_dim=Integer(1),
     dropout=Number(0, 1, high_open=True),
     sharpness=Number(0),
-    prototype_share=Number(0, 1),
+    prototype_fraction=Number(0, 1),
     predicted_parameters=Flag(),
     inference=Choice("masked", "skip"),
     seed=SEED,
@@ -65,7 +65,7 @@ class DynamicDepthFusion(keras.layers.Layer):
         dropout: Float in `[0, 1)`, on the hidden units.
         sharpness: Float of at least 0, exponent of the number of modalities
             that run; 0 averages, 1 adds up as if they were independent.
-        prototype_share: Float in [0, 1], weight of `prototype_probabilities`
+        prototype_fraction: Float in [0, 1], weight of `prototype_probabilities`
             in a modality's prediction.
         predicted_parameters: Whether the hidden units from block 2 on are
             scaled by factors predicted for each sample, from what the first
@@ -120,7 +120,7 @@ class DynamicDepthFusion(keras.layers.Layer):
         hidden_dim: int = 64,
         dropout: float = 0.5,
         sharpness: float = 0.25,
-        prototype_share: float = 0.3,
+        prototype_fraction: float = 0.3,
         predicted_parameters: bool = False,
         quantiles: tuple[float, float] = (0.01, 0.05),
         inference: str = "masked",
@@ -138,7 +138,7 @@ class DynamicDepthFusion(keras.layers.Layer):
         self.hidden_dim = hidden_dim
         self.dropout = dropout
         self.sharpness = sharpness
-        self.prototype_share = prototype_share
+        self.prototype_fraction = prototype_fraction
         self.predicted_parameters = predicted_parameters
         self.quantiles = tuple(quantiles)
         self.inference = inference
@@ -219,12 +219,12 @@ class DynamicDepthFusion(keras.layers.Layer):
         self, log_probabilities: Tensor, prototype: Tensor
     ) -> Tensor:
         """Log of the mixture with the prototypes' probabilities."""
-        if prototype is None or self.prototype_share == 0:
+        if prototype is None or self.prototype_fraction == 0:
             return log_probabilities
-        share = self.prototype_share
+        fraction = self.prototype_fraction
         prototype = ops.stop_gradient(ops.cast(prototype, "float32"))
-        mixture = (1.0 - share) * ops.exp(log_probabilities)
-        return ops.log(mixture + share * prototype + 1e-6)
+        mixture = (1.0 - fraction) * ops.exp(log_probabilities)
+        return ops.log(mixture + fraction * prototype + 1e-6)
 
     # -- Blocks --------------------------------------------------------------
 
@@ -337,7 +337,7 @@ class DynamicDepthFusion(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
             "sharpness": self.sharpness,
-            "prototype_share": self.prototype_share,
+            "prototype_fraction": self.prototype_fraction,
             "predicted_parameters": self.predicted_parameters,
             "quantiles": list(self.quantiles),
             "inference": self.inference,

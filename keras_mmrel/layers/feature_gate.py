@@ -13,6 +13,7 @@ from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers._moments import class_moments
 from keras_mmrel.layers._moments import merge_moments
 from keras_mmrel.layers._moments import reduce_moments
@@ -44,7 +45,7 @@ class FeatureGate(keras.layers.Layer):
       an unreliable feature to the mean over classes.
     - *typicality* compares the sample's overall distance, over the features
       that pass, to that of clean training samples, and multiplies it by the
-      share of features that pass: near 1 for an ordinary sample, near 0 for
+      fraction of features that pass: near 1 for an ordinary sample, near 0 for
       one further away than almost all of them.
 
     Nothing here is trained by gradients, and no gradient flows into quality
@@ -237,14 +238,14 @@ class FeatureGate(keras.layers.Layer):
         return standardised, quality, distance
 
     def _coverage(self, quality: Tensor) -> Tensor:
-        """Share of a modality's features that pass the gate."""
+        """Fraction of a modality's features that pass the gate."""
         return ops.sum(quality, axis=-1) / ops.sum(self.real, axis=-1)
 
     def update_statistics(
         self,
         inputs: Tensor,
         labels: Labels,
-        mask: Tensor | None = None,
+        modality_mask: Tensor | None = None,
         moments: Tensor = 1.0,
         distances: Tensor = 1.0,
     ) -> None:
@@ -252,18 +253,18 @@ class FeatureGate(keras.layers.Layer):
 
         Args:
             inputs: `(batch, modalities, features)`.
-            labels: One-hot labels `(batch, num_classes)`.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            labels: Class numbers `(batch,)`, or one-hot rows.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
             moments: 0 or 1, or a tensor `(modalities,)` of them: whether the
                 batch counts for the class means and deviations.
             distances: Likewise for the distances that the typicality is
                 measured by; they need the class means to be known.
         """
         x = ops.stop_gradient(ops.cast(inputs, "float32"))
-        labels = ops.cast(labels, "float32")
-        if mask is None:
-            mask = ops.ones_like(x[:, :, 0])
-        mask = ops.cast(mask, "float32")
+        labels = one_hot_labels(labels, self.num_classes)
+        if modality_mask is None:
+            modality_mask = ops.ones_like(x[:, :, 0])
+        mask = ops.cast(modality_mask, "float32")
         x = ops.where(mask[:, :, None] > 0, x, ops.zeros_like(x))
         decay = self.decay[:, None, None]
         self._merge(
@@ -304,14 +305,14 @@ class FeatureGate(keras.layers.Layer):
             variable.assign(value)
 
     def adapt(
-        self, inputs: Tensor, y: Labels, mask: Tensor | None = None
+        self, inputs: Tensor, y: Labels, modality_mask: Tensor | None = None
     ) -> None:
         """Fit all statistics on clean samples at once and mark them ready.
 
         Args:
             inputs: `(samples, modalities, features)`.
             y: Class numbers `(samples,)`.
-            mask: `None` or `(samples, modalities)`, 1 = present.
+            modality_mask: `None` or `(samples, modalities)`, 1 = present.
 
         Raises:
             ValueError: If a label is outside `[0, num_classes)`.
@@ -329,8 +330,8 @@ class FeatureGate(keras.layers.Layer):
             ops.cast(y, "int32"), self.num_classes, dtype="float32"
         )
         self.reset_statistics()
-        self.update_statistics(inputs, labels, mask, distances=0.0)
-        self.update_statistics(inputs, labels, mask, moments=0.0)
+        self.update_statistics(inputs, labels, modality_mask, distances=0.0)
+        self.update_statistics(inputs, labels, modality_mask, moments=0.0)
         self.ready.assign(1.0)
 
     def reset_statistics(self) -> None:

@@ -79,18 +79,18 @@ class RunningStandardization(keras.layers.Layer):
         return centred / deviation
 
     def update_statistics(
-        self, inputs: Tensor, mask: Tensor | None = None
+        self, inputs: Tensor, modality_mask: Tensor | None = None
     ) -> None:
         """Add a batch.
 
         Args:
             inputs: `(batch, modalities, features)`.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
         """
         x = ops.stop_gradient(ops.cast(inputs, "float32"))
-        if mask is None:
-            mask = ops.ones_like(x[:, :, 0])
-        weight = ops.cast(mask, "float32")[:, :, None]
+        if modality_mask is None:
+            modality_mask = ops.ones_like(x[:, :, 0])
+        weight = ops.cast(modality_mask, "float32")[:, :, None]
         x = ops.where(weight > 0, x, ops.zeros_like(x))
         count = backend.all_reduce_sum(ops.sum(weight, axis=0))
         total = ops.maximum(count, 1.0)
@@ -104,8 +104,8 @@ class RunningStandardization(keras.layers.Layer):
         keep = 1.0 - usable * (1.0 - momentum)
         for state, new in ((self.mean, mean), (self.variance, variance)):
             old = ops.convert_to_tensor(state)
-            share = keep[:, None]
-            state.assign(share * old + (1.0 - share) * new)
+            kept = keep[:, None]
+            state.assign(kept * old + (1.0 - kept) * new)
         self.seen.assign(seen + usable)
 
     def adapt(self, inputs: Tensor) -> None:

@@ -16,10 +16,10 @@ class SampleHistory(keras.layers.Layer):
     """Remember a running sum for each training sample, such as its losses.
 
     Samples are known by an id in [0, `num_samples`), the same in every epoch
-    and whatever the order of the batches. `update` adds to the sums, `read`
-    returns them on a scale from 0 (the smallest of all samples seen so far)
-    to 1 (the largest), each column by itself; where all are equal, and for a
-    sample that was never seen, it returns 0.
+    and whatever the order of the batches. `update_statistics` adds to the
+    sums, `read` returns them on a scale from 0 (the smallest of all samples
+    seen so far) to 1 (the largest), each column by itself; where all are
+    equal, and for a sample that was never seen, it returns 0.
 
     The sums are weights, so they are saved with the model. Replicas add the
     contributions of all of them, which moves `num_samples * columns * 2`
@@ -48,7 +48,8 @@ class SampleHistory(keras.layers.Layer):
     Example:
 
     >>> history = keras_mmrel.layers.SampleHistory(num_samples=10)
-    >>> history.update(np.array([7, 2, 5]), np.array([[3.0], [1.0], [2.0]]))
+    >>> losses = np.array([[3.0], [1.0], [2.0]])
+    >>> history.update_statistics(np.array([7, 2, 5]), losses)
     >>> [float(h) for h in history(np.array([2, 5, 7, 0]))[:, 0]]
     [0.0, 0.5, 1.0, 0.0]
     """
@@ -65,7 +66,7 @@ class SampleHistory(keras.layers.Layer):
         self.outside = add_state(self, "outside")
         self.built = True
 
-    def update(
+    def update_statistics(
         self, ids: Tensor, values: Tensor, present: Tensor | None = None
     ) -> None:
         """Add to the sums of some samples.

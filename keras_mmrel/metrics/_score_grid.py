@@ -140,7 +140,7 @@ def harmonic_difference(start: Tensor, count: Tensor) -> Tensor:
 
 
 def summed_risks(weight: Tensor, errors: Tensor) -> Tensor:
-    """Sum over ranks of the share of errors among the ranks so far.
+    """Sum over ranks of the fraction of errors among the ranks so far.
 
     In a cell of weight w with e errors, W and E being those before it, rank
     `W + j` sees `E + e j / w` errors on average over the orders of the cell.

@@ -75,7 +75,7 @@ class DetectionAUROC(DetectionMetric):
     def result(self) -> Tensor:
         negative, positive = self.groups()
         negatives, positives = ops.sum(negative), ops.sum(positive)
-        share = negative / negatives
-        below = ops.cumsum(share) - share / 2.0
+        fraction = negative / negatives
+        below = ops.cumsum(fraction) - fraction / 2.0
         area = ops.sum(below * positive / positives)
         return self.defined(ops.clip(area, 0.0, 1.0), negatives, positives)

@@ -29,11 +29,11 @@ FINE = 100
     num_classes=Either(NUM_CLASSES, None),
 )
 class ExpectedCalibrationError(keras.metrics.Metric):
-    """How far probabilities are from the shares with which they come true.
+    """How far probabilities are from the rates with which they come true.
 
     Predictions are sorted into bins by their probability; the error is the
     mean over the predictions of the distance between their bin's mean
-    probability and the share of them that came true.
+    probability and the fraction of them that came true.
 
     Probabilities are counted on a grid that is 100 times finer than the bins,
     with their exact sums, so that memory is bounded and the order and the
@@ -44,7 +44,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         bins: Positive integer.
         kind: `"top_label"`, the probability of the predicted class against
             the accuracy; or `"class_wise"`, the probability of each class
-            against its share, averaged over the classes.
+            against its rate, averaged over the classes.
         binning: `"width"`, bins of equal width; or `"mass"` (adaptive), bins
             that hold the same weight of predictions.
         from_logits: Whether predictions are logits, as in every model of the

@@ -28,7 +28,7 @@ class AIM(SharedHeadModel):
     filters learn little. AIM runs every encoder a second time in training,
     through an *auxiliary path* that is reduced, sample by sample and depth by
     depth, to the channels that tell the classes apart least
-    (`keras_mmrel.layers.AuxiliaryBlockEncoder`). The classifier has to do
+    (`AuxiliaryBlockEncoder`). The classifier has to do
     with that weak feature in place of the full one: the selected filters of
     the modality learn to carry the decision, and so do the other modalities'
     encoders, which can no longer lean on a dominant one. Inference runs the
@@ -151,7 +151,7 @@ class AIM(SharedHeadModel):
             AuxiliaryBlockEncoder(
                 self._blocks(name, encoder),
                 num_classes,
-                mask_share=mask_share,
+                mask_fraction=mask_share,
                 selection=selection,
                 moving_prototypes=prototypes == "centroids",
                 seed=None if seed is None else seed + index,

@@ -242,7 +242,7 @@ class CAL(SharedHeadModel):
         if not training or not self.contribution.built:
             # For users of predictions; a training step has no need of it.
             evidence["contribution"] = self.contribution(parts, self.bias, mask)
-        shares = self.contribution.shares
+        shares = self.contribution.fractions
         evidence["contribution_share"] = ops.zeros_like(mask) + shares
         if training:
             rows = ops.ones_like(mask[:, 0])
@@ -298,7 +298,7 @@ class CAL(SharedHeadModel):
         rows = outputs[HELD_OUT]
         if self.holdout and self.release:
             rows = rows * (1.0 - self.released)
-        self.contribution.update(
+        self.contribution.update_statistics(
             one_hot_labels(y, self.num_classes),
             outputs["modality_parts"],
             self.bias,
@@ -314,7 +314,7 @@ class CAL(SharedHeadModel):
     def bottleneck_factors(self) -> Any:
         """Share of `bottleneck` that every modality gets."""
         count = len(self.modality_names)
-        share = self.contribution.shares
+        share = self.contribution.fractions
         if self.bottleneck_scheme == "adaptive":
             relative = self.contribution.contributions / (
                 self.contribution_threshold

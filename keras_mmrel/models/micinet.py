@@ -234,12 +234,12 @@ class MICINet(MultimodalModel):
             self.scale_gradient(found["logits"], self.second_phase()),
             found["modality_logits"],
             mask,
-            ops.sigmoid(found["power"]),
-            ici_share=found["share"],
-            discriminative_power=found["relative"],
+            ops.sigmoid(found["power_logits"]),
+            ici_share=found["ici_fraction"],
+            discriminative_power=found["discriminative_power"],
             compensation=found["compensation_gate"],
             **{
-                "guess_logits": found["guess_logits"],
+                "guess_logits": found["initial_logits"],
                 "kept_logits": found["kept_logits"],
                 **evidence,
             },
@@ -277,7 +277,7 @@ class MICINet(MultimodalModel):
 
     def _injected(self, z: Any, mask: Any, empty: Any, evidence: dict) -> Any:
         """Return the features with ICI injected, and say so in `evidence`."""
-        guess_logits = self.fusion.guess(z, training=True)
+        guess_logits = self.fusion.initial_logits(z, training=True)
         p, _, variance = self.fusion.prior(z, guess_logits)
         found = self.inject(
             z,
@@ -353,7 +353,7 @@ class MICINet(MultimodalModel):
             self.fusion.global_ici.update_statistics(
                 z,
                 class_numbers(y, self.num_classes),
-                ops.softmax(self.fusion.guess(z)),
+                ops.softmax(self.fusion.initial_logits(z)),
                 mask,
                 decay=0.95 + 0.045 * later,
             )

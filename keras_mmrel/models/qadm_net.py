@@ -167,7 +167,7 @@ class QADMNet(MultimodalModel):
             max_depth=max_depth,
             hidden_dim=hidden_dim,
             dropout=dropout,
-            prototype_share=prototype_share,
+            prototype_fraction=prototype_share,
             predicted_parameters=predicted_parameters,
             inference=inference,
             dtype=self.dtype_policy,

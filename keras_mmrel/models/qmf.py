@@ -175,7 +175,7 @@ class QMF(MultimodalModel):
                 raise ValueError(_missing(x))
             # What a batch is ranked by includes its own losses.
             ids = x[SAMPLE_ID]
-            self.sample_history.update(
+            self.sample_history.update_statistics(
                 ids,
                 self._crossentropies(y, y_pred["modality_logits"]),
                 _weights(y_pred[MASK], sample_weight),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_mmrel.layers import GlobalICI
+from keras_mmrel.layers._global_ici import GlobalICI
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 from tests.micinet_models import gradients_of

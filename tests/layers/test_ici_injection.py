@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_mmrel.layers import ICIInjection
+from keras_mmrel.layers._ici_injection import ICIInjection
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 from tests.micinet_models import normal
