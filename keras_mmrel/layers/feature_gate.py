@@ -5,14 +5,34 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel.layers.moments import class_moments
-from keras_mmrel.layers.moments import merge_moments
-from keras_mmrel.layers.moments import reduce_moments
-from keras_mmrel.layers.moments import weighted_moments
-from keras_mmrel.layers.stack_features import check_stacked
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.layers._moments import class_moments
+from keras_mmrel.layers._moments import merge_moments
+from keras_mmrel.layers._moments import reduce_moments
+from keras_mmrel.layers._moments import weighted_moments
+from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    num_classes=NUM_CLASSES,
+    feature_sizes=Either(Every(Integer(1)), None),
+    feature_radius=Number(0, low_open=True),
+    feature_slope=Number(0, low_open=True),
+    typicality_radius=Number(0, low_open=True),
+    typicality_temperature=Number(0, low_open=True),
+    minimum_deviation=Number(0, low_open=True),
+    forgetting=Either(Every(Number(0, 1, low_open=True)), None),
+)
 class FeatureGate(keras.layers.Layer):
     """Judge every feature, and every modality, against clean class statistics.
 
@@ -25,7 +45,7 @@ class FeatureGate(keras.layers.Layer):
       an unreliable feature to the mean over classes.
     - *typicality* compares the sample's overall distance, over the features
       that pass, to that of clean training samples, and multiplies it by the
-      share of features that pass: near 1 for an ordinary sample, near 0 for
+      fraction of features that pass: near 1 for an ordinary sample, near 0 for
       one further away than almost all of them.
 
     Nothing here is trained by gradients, and no gradient flows into quality
@@ -92,22 +112,6 @@ class FeatureGate(keras.layers.Layer):
         forgetting: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value in (
-            ("feature_radius", feature_radius),
-            ("feature_slope", feature_slope),
-            ("typicality_radius", typicality_radius),
-            ("typicality_temperature", typicality_temperature),
-            ("minimum_deviation", minimum_deviation),
-        ):
-            if not value > 0:
-                raise ValueError(
-                    f"`{name}` must be positive. Received: {name}={value!r}"
-                )
-        if forgetting is not None and not all(0 < f <= 1 for f in forgetting):
-            raise ValueError(
-                "`forgetting` must hold values in (0, 1]. Received: "
-                f"forgetting={forgetting!r}"
-            )
         # Statistics lose too much in half precision.
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.num_classes = num_classes
@@ -136,34 +140,30 @@ class FeatureGate(keras.layers.Layer):
             self.forgetting or (1.0,) * modalities, "float32"
         )
 
-        def statistic(name: str, *shape: int) -> Any:
-            return self.add_weight(
-                shape=shape,
-                initializer="zeros",
-                trainable=False,
-                dtype="float32",
-                aggregation="only_first_replica",
-                name=name,
-            )
-
         classes = self.num_classes
-        self.counts = statistic("counts", modalities, classes, 1)
-        self.means = statistic("means", modalities, classes, features)
-        self.squares = statistic("squares", modalities, classes, features)
-        self.distance_counts = statistic("distance_counts", modalities)
-        self.distance_means = statistic("distance_means", modalities)
-        self.distance_squares = statistic("distance_squares", modalities)
-        self.ready = statistic("ready")
+        self.counts = add_state(self, "counts", (modalities, classes, 1))
+        self.means = add_state(self, "means", (modalities, classes, features))
+        self.squares = add_state(
+            self, "squares", (modalities, classes, features)
+        )
+        self.distance_counts = add_state(self, "distance_counts", (modalities,))
+        self.distance_means = add_state(self, "distance_means", (modalities,))
+        self.distance_squares = add_state(
+            self, "distance_squares", (modalities,)
+        )
+        self.ready = add_state(self, "ready")
 
     @property
-    def real(self) -> Any:
+    def real(self) -> Tensor:
         return ops.convert_to_tensor(self._real)
 
     @property
-    def decay(self) -> Any:
+    def decay(self) -> Tensor:
         return ops.convert_to_tensor(self._decay)
 
-    def call(self, inputs: Any, modality_mask: Any = None) -> dict[str, Any]:
+    def call(
+        self, inputs: Tensor, modality_mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
         x = ops.cast(inputs, "float32")
         centre, _, _ = statistics = self._standardisation()
         standardised, quality, distance = self._judge(x, statistics)
@@ -189,7 +189,7 @@ class FeatureGate(keras.layers.Layer):
             "cleaned": quality * x + (self.real - quality) * centre,
         }
 
-    def _standardisation(self) -> tuple[Any, Any, Any]:
+    def _standardisation(self) -> tuple[Tensor, Tensor, Tensor]:
         """Mean over the classes seen, deviation, standardised prototypes."""
         counts = ops.convert_to_tensor(self.counts)
         means = ops.convert_to_tensor(self.means)
@@ -208,7 +208,9 @@ class FeatureGate(keras.layers.Layer):
         prototypes = (means - centre[:, None]) / deviation[:, None]
         return centre, deviation, prototypes * seen
 
-    def _judge(self, x: Any, statistics: tuple) -> tuple[Any, Any, Any]:
+    def _judge(
+        self, x: Tensor, statistics: tuple
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Standardised features, their quality, and the sample's distance."""
         centre, deviation, prototypes = statistics
         standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
@@ -235,34 +237,34 @@ class FeatureGate(keras.layers.Layer):
         distance = ops.log(ops.sum(squares, axis=-1) / passed + 1e-6)
         return standardised, quality, distance
 
-    def _coverage(self, quality: Any) -> Any:
-        """Share of a modality's features that pass the gate."""
+    def _coverage(self, quality: Tensor) -> Tensor:
+        """Fraction of a modality's features that pass the gate."""
         return ops.sum(quality, axis=-1) / ops.sum(self.real, axis=-1)
 
     def update_statistics(
         self,
-        inputs: Any,
-        labels: Any,
-        mask: Any = None,
-        moments: Any = 1.0,
-        distances: Any = 1.0,
+        inputs: Tensor,
+        labels: Labels,
+        modality_mask: Tensor | None = None,
+        moments: Tensor = 1.0,
+        distances: Tensor = 1.0,
     ) -> None:
         """Add a batch of clean samples to the statistics.
 
         Args:
             inputs: `(batch, modalities, features)`.
-            labels: One-hot labels `(batch, num_classes)`.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            labels: Class numbers `(batch,)`, or one-hot rows.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
             moments: 0 or 1, or a tensor `(modalities,)` of them: whether the
                 batch counts for the class means and deviations.
             distances: Likewise for the distances that the typicality is
                 measured by; they need the class means to be known.
         """
         x = ops.stop_gradient(ops.cast(inputs, "float32"))
-        labels = ops.cast(labels, "float32")
-        if mask is None:
-            mask = ops.ones_like(x[:, :, 0])
-        mask = ops.cast(mask, "float32")
+        labels = one_hot_labels(labels, self.num_classes)
+        if modality_mask is None:
+            modality_mask = ops.ones_like(x[:, :, 0])
+        mask = ops.cast(modality_mask, "float32")
         x = ops.where(mask[:, :, None] > 0, x, ops.zeros_like(x))
         decay = self.decay[:, None, None]
         self._merge(
@@ -285,7 +287,7 @@ class FeatureGate(keras.layers.Layer):
         )
 
     def _merge(
-        self, state: tuple, weights: Any, decay: Any, compute: Any
+        self, state: tuple, weights: Tensor, decay: Tensor, compute: Tensor
     ) -> None:
         """Merge the moments of a batch into `state`, if any weight is set."""
         touched = ops.max(weights) > 0
@@ -302,13 +304,15 @@ class FeatureGate(keras.layers.Layer):
         for variable, value in zip(state, merged, strict=True):
             variable.assign(value)
 
-    def adapt(self, inputs: Any, y: Any, mask: Any = None) -> None:
+    def adapt(
+        self, inputs: Tensor, y: Labels, modality_mask: Tensor | None = None
+    ) -> None:
         """Fit all statistics on clean samples at once and mark them ready.
 
         Args:
             inputs: `(samples, modalities, features)`.
             y: Class numbers `(samples,)`.
-            mask: `None` or `(samples, modalities)`, 1 = present.
+            modality_mask: `None` or `(samples, modalities)`, 1 = present.
 
         Raises:
             ValueError: If a label is outside `[0, num_classes)`.
@@ -326,8 +330,8 @@ class FeatureGate(keras.layers.Layer):
             ops.cast(y, "int32"), self.num_classes, dtype="float32"
         )
         self.reset_statistics()
-        self.update_statistics(inputs, labels, mask, distances=0.0)
-        self.update_statistics(inputs, labels, mask, moments=0.0)
+        self.update_statistics(inputs, labels, modality_mask, distances=0.0)
+        self.update_statistics(inputs, labels, modality_mask, moments=0.0)
         self.ready.assign(1.0)
 
     def reset_statistics(self) -> None:

@@ -3,11 +3,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
 from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(strength=Number(0), seed=SEED)
 class InformationBottleneck(keras.layers.Layer):
     """Limit how much a feature may say, by noise and a divergence.
 
@@ -61,7 +65,6 @@ class InformationBottleneck(keras.layers.Layer):
     def __init__(
         self, strength: float = 0.0, seed: int | None = None, **kwargs: Any
     ) -> None:
-        check_strength("strength", strength)
         super().__init__(**kwargs)
         self.initial_strength = strength
         self.seed = seed
@@ -87,10 +90,10 @@ class InformationBottleneck(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
+        inputs: Tensor,
         training: bool | None = None,
         return_divergence: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         log_variance = ops.matmul(inputs, self.kernel) + self.bias
         mean = ops.cast(inputs, "float32")
         log_variance = ops.clip(ops.cast(log_variance, "float32"), -8.0, 4.0)
@@ -113,10 +116,10 @@ class InformationBottleneck(keras.layers.Layer):
 
     def compute_output_spec(
         self,
-        inputs: Any,
+        inputs: Tensor,
         training: bool | None = None,
         return_divergence: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if not return_divergence:
             return outputs

@@ -4,12 +4,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_positive_integer
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.layers.running_standardization import RunningStandardization
-from keras_mmrel.layers.stack_features import stack_features
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(units=Integer(1))
 class ModalityEmbedding(keras.layers.Layer):
     """Bring features of any width into one standardised space.
 
@@ -46,14 +49,13 @@ class ModalityEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, units: int, **kwargs: Any) -> None:
-        check_positive_integer("units", units)
         super().__init__(**kwargs)
         self.units = units
         self.center = RunningStandardization(0.99, scale=False, name="center")
         self.standardize = RunningStandardization(0.9, name="standardize")
 
     def build(
-        self, inputs_shape: Sequence, modality_mask_shape: Any = None
+        self, inputs_shape: Sequence, modality_mask_shape: tuple | None = None
     ) -> None:
         if not isinstance(inputs_shape[0], list | tuple):
             raise ValueError(
@@ -76,12 +78,14 @@ class ModalityEmbedding(keras.layers.Layer):
         self.center.build((None, count, width))
         self.standardize.build((None, count, self.units))
 
-    def call(self, inputs: Sequence[Any], modality_mask: Any = None) -> Any:
+    def call(
+        self, inputs: Sequence[Tensor], modality_mask: Tensor | None = None
+    ) -> Tensor:
         projected = self._project(inputs)
         present = _present(modality_mask, projected)
         return self.standardize(projected) * present
 
-    def _project(self, inputs: Sequence[Any]) -> Any:
+    def _project(self, inputs: Sequence[Tensor]) -> Tensor:
         centred = self.center(stack_features(inputs))
         projected = [
             projection(centred[:, index, : feature.shape[1]])
@@ -92,7 +96,7 @@ class ModalityEmbedding(keras.layers.Layer):
         return ops.cast(ops.stack(projected, axis=1), "float32")
 
     def update_statistics(
-        self, inputs: Sequence[Any], modality_mask: Any = None
+        self, inputs: Sequence[Tensor], modality_mask: Tensor | None = None
     ) -> None:
         """Add a batch to the running statistics.
 
@@ -109,7 +113,7 @@ class ModalityEmbedding(keras.layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-def _present(mask: Any, features: Any) -> Any:
+def _present(mask: Tensor, features: Tensor) -> Tensor:
     """Mask `(batch, modalities, 1)`; all present without one."""
     if mask is None:
         return ops.ones_like(features[:, :, :1])

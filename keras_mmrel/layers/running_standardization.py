@@ -5,11 +5,16 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.layers.stack_features import check_stacked
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(momentum=Number(0, 1, high_open=True), scale=Flag())
 class RunningStandardization(keras.layers.Layer):
     """Standardise every feature of every modality by running statistics.
 
@@ -53,10 +58,6 @@ class RunningStandardization(keras.layers.Layer):
     def __init__(
         self, momentum: float = 0.9, scale: bool = True, **kwargs: Any
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(
-                f"`momentum` must be in [0, 1). Received: momentum={momentum!r}"
-            )
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.momentum = momentum
         self.scale = scale
@@ -68,7 +69,7 @@ class RunningStandardization(keras.layers.Layer):
         self.variance = add_state(self, "variance", shape, "ones")
         self.seen = add_state(self, "seen", shape[:1])
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         centred = ops.cast(inputs, "float32") - ops.convert_to_tensor(self.mean)
         if not self.scale:
             return centred
@@ -77,17 +78,19 @@ class RunningStandardization(keras.layers.Layer):
         deviation = ops.sqrt(variance + ops.square(floor) + 1e-12)
         return centred / deviation
 
-    def update_statistics(self, inputs: Any, mask: Any = None) -> None:
+    def update_statistics(
+        self, inputs: Tensor, modality_mask: Tensor | None = None
+    ) -> None:
         """Add a batch.
 
         Args:
             inputs: `(batch, modalities, features)`.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
         """
         x = ops.stop_gradient(ops.cast(inputs, "float32"))
-        if mask is None:
-            mask = ops.ones_like(x[:, :, 0])
-        weight = ops.cast(mask, "float32")[:, :, None]
+        if modality_mask is None:
+            modality_mask = ops.ones_like(x[:, :, 0])
+        weight = ops.cast(modality_mask, "float32")[:, :, None]
         x = ops.where(weight > 0, x, ops.zeros_like(x))
         count = backend.all_reduce_sum(ops.sum(weight, axis=0))
         total = ops.maximum(count, 1.0)
@@ -101,11 +104,11 @@ class RunningStandardization(keras.layers.Layer):
         keep = 1.0 - usable * (1.0 - momentum)
         for state, new in ((self.mean, mean), (self.variance, variance)):
             old = ops.convert_to_tensor(state)
-            share = keep[:, None]
-            state.assign(share * old + (1.0 - share) * new)
+            kept = keep[:, None]
+            state.assign(kept * old + (1.0 - kept) * new)
         self.seen.assign(seen + usable)
 
-    def adapt(self, inputs: Any) -> None:
+    def adapt(self, inputs: Tensor) -> None:
         """Take the statistics of `inputs` `(samples, modalities, features)`.
 
         What was estimated before is forgotten.

@@ -56,19 +56,3 @@ def test_pooled_encoder_takes_a_named_output():
     assert PooledEncoder(backbone, "sequence")(x).shape == (2, 4)
     with pytest.raises(ValueError, match="output_key='pooled'"):
         PooledEncoder(backbone, "pooled")(x)
-
-
-@pytest.mark.parametrize(
-    "make, text",
-    [
-        (lambda: MLPEncoder(()), "`hidden_units` must be a non-empty"),
-        (lambda: MLPEncoder((8, -1)), "`hidden_units` must be a non-empty"),
-        (lambda: MLPEncoder((8,), dropout=1.0), "dropout=1.0"),
-        (lambda: ConvEncoder((4, 0)), "`filters` must be a non-empty"),
-        (lambda: ConvEncoder((4,), groups=0), "`groups` must be a non-empty"),
-        (lambda: PooledEncoder("resnet"), "backbone='resnet'"),
-    ],
-)
-def test_bad_arguments_are_named(make, text):
-    with pytest.raises(ValueError, match=text):
-        make()

@@ -16,7 +16,7 @@ def test_standard_checks():
 
 
 def test_quantiles_follow_clean_confidence_and_ignore_missing_modalities():
-    layer = DepthAllocator(4, quantiles=(0.1, 0.5))
+    layer = DepthAllocator(4, quantiles=(0.1, 0.5), momentum=0.5)
     layer.build((None, 2))
     values = np.arange(100, dtype="float32").reshape(50, 2) / 100
     mask = np.ones_like(values)
@@ -26,7 +26,7 @@ def test_quantiles_follow_clean_confidence_and_ignore_missing_modalities():
     assert abs(float(layer.low) - 0.09) < 1e-6
     assert abs(float(layer.high) - 0.49) < 1e-6
     mask[:, 0] = 0  # leaves 0.01, 0.03, ..., 0.99
-    layer.update_statistics(values, mask, momentum=0.5)
+    layer.update_statistics(values, mask)
     assert abs(float(layer.low) - (0.5 * 0.09 + 0.5 * 0.09)) < 1e-6
     assert abs(float(layer.high) - 0.5 * (0.49 + 0.49)) < 1e-6
     layer.update_statistics(values, 0 * mask)
@@ -51,7 +51,6 @@ def test_depth_is_monotone_and_spans_its_range():
 @pytest.mark.parametrize(
     "kwargs, text",
     [
-        ({"max_depth": 0}, "max_depth=0"),
         ({"max_depth": 2, "quantiles": (0.5, 0.5)}, "increasing pair"),
     ],
 )

@@ -172,18 +172,6 @@ def test_forgetting_follows_a_feature_that_moves():
     assert np.abs(means[0] - target[0]).min() > 0.3
 
 
-@pytest.mark.parametrize(
-    "kwargs, text",
-    [
-        ({"feature_radius": 0}, "`feature_radius` must be positive"),
-        ({"forgetting": (0.0,)}, "`forgetting` must hold values"),
-    ],
-)
-def test_bad_arguments_are_named(kwargs, text):
-    with pytest.raises(ValueError, match=text):
-        FeatureGate(2, **kwargs)
-
-
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match="batch, modalities, features"):
         FeatureGate(2)(np.zeros((3, 4)))

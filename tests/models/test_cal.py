@@ -122,7 +122,7 @@ def test_permuting_modalities_permutes_all_that_is_asymmetric():
         out = model.predict(x, verbose=0)
         found[names[0]] = [
             to_numpy(model.contribution.contributions),
-            to_numpy(model.contribution.shares),
+            to_numpy(model.contribution.fractions),
             to_numpy(model.modulation.coefficients),
             np.array([to_numpy(b.strength) for b in model.bottlenecks]),
             *out["contribution"],
@@ -240,7 +240,7 @@ def test_one_modality_trains_like_any_other():
     model = compiled(shapes={"a": (6,)}, holdout=0.25, **MECHANISMS)
     logs = fit(model, {"a": X["a"]}, epochs=2)
     assert np.isfinite(logs["loss"]).all()
-    np.testing.assert_allclose(to_numpy(model.contribution.shares), [1.0])
+    np.testing.assert_allclose(to_numpy(model.contribution.fractions), [1.0])
     assert logs["a_coefficient"] == [1.0, 1.0]
 
 

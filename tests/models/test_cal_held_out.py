@@ -198,7 +198,7 @@ def test_noise_contributes_nothing_and_is_compressed(trained):
         assert last[f"{name}_contribution"] > 0.2
         assert last[f"{name}_bottleneck"] == 0
         assert last[f"{name}_coefficient"] > last["noise_coefficient"]
-    assert to_numpy(model.contribution.shares)[2] < 0.2
+    assert to_numpy(model.contribution.fractions)[2] < 0.2
     # Where trained samples are memorised, they cannot tell.
     assert last["accuracy"] > 0.9
 

@@ -79,11 +79,11 @@ def test_the_first_phase_learns_the_guess_and_the_global_ici_only():
     def values():
         parts = {
             "embed": model.embed.projections[0],
-            "guess": fusion.guess_head,
+            "guess": fusion.initial_head,
             "global": fusion.global_ici,
             "kept": fusion.kept_head,
             "expert": fusion.expert_head,
-            "power": fusion.power,
+            "power": fusion.discriminative_power,
             "removal": fusion.ici_removal,
             "compensation": fusion.compensate,
         }
@@ -146,20 +146,23 @@ def test_losses_stop_where_they_must():
     found = term_gradients(
         model,
         ici,
-        [kernel, fusion.guess_head.kernel, fusion.global_ici.decoder],
+        [kernel, fusion.initial_head.kernel, fusion.global_ici.decoder],
     )
     assert [g > 0 for g in found] == [False, False, True]
     found = term_gradients(
         model,
         ["power_loss"],
-        [kernel, fusion.kept_head.kernel, fusion.power.kernel],
+        [kernel, fusion.kept_head.kernel, fusion.discriminative_power.kernel],
     )
     assert [g > 0 for g in found] == [False, False, True]
 
 
 def test_the_fused_loss_teaches_the_powers():
     model = make(injection=0.0)
-    weights = [model.fusion.power.kernel, model.embed.projections[0].kernel]
+    weights = [
+        model.fusion.discriminative_power.kernel,
+        model.embed.projections[0].kernel,
+    ]
 
     def fused():
         return ops.sum(model.call(X, training=True)["logits"][:, 0])

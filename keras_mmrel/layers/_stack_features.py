@@ -1,10 +1,11 @@
 from collections.abc import Sequence
-from typing import Any
 
 from keras import ops
 
+from keras_mmrel.contract import Tensor
 
-def stack_features(features: Sequence[Any]) -> Any:
+
+def stack_features(features: Sequence[Tensor]) -> Tensor:
     """Stack `(batch, d_m)` features into one float32 tensor.
 
     Narrower features are padded with zeros on the right.
