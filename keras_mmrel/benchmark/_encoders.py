@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import encoders
-from keras_mmrel.models.multimodal_model import encoder_name
+from keras_mmrel.models.modality_encoders import encoder_name
 
 CLIP = 3.0
 
