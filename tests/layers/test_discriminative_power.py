@@ -54,7 +54,10 @@ def test_standard_checks():
     run_layer_checks(
         DiscriminativePower(),
         [P, SURPRISE, SHARE, MASK],
-        output_shapes={"power_logits": (10, 3), "discriminative_power": (10, 3)},
+        output_shapes={
+            "power_logits": (10, 3),
+            "discriminative_power": (10, 3),
+        },
     )
 
 
