@@ -59,7 +59,7 @@ class AIM(SharedHeadModel):
     leaves all but the leading modality alone.
 
     The first `warmup` of the training is joint training. Masks are renewed at
-    the beginning of every epoch. `fit` adds what that needs by itself.
+    the beginning of every epoch that uses them. `fit` does this by itself.
 
     Outputs are those of `MultimodalModel`; the logs have `auxiliary_loss`,
     which is 0 in evaluation, and `<modality>_strength`, the mean over depths.
@@ -352,7 +352,10 @@ class AIM(SharedHeadModel):
         Args:
             epoch: Number of the epoch that begins, from 0.
         """
-        if not self.built:
+        steps, warmup = self._epoch_and_warmup()
+        done = float(ops.convert_to_numpy(self.clock.step))
+        # Masks that the epoch will not use stay as they are.
+        if not self.built or done + steps <= warmup:
             return
         if self.prototypes == "injected" and self._injects_in(epoch):
             inject_prototypes(self, seed=epoch)
@@ -361,14 +364,17 @@ class AIM(SharedHeadModel):
 
     def _injects_in(self, epoch: int) -> bool:
         """Every 15 % of the epochs, from the end of the warm-up on."""
-        steps = float(ops.convert_to_numpy(self.clock.epoch_steps)) or 1.0
+        steps, warmup = self._epoch_and_warmup()
         planned = float(ops.convert_to_numpy(self.clock.planned_steps))
-        warmup = float(
-            ops.convert_to_numpy(self.clock.warmup_steps(self.warmup))
-        )
         first = math.ceil(warmup / steps)
         every = max(1, round(0.15 * planned / steps))
         return epoch >= first and (epoch - first) % every == 0
+
+    def _epoch_and_warmup(self) -> tuple[float, float]:
+        """Steps of an epoch, at least 1, and of the warm-up."""
+        steps = float(ops.convert_to_numpy(self.clock.epoch_steps))
+        warmup = self.clock.warmup_steps(self.warmup)
+        return max(steps, 1.0), float(ops.convert_to_numpy(warmup))
 
     def _logs(self) -> dict[str, float]:
         return {

@@ -185,7 +185,7 @@ class ModalityInputs:
         if values.size != count:
             raise ValueError(
                 f"'{side.name}' must hold one value a sample, of shape "
-                f"(batch,). Received: shape={values.shape} for {count} samples"
+                f"({count},). Received: shape={values.shape}"
             )
         side.check(self.model, values.reshape(-1))
 

@@ -55,8 +55,7 @@ def test_contributions_come_from_held_out_samples_alone():
         to_numpy(model.contribution.contributions), expected, atol=1e-5
     )
     # Once they are released, what was estimated stays.
-    model.begin_epoch(0, 1)
-    model.released.assign(1.0)
+    model.clock.progress.assign(1.0)
     step(model, held([1]))
     np.testing.assert_array_equal(to_numpy(model.contribution.counts), counts)
 

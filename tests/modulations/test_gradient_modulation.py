@@ -116,9 +116,7 @@ class WeightRecord(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("optimizer, compiled", [(SGD, False), (Adam, True)])
-def test_outside_its_window_a_modulation_does_nothing(
-    optimizer, compiled
-):
+def test_outside_its_window_a_modulation_does_nothing(optimizer, compiled):
     traces = []
 
     class Traced(Constant):
@@ -141,9 +139,7 @@ def test_outside_its_window_a_modulation_does_nothing(
     train(None, optimizer(0.05), None, compiled, epochs=4, callbacks=[plain])
     # Two epochs of warm-up, one of modulation, one after it.
     for epoch in (0, 1):
-        assert_equal_weights(
-            ours.epochs[epoch], plain.epochs[epoch], atol=1e-7
-        )
+        assert_equal_weights(ours.epochs[epoch], plain.epochs[epoch], atol=1e-7)
     assert distance(ours.epochs[2], plain.epochs[2]) > 1e-3
     np.testing.assert_allclose(history["a_coefficient"], [1, 1, 0.2, 1])
     np.testing.assert_allclose(history["b_coefficient"], 1)
