@@ -219,7 +219,7 @@ class MICINet(MultimodalModel):
         used = self.augment(clean, training)
         mask = used[MASK]
         features = self.encode(used, training)
-        z = self.embed(features, mask)
+        z = self.embed(features, mask, training=False)
         confused, evidence = z, {}
         if training:
             evidence = self._clean_samples(clean, used, features, z)
@@ -257,7 +257,7 @@ class MICINet(MultimodalModel):
         """What statistics are taken from, and what was done to the samples."""
         if self.augmentation is not None:
             features = self.encode(clean, training=False)
-            z = self.embed(features, clean[MASK])
+            z = self.embed(features, clean[MASK], training=False)
         return {
             "clean_features": features,
             "clean_z": z,
@@ -273,7 +273,7 @@ class MICINet(MultimodalModel):
             lambda x: ops.zeros_like(x[:1]), inputs
         )
         nothing[MASK] = ops.ones_like(nothing[MASK])
-        return self.embed(self.encode(nothing, training=False))
+        return self.embed(self.encode(nothing, training=False), training=False)
 
     def _injected(self, z: Any, mask: Any, empty: Any, evidence: dict) -> Any:
         """Return the features with ICI injected, and say so in `evidence`."""
@@ -375,7 +375,9 @@ class MICINet(MultimodalModel):
         self.check_data(x)
         inputs = self.prepare_inputs(x)
         mask = inputs[MASK]
-        z = self.embed(self.encode(inputs, training=False), mask)
+        z = self.embed(
+            self.encode(inputs, training=False), mask, training=False
+        )
         found = self.fusion(z, mask, training=False)
         parts = {name: found[name] for name in ("ici", "kept", "compensated")}
         outputs = {**self(x, training=False), "feature": z, **parts}

@@ -234,6 +234,8 @@ class QADMNet(MultimodalModel):
             confidence,
             judged["probabilities"],
             mask,
+            # `update_statistics` moves the scale, by clean samples alone.
+            depth=self.fusion.allocator(confidence, mask, training=False),
             training=training,
         )
         return self.make_outputs(
