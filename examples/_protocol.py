@@ -54,8 +54,8 @@ def random_depth(shapes, classes, **kwargs):
     allocator = model.fusion.allocator
     allocate = allocator.call
 
-    def call(inputs, modality_mask=None):
-        depth = allocate(inputs, modality_mask)
+    def call(inputs, modality_mask=None, training=None):
+        depth = allocate(inputs, modality_mask, training)
         flat = keras.ops.reshape(depth, (-1,))
         shuffled = keras.random.shuffle(flat, seed=7)
         return keras.ops.reshape(shuffled, keras.ops.shape(depth))

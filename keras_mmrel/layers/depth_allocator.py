@@ -22,10 +22,14 @@ class DepthAllocator(keras.layers.Layer):
     """Turn the confidence of modalities into a depth for each of them.
 
     The scale is global: one low and one high quantile of the confidence of
-    clean training samples, over all modalities together. At the low one and
+    training samples, over all modalities together. As the statistics of
+    `keras.layers.BatchNormalization` the quantiles move in calls with
+    `training=True`, unless `trainable` is `False`, and the depth of such a call
+    is on the scale that has taken in its batch already. At the low one and
     below depth is 0, from the high one on it is `max_depth`, and rounded in
     between. Where no present modality reaches depth 1, all present ones get
-    it. Before the quantiles are known every present modality has full depth.
+    it. A missing modality has depth 0 and does not count. Before the quantiles
+    are known every present modality has full depth.
 
     Args:
         max_depth: Positive integer.
@@ -37,6 +41,7 @@ class DepthAllocator(keras.layers.Layer):
     Call arguments:
         inputs: Confidence `(batch, modalities)` in [0, 1].
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
+        training: Whether the batch moves the quantiles.
 
     Returns:
         Tensor `(batch, modalities)` of whole numbers from 0 to `max_depth`,
@@ -79,8 +84,13 @@ class DepthAllocator(keras.layers.Layer):
         self.ready = add_state(self, "ready")
 
     def call(
-        self, inputs: Tensor, modality_mask: Tensor | None = None
+        self,
+        inputs: Tensor,
+        modality_mask: Tensor | None = None,
+        training: bool | None = None,
     ) -> Tensor:
+        if training and self.trainable:
+            self.update_statistics(inputs, modality_mask)
         confidence = ops.stop_gradient(ops.cast(inputs, "float32"))
         if modality_mask is None:
             modality_mask = ops.ones_like(confidence)
@@ -99,7 +109,10 @@ class DepthAllocator(keras.layers.Layer):
         modality_mask: Tensor | None = None,
         use: Tensor = 1.0,
     ) -> None:
-        """Follow the quantiles of the confidence of clean samples.
+        """Follow the quantiles of a batch, as a call in training does.
+
+        A model that corrupts its training samples calls the layer with
+        `training=False` and this with the confidence of clean ones.
 
         Args:
             confidence: `(batch, modalities)`, computed without dropout.

@@ -15,6 +15,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._row_skipping import run_by_depth
 from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.layers.depth_allocator import DepthAllocator
 
 
@@ -38,7 +39,8 @@ class DynamicDepthFusion(keras.layers.Layer):
     the classifier can stop after any of them. A modality's *depth* is the
     number of blocks that run on it for one sample. It grows with the
     modality's confidence, on a scale between a low and a high quantile of the
-    confidence of clean training samples: 0 at the low one, where the modality
+    confidence of training samples, which moves in calls with `training=True`
+    (see `DepthAllocator`): 0 at the low one, where the modality
     is not run and has no say, and `max_depth` from the high one on. Where no
     present modality reaches depth 1, all present ones run one block.
 
@@ -83,7 +85,10 @@ class DynamicDepthFusion(keras.layers.Layer):
             `(batch, modalities, num_classes)`, `PrototypeConfidence`'s
             `probabilities`. No gradient flows into them.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
-        training: Whether dropout is active.
+        depth: `None`, or a tensor `(batch, modalities)` of whole numbers: the
+            depth to use, 0 for a missing modality, instead of the one that
+            `allocator` gives.
+        training: Whether dropout is active and the scale of depth moves.
 
     Returns:
         Dict with `logits` `(batch, num_classes)`, log-probabilities up to a
@@ -175,7 +180,8 @@ class DynamicDepthFusion(keras.layers.Layer):
         if self.predicted_parameters:
             # Small: at the start every factor is close to 1.
             self.predictor = kernel("predictor", classes, width, 0.05)
-        self.allocator.build((None, modalities))
+        if not self.allocator.built:
+            self.allocator.build((None, modalities))
 
     def call(
         self,
@@ -183,10 +189,14 @@ class DynamicDepthFusion(keras.layers.Layer):
         confidence: Tensor,
         prototype_probabilities: Tensor | None = None,
         modality_mask: Tensor | None = None,
+        depth: Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, Tensor]:
         confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
-        depth = self.allocator(confidence, modality_mask)
+        if depth is None:
+            depth = self.allocator(confidence, modality_mask, training=training)
+        depth = ops.stop_gradient(ops.cast(depth, "float32"))
+        inputs = without_missing(inputs, modality_mask)
         runs = ops.cast(depth > 0, "float32")
         if self.inference == "skip" and not training:
             evidence = self._run_skipping(inputs, depth, confidence)

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,14 +12,18 @@ from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers._moments import class_moments
 from keras_mmrel.layers._moments import merge_moments
 from keras_mmrel.layers._moments import reduce_moments
 from keras_mmrel.layers._moments import weighted_moments
-from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.layers._stack_features import sizes_of
+from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.state import add_state
 
 
@@ -52,13 +57,16 @@ class FeatureGate(keras.layers.Layer):
     or typicality. Until the statistics are ready both are 1, and `gated` uses
     the statistics seen so far.
 
-    Statistics come from `update_statistics` (streaming, exact: the order of
-    the batches does not matter) or from `adapt`.
+    Statistics come from `adapt`, as those of `keras.layers.Normalization` do,
+    or from `update_statistics` (streaming, exact: the order of the batches
+    does not matter). Training does not move them. A missing modality takes no
+    part in them, and its values are never read.
 
     Args:
         num_classes: Integer of at least 2.
-        feature_sizes: `None`, or for each modality the number of its leading
-            features that are real; the rest is zero padding.
+        feature_sizes: For each modality the number of its leading features
+            that are real, the rest being zero padding; or `None` for what
+            the inputs have.
         feature_radius: Positive float, in within-class deviations.
         feature_slope: Positive float, steepness of the feature quality.
         typicality_radius: Positive float, in deviations of the clean
@@ -73,7 +81,9 @@ class FeatureGate(keras.layers.Layer):
             float32, whatever the `dtype`.
 
     Call arguments:
-        inputs: Tensor `(batch, modalities, features)`.
+        inputs: Tensor `(batch, modalities, features)`, or a list of
+            `(batch, d_m)` tensors, one a modality, which are padded with zeros
+            to the widest.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
 
     Returns:
@@ -123,10 +133,10 @@ class FeatureGate(keras.layers.Layer):
         self.minimum_deviation = minimum_deviation
         self.forgetting = forgetting and tuple(forgetting)
 
-    def build(self, input_shape: tuple) -> None:
-        check_stacked(input_shape)
-        _, modalities, features = input_shape
-        sizes = self.feature_sizes or (features,) * modalities
+    def build(self, input_shape: Sequence) -> None:
+        widths = sizes_of(input_shape)
+        modalities, features = len(widths), max(widths)
+        sizes = self.feature_sizes or widths
         if len(sizes) != modalities or max(sizes) > features:
             raise ValueError(
                 f"`feature_sizes` must hold {modalities} sizes of at most "
@@ -162,9 +172,11 @@ class FeatureGate(keras.layers.Layer):
         return ops.convert_to_tensor(self._decay)
 
     def call(
-        self, inputs: Tensor, modality_mask: Tensor | None = None
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        modality_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        x = ops.cast(inputs, "float32")
+        x = without_missing(stack_features(inputs), modality_mask)
         centre, _, _ = statistics = self._standardisation()
         standardised, quality, distance = self._judge(x, statistics)
         ready = self.ready > 0
@@ -243,7 +255,7 @@ class FeatureGate(keras.layers.Layer):
 
     def update_statistics(
         self,
-        inputs: Tensor,
+        inputs: Tensor | Sequence[Tensor],
         labels: Labels,
         modality_mask: Tensor | None = None,
         moments: Tensor = 1.0,
@@ -252,7 +264,7 @@ class FeatureGate(keras.layers.Layer):
         """Add a batch of clean samples to the statistics.
 
         Args:
-            inputs: `(batch, modalities, features)`.
+            inputs: As in a call.
             labels: Class numbers `(batch,)`, or one-hot rows.
             modality_mask: `None` or `(batch, modalities)`, 1 = present.
             moments: 0 or 1, or a tensor `(modalities,)` of them: whether the
@@ -260,12 +272,12 @@ class FeatureGate(keras.layers.Layer):
             distances: Likewise for the distances that the typicality is
                 measured by; they need the class means to be known.
         """
-        x = ops.stop_gradient(ops.cast(inputs, "float32"))
+        x = ops.stop_gradient(stack_features(inputs))
         labels = one_hot_labels(labels, self.num_classes)
         if modality_mask is None:
             modality_mask = ops.ones_like(x[:, :, 0])
         mask = ops.cast(modality_mask, "float32")
-        x = ops.where(mask[:, :, None] > 0, x, ops.zeros_like(x))
+        x = without_missing(x, mask)
         decay = self.decay[:, None, None]
         self._merge(
             (self.counts, self.means, self.squares),
@@ -305,34 +317,65 @@ class FeatureGate(keras.layers.Layer):
             variable.assign(value)
 
     def adapt(
-        self, inputs: Tensor, y: Labels, modality_mask: Tensor | None = None
+        self,
+        data: DataSource,
+        y: Labels | None = None,
+        modality_mask: Tensor | None = None,
     ) -> None:
         """Fit all statistics on clean samples at once and mark them ready.
 
+        Before or after the layer is built, and before `fit`: a compiled model
+        sees the new statistics, but what it has learnt does not follow them.
+        What was known before is forgotten.
+
         Args:
-            inputs: `(samples, modalities, features)`.
-            y: Class numbers `(samples,)`.
+            data: What a call takes, for all samples at once; or, without `y`,
+                a data set (of any framework) that can be read twice, whose
+                batches are `(inputs, y)` or `(inputs, y, modality_mask)`.
+            y: Class numbers `(samples,)`, or one-hot rows.
             modality_mask: `None` or `(samples, modalities)`, 1 = present.
 
         Raises:
-            ValueError: If a label is outside `[0, num_classes)`.
+            ValueError: If a label is outside `[0, num_classes)`, or the data
+                set can be read only once or is empty.
         """
-        y = np.reshape(ops.convert_to_numpy(y), (-1,))
-        if y.min() < 0 or y.max() >= self.num_classes:
-            raise ValueError(
-                f"`y` must hold class numbers in [0, {self.num_classes}). "
-                f"Received: values from {y.min()} to {y.max()}"
-            )
-        inputs = ops.convert_to_tensor(inputs)
-        if not self.built:
-            self.build(tuple(inputs.shape))
-        labels = ops.one_hot(
-            ops.cast(y, "int32"), self.num_classes, dtype="float32"
-        )
-        self.reset_statistics()
-        self.update_statistics(inputs, labels, modality_mask, distances=0.0)
-        self.update_statistics(inputs, labels, modality_mask, moments=0.0)
+        if y is not None:
+            data = [(data, y, modality_mask)]
+        self._check_data_set(data)
+        # The distances need the means of all classes.
+        for moments, distances in ((1.0, 0.0), (0.0, 1.0)):
+            for inputs, labels, mask in _batches(data):
+                inputs = stack_features(inputs)
+                self.update_statistics(
+                    inputs,
+                    check_labels(labels, self.num_classes, len(inputs)),
+                    mask,
+                    moments,
+                    distances,
+                )
         self.ready.assign(1.0)
+
+    def _check_data_set(self, data: DataSource) -> None:
+        """Build for its first batch and forget all, if it can be read."""
+        if iter(data) is data:
+            raise ValueError(
+                "`data` must be arrays with `y`, or a data set that can be "
+                f"read twice. Received: {type(data).__name__}"
+            )
+        first = next(_batches(data), None)
+        if first is None:
+            raise ValueError(
+                f"`data` must hold samples. Received: data={data!r}, empty"
+            )
+        if not self.built:
+            inputs = first[0]
+            is_list = isinstance(inputs, list | tuple)
+            self.build(
+                [tuple(x.shape) for x in inputs]
+                if is_list
+                else tuple(inputs.shape)
+            )
+        self.reset_statistics()
 
     def reset_statistics(self) -> None:
         """Forget all statistics."""
@@ -351,3 +394,12 @@ class FeatureGate(keras.layers.Layer):
             "minimum_deviation": self.minimum_deviation,
             "forgetting": self.forgetting,
         }
+
+
+def _batches(data: DataSource) -> Iterator[tuple]:
+    """Yield `(inputs, y, modality_mask)` of every batch of a data set."""
+    if isinstance(data, keras.utils.PyDataset):
+        # It has a length and no end of its own.
+        data = map(data.__getitem__, range(len(data)))
+    for inputs, y, *mask in data:
+        yield inputs, y, mask[0] if mask else None

@@ -10,6 +10,7 @@ from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.shapley import shapley_weights
 from keras_mmrel.state import add_state
 
@@ -70,8 +71,11 @@ class ModalityContribution(keras.layers.Layer):
     Example:
 
     >>> layer = keras_mmrel.layers.ModalityContribution()
-    >>> layer(np.ones((4, 3, 10)), np.zeros(10), np.ones((4, 3))).shape
-    (4, 3)
+    >>> y, bias = np.array([0, 1]), np.zeros(3)
+    >>> right, nothing = 5 * np.eye(3)[y], np.zeros((2, 3))
+    >>> layer.update_statistics(y, np.stack([right, nothing], 1), bias)
+    >>> bool(layer.contributions[0] > layer.contributions[1])
+    True
 
     References:
         - [CAL, 2025](https://arxiv.org/abs/2510.26289), which measures
@@ -136,18 +140,26 @@ class ModalityContribution(keras.layers.Layer):
         labels: Labels,
         partial_logits: Tensor,
         bias: Tensor,
-        modality_mask: Tensor,
-        rows: Tensor,
+        modality_mask: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> None:
         """Take a batch into account.
 
         Args:
-            labels: One-hot `(batch, num_classes)`.
+            labels: Class numbers `(batch,)`, or one-hot rows.
             partial_logits: As in a call.
             bias: As in a call.
-            modality_mask: As in a call.
-            rows: `(batch,)` of 0 and 1, the samples to take.
+            modality_mask: As in a call; `None` if all are present.
+            rows: `(batch,)` of 0 and 1, the samples to take, or `None` for
+                all of them.
         """
+        if not self.built:
+            self.build(tuple(partial_logits.shape))
+        labels = one_hot_labels(labels, partial_logits.shape[-1])
+        if modality_mask is None:
+            modality_mask = ops.ones(partial_logits.shape[:2])
+        modality_mask = ops.cast(modality_mask, "float32")
+        rows = ops.ones_like(labels[:, 0]) if rows is None else rows
         values = self.contribution_of_each(
             labels, partial_logits, bias, modality_mask
         )

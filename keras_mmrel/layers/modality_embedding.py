@@ -21,7 +21,8 @@ class ModalityEmbedding(keras.layers.Layer):
     `RunningStandardization`). Without the centring, features in [0, 1] leave
     many units always on or always off at the start, which cost accuracy.
 
-    `update_statistics` adds a batch to the running statistics.
+    The running statistics move in calls with `training=True`, as those of
+    `RunningStandardization` do, unless `trainable` is `False`.
 
     Args:
         units: Positive integer, width of the result.
@@ -30,6 +31,7 @@ class ModalityEmbedding(keras.layers.Layer):
     Call arguments:
         inputs: List of `(batch, d_m)` tensors, one a modality.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
+        training: Whether the batch moves the statistics.
 
     Returns:
         Tensor `(batch, modalities, units)` in float32, zero where missing.
@@ -79,14 +81,23 @@ class ModalityEmbedding(keras.layers.Layer):
         self.standardize.build((None, count, self.units))
 
     def call(
-        self, inputs: Sequence[Tensor], modality_mask: Tensor | None = None
+        self,
+        inputs: Sequence[Tensor],
+        modality_mask: Tensor | None = None,
+        training: bool | None = None,
     ) -> Tensor:
-        projected = self._project(inputs)
-        present = _present(modality_mask, projected)
-        return self.standardize(projected) * present
+        if training and self.trainable:
+            self.update_statistics(inputs, modality_mask)
+        projected = self._project(inputs, modality_mask)
+        # Both statistics have moved, in the order that they need.
+        return self.standardize(projected, modality_mask, training=False)
 
-    def _project(self, inputs: Sequence[Tensor]) -> Tensor:
-        centred = self.center(stack_features(inputs))
+    def _project(
+        self, inputs: Sequence[Tensor], modality_mask: Tensor | None
+    ) -> Tensor:
+        centred = self.center(
+            stack_features(inputs), modality_mask, training=False
+        )
         projected = [
             projection(centred[:, index, : feature.shape[1]])
             for index, (projection, feature) in enumerate(
@@ -98,7 +109,7 @@ class ModalityEmbedding(keras.layers.Layer):
     def update_statistics(
         self, inputs: Sequence[Tensor], modality_mask: Tensor | None = None
     ) -> None:
-        """Add a batch to the running statistics.
+        """Add a batch, as a call in training does.
 
         Args:
             inputs: List of `(batch, d_m)` tensors.
@@ -106,15 +117,8 @@ class ModalityEmbedding(keras.layers.Layer):
         """
         self.center.update_statistics(stack_features(inputs), modality_mask)
         # As the next step will see them, around the new centre.
-        projected = self._project(inputs)
+        projected = self._project(inputs, modality_mask)
         self.standardize.update_statistics(projected, modality_mask)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}
-
-
-def _present(mask: Tensor, features: Tensor) -> Tensor:
-    """Mask `(batch, modalities, 1)`; all present without one."""
-    if mask is None:
-        return ops.ones_like(features[:, :, :1])
-    return ops.cast(mask, "float32")[:, :, None]

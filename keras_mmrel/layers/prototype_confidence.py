@@ -13,6 +13,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.layers._stack_features import without_missing
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -127,6 +128,7 @@ class PrototypeConfidence(keras.layers.Layer):
         modality_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, Tensor]:
+        inputs = without_missing(inputs, modality_mask)
         hidden = ops.einsum("bmd,mdh->bmh", inputs, self.hidden_kernel)
         hidden = ops.relu(hidden + self.hidden_bias)
         prototypes = self.unit_prototypes()

@@ -10,6 +10,7 @@ from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.state import add_state
 
 
@@ -18,15 +19,18 @@ from keras_mmrel.state import add_state
 class RunningStandardization(keras.layers.Layer):
     """Standardise every feature of every modality by running statistics.
 
-    Unlike batch normalisation it uses the same statistics in training and at
-    inference, those of the steps before, and no gradient flows into them: a
-    sample's result never depends on the rest of its batch. The deviation is
+    As in `keras.layers.BatchNormalization` the statistics move in calls with
+    `training=True`, unless `trainable` is `False`. Otherwise it is the same in
+    training and at inference: inputs are standardised by the running
+    statistics, which have taken in the batch already, never by the batch's
+    own, and no gradient flows into them. The deviation is
     `sqrt(variance + floor²)` with a tenth of the modality's mean deviation as
     `floor`, so that a feature that hardly moves is not blown up.
 
-    `update_statistics` adds a batch, and before the first one inputs pass as
-    they are. A modality's batch with fewer than two present samples does not
-    count.
+    Before the first batch inputs pass as they are. A missing modality does not
+    count, nor does a batch with fewer than two samples of it. A model whose
+    training samples are corrupted on purpose calls with `training=False` and
+    gives clean ones to `update_statistics`.
 
     Args:
         momentum: Float in [0, 1), what a step keeps of the older statistics.
@@ -37,9 +41,11 @@ class RunningStandardization(keras.layers.Layer):
 
     Call arguments:
         inputs: Tensor `(batch, modalities, features)`.
+        modality_mask: `None` or `(batch, modalities)`, 1 = present.
+        training: Whether the batch moves the statistics.
 
     Returns:
-        Tensor of the same shape.
+        Tensor of the same shape, zero where a modality is missing.
 
     Raises:
         ValueError: If `momentum` is outside [0, 1).
@@ -48,9 +54,8 @@ class RunningStandardization(keras.layers.Layer):
 
     >>> layer = keras_mmrel.layers.RunningStandardization()
     >>> x = np.random.default_rng(0).normal(3.0, 2.0, size=(500, 2, 4))
-    >>> layer(x).shape
+    >>> layer(x, training=True).shape
     (500, 2, 4)
-    >>> layer.update_statistics(x)
     >>> bool(abs(keras.ops.mean(layer(x))) < 1e-3)
     True
     """
@@ -69,8 +74,18 @@ class RunningStandardization(keras.layers.Layer):
         self.variance = add_state(self, "variance", shape, "ones")
         self.seen = add_state(self, "seen", shape[:1])
 
-    def call(self, inputs: Tensor) -> Tensor:
+    def call(
+        self,
+        inputs: Tensor,
+        modality_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
+        if training and self.trainable:
+            self.update_statistics(inputs, modality_mask)
         centred = ops.cast(inputs, "float32") - ops.convert_to_tensor(self.mean)
+        return without_missing(self._scaled(centred), modality_mask)
+
+    def _scaled(self, centred: Tensor) -> Tensor:
         if not self.scale:
             return centred
         variance = ops.convert_to_tensor(self.variance)
@@ -81,7 +96,7 @@ class RunningStandardization(keras.layers.Layer):
     def update_statistics(
         self, inputs: Tensor, modality_mask: Tensor | None = None
     ) -> None:
-        """Add a batch.
+        """Add a batch, as a call in training does.
 
         Args:
             inputs: `(batch, modalities, features)`.

@@ -21,6 +21,9 @@ class SampleHistory(keras.layers.Layer):
     seen so far) to 1 (the largest), each column by itself; where all are
     equal, and for a sample that was never seen, it returns 0.
 
+    Nothing moves the sums but `update_statistics`: call it where the values
+    are known, in a model's `compute_loss` for example.
+
     The sums are weights, so they are saved with the model. Replicas add the
     contributions of all of them, which moves `num_samples * columns * 2`
     numbers a step, and only there.

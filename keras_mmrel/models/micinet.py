@@ -67,8 +67,8 @@ class MICINet(MultimodalModel):
 
     Plain `fit` does everything. In the first `warmup` of its steps the
     initial logits and the global ICI are learnt, then everything is. With
-    clean training data there would be nothing to remove, so that some samples are confused
-    on purpose; where the training data are noisy, by nature or by
+    clean training data there would be nothing to remove, so that some samples
+    are confused on purpose; where the training data are noisy, by nature or by
     `CorruptionAugmentation`, it should not. Statistics and the global ICI
     never see what was injected, nor what `augmentation` does: they are taken
     from the samples before it, without gradients.

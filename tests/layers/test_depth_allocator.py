@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from keras_mmrel.layers import DepthAllocator
+from tests.helpers import assert_same_state
+from tests.helpers import check_statistics_move_in_fit_only
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 
@@ -57,3 +59,23 @@ def test_depth_is_monotone_and_spans_its_range():
 def test_bad_arguments_are_named(kwargs, text):
     with pytest.raises(ValueError, match=text):
         DepthAllocator(**kwargs)
+
+
+def test_a_training_call_has_taken_in_its_batch():
+    values = np.random.default_rng(0).uniform(size=(50, 2)).astype("float32")
+    mask = np.ones_like(values)
+    mask[::4, 0] = 0
+    called = DepthAllocator(4, (0.1, 0.5))
+    updated = DepthAllocator(4, (0.1, 0.5))
+    updated.build(values.shape)
+    updated.update_statistics(values, mask)
+    out = to_numpy(called(values, mask, training=True))
+    np.testing.assert_array_equal(out, to_numpy(updated(values, mask)))
+    assert_same_state(called, updated)
+    assert 0 < (out[mask > 0] == 4).mean() < 1
+    assert (out[mask == 0] == 0).all()
+
+
+def test_quantiles_move_in_fit_only_unless_frozen():
+    values = np.random.default_rng(0).uniform(size=(40, 2)).astype("float32")
+    check_statistics_move_in_fit_only(DepthAllocator(4, (0.1, 0.5)), [values])
