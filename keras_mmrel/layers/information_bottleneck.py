@@ -11,7 +11,7 @@ from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-@constrained(strength=Number(0), seed=SEED)
+@constrained(strength=Number(0), noise_scale=Number(0), seed=SEED)
 class InformationBottleneck(keras.layers.Layer):
     """Limit how much a feature may say, by noise and a divergence.
 
@@ -24,12 +24,12 @@ class InformationBottleneck(keras.layers.Layer):
     `strength`. What does not pay for its divergence is lost.
 
     `strength` is a weight, not a constant, so that a callback or a method can
-    assign it while a compiled `fit` runs, and so is `noise_scale`, 1 at
-    first, which the noise is multiplied by: with both at 0 the layer does
-    nothing.
+    assign it while a compiled `fit` runs, and so is `noise_scale`, which the
+    noise is multiplied by: with both at 0 the layer does nothing.
 
     Args:
         strength: Non-negative float, the initial value of the weight.
+        noise_scale: Likewise.
         seed: Integer or `None`. Seed of the noise.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -44,7 +44,7 @@ class InformationBottleneck(keras.layers.Layer):
         divergence of each sample, `(batch,)` in float32.
 
     Raises:
-        ValueError: If `strength` is negative.
+        ValueError: If an argument is outside its range.
 
     Example:
 
@@ -63,22 +63,27 @@ class InformationBottleneck(keras.layers.Layer):
     """
 
     def __init__(
-        self, strength: float = 0.0, seed: int | None = None, **kwargs: Any
+        self,
+        strength: float = 0.0,
+        noise_scale: float = 1.0,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.initial_strength = strength
+        self.initial_noise_scale = noise_scale
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape: tuple) -> None:
         size = input_shape[-1]
+        constant = keras.initializers.Constant
         self.strength = add_state(
-            self,
-            "strength",
-            (),
-            keras.initializers.Constant(self.initial_strength),
+            self, "strength", (), constant(self.initial_strength)
         )
-        self.noise_scale = add_state(self, "noise_scale", (), "ones")
+        self.noise_scale = add_state(
+            self, "noise_scale", (), constant(self.initial_noise_scale)
+        )
         self.kernel = self.add_weight(
             shape=(size, size), initializer="zeros", name="kernel"
         )
@@ -129,5 +134,6 @@ class InformationBottleneck(keras.layers.Layer):
         return {
             **super().get_config(),
             "strength": self.initial_strength,
+            "noise_scale": self.initial_noise_scale,
             "seed": self.seed,
         }

@@ -198,6 +198,7 @@ class CAL(SharedHeadModel):
         )
         self.bottlenecks = [
             InformationBottleneck(
+                noise_scale=0.0 if bottleneck_start else 1.0,
                 seed=None if self.seed is None else self.seed + index,
                 name=f"bottleneck_{index}",
                 dtype=self.dtype_policy,

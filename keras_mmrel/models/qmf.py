@@ -164,7 +164,7 @@ class QMF(MultimodalModel):
         self.history_size = history_size
         count = len(self.modality_names)
         self.heads = linear_heads(num_classes, count)
-        self.sample_history = None
+        self.sample_history: Any = None
         if rank_weight:
             self.sample_history = SampleHistory(
                 history_size, count, name="sample_history"

@@ -19,11 +19,11 @@ class ARL(GradientModulation):
     """Asymmetric representation learning: favour what is certain but unused.
 
     The coefficient is `1 + w`, `w = softmax(temperature * q * (1 - d))` over
-    the modalities, where `q` is a modality's fraction of the inverse prediction
-    entropies, and `d` its fraction of the dependence: here of the mean true-class
-    probabilities. A modality that predicts with certainty and on which the
-    model does not depend yet learns faster. No encoder learns slower than
-    without modulation.
+    the modalities, where `q` is a modality's fraction of the inverse
+    prediction entropies, and `d` its fraction of the dependence: here of the
+    mean true-class probabilities. A modality that predicts with certainty and
+    on which the model does not depend yet learns faster. No encoder learns
+    slower than without modulation.
 
     The method also trains each modality by itself: give the model a
     `modality_loss_weight` (4 in the paper) for that part. The released code

@@ -65,8 +65,8 @@ class ContributionAcceleration(GradientModulation):
         if "contribution_fraction" not in outputs:
             raise ValueError(
                 "`modulation` must fit the model: ContributionAcceleration "
-                "needs one with the output 'contribution_fraction', such as CAL. "
-                f"Received: outputs {sorted(outputs)}"
+                "needs one with the output 'contribution_fraction', such as "
+                f"CAL. Received: outputs {sorted(outputs)}"
             )
         count = present.shape[0]
         fraction = outputs["contribution_fraction"][0]

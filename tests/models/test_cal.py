@@ -209,6 +209,7 @@ def test_mechanisms_begin_with_their_epochs():
     model = compiled(
         acceleration=0.5,
         bottleneck=0.1,
+        bottleneck_scheme="uniform",
         warmup=0.25,
         bottleneck_start=0.5,
         holdout=0.25,

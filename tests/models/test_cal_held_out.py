@@ -91,10 +91,12 @@ def test_the_loss_keeps_its_scale_and_weights_combine():
     kwargs = {"batch_size": 24, "epochs": 1}
     logs = fit(model, held(ROWS), **kwargs)
     np.testing.assert_allclose(logs["loss"], loss[kept].mean(), rtol=1e-5)
+    model.clock.reset()
     logs = fit(model, held(ROWS), sample_weight=weight, **kwargs)
     np.testing.assert_allclose(
         logs["loss"], (weight * loss)[kept].mean(), rtol=1e-5
     )
+    model.clock.reset()
     logs = fit(
         model, held(ROWS), class_weight=dict(enumerate(of_class)), **kwargs
     )

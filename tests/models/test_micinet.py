@@ -72,14 +72,14 @@ def test_standard_checks(tmp_path):
 
 
 @pytest.mark.slow_on("jax")
-def test_the_first_phase_learns_the_guess_and_the_global_ici_only():
+def test_the_first_phase_learns_initial_logits_and_the_global_ici_only():
     model = compiled(keras.optimizers.SGD(0.1), injection=0.0)
     fusion = model.fusion
 
     def values():
         parts = {
             "embed": model.embed.projections[0],
-            "guess": fusion.initial_head,
+            "initial": fusion.initial_head,
             "global": fusion.global_ici,
             "kept": fusion.kept_head,
             "expert": fusion.expert_head,
@@ -250,7 +250,7 @@ def test_noisy_training_data_are_not_confused_on_purpose():
         (None, 0, 0),
     ):
         model = make(augmentation=augmentation, injection=injection)
-        assert model.injection_share == expected
+        assert model.injection_fraction == expected
         assert model.get_config()["injection"] == injection
         assert hasattr(model, "inject") == bool(expected)
 
