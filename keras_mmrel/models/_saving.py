@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_mmrel.backend import upstream
+from keras_mmrel.contract import ModalitySpecs
 
 PREFIX = "seed_"
 
@@ -30,6 +31,48 @@ def load_seed_states(model: Any, store: Any) -> dict[str, Any]:
         for index, state in enumerate(states):
             state.assign(store[f"{PREFIX}{index}"])
     return {key: store[key] for key in store.keys() if key not in saved}
+
+
+def serialize(layer: keras.layers.Layer | None) -> Any:
+    return keras.saving.serialize_keras_object(layer)
+
+
+def serialize_specs(specs: ModalitySpecs) -> dict[str, Any]:
+    """Encoders as their configs, shapes as lists."""
+    return {
+        name: serialize(spec)
+        if isinstance(spec, keras.layers.Layer)
+        else list(spec)
+        for name, spec in specs.items()
+    }
+
+
+def restore_config(
+    cls: type, config: dict, custom_objects: dict | None
+) -> dict[str, Any]:
+    """Return constructor arguments from what `get_config` returned."""
+    config = dict(config)
+    for key in ("modalities", "num_classes"):
+        if key not in config:
+            raise ValueError(
+                f"`config` must come from the `get_config` of a "
+                f"{cls.__name__} and hold '{key}'. Received: "
+                f"{sorted(config)}"
+            )
+
+    def restore(spec: Any) -> Any:
+        return keras.saving.deserialize_keras_object(
+            spec, custom_objects=custom_objects
+        )
+
+    config["modalities"] = {
+        name: restore(spec) if isinstance(spec, dict) else tuple(spec)
+        for name, spec in config["modalities"].items()
+    }
+    for key in ("augmentation", "quality"):
+        if isinstance(config.get(key), dict):
+            config[key] = restore(config[key])
+    return config
 
 
 def load_model(cls: type, path: Any, **kwargs: Any) -> Any:

@@ -54,6 +54,17 @@ class ModulationSlot(keras.layers.Layer):
         }
         return [owner.get(id(v)) for v in variables]
 
+    def groups(
+        self, names: Sequence[str], variables: Variables
+    ) -> dict[str, list[Any]]:
+        """Return modality name, or `"fusion"` -> its variables."""
+        groups: dict[str, list] = {name: [] for name in (*names, "fusion")}
+        for variable, owner in zip(
+            variables, self.owners(variables), strict=True
+        ):
+            groups["fusion" if owner is None else names[owner]].append(variable)
+        return groups
+
     # -- In a training step --------------------------------------------------
 
     def update(self, labels: Tensor, outputs: Outputs, clock: Any) -> None:

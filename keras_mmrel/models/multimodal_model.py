@@ -32,7 +32,7 @@ from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
-from keras_mmrel.models._clock_callback import ClockCallback
+from keras_mmrel.models._own_callbacks import with_own_callbacks
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_modulation
 from keras_mmrel.models.compile_arguments import logits_loss
@@ -446,14 +446,9 @@ class MultimodalModel(keras.Model):
 
         Those of no encoder are under `"fusion"`.
         """
-        groups: dict[str, list] = {n: [] for n in self.modality_names}
-        groups["fusion"] = []
-        variables = self.trainable_variables
-        owners = self.modulation_slot.owners(variables)
-        for variable, owner in zip(variables, owners, strict=True):
-            name = "fusion" if owner is None else self.modality_names[owner]
-            groups[name].append(variable)
-        return groups
+        return self.modulation_slot.groups(
+            self.modality_names, self.trainable_variables
+        )
 
     def train_step(self, *args: Any) -> Any:
         return backend.train_step(self, *args)
@@ -502,11 +497,9 @@ class MultimodalModel(keras.Model):
                 probabilities, or `modulation` is none.
         """
         given = {"optimizer": optimizer, "loss": loss, "modulation": modulation}
-        auto = [
-            k for k, v in given.items() if isinstance(v, str) and v == "auto"
-        ]
-        defaults = self.compile_defaults() if auto else {}
-        given.update({name: defaults[name] for name in auto})
+        for name, value in given.items():
+            if isinstance(value, str) and value == "auto":
+                given[name] = self.compile_defaults()[name]
         check_modulation(given["modulation"])
         super().compile(
             optimizer=given["optimizer"],
@@ -557,13 +550,11 @@ class MultimodalModel(keras.Model):
         pipeline (`PyDataset`, `tf.data`, `DataLoader`, generator) by its
         first batch.
         """
-        check = self.modality_inputs.check
-        check(x, y, fits=True, trains=True, labelled=True)
-        if isinstance(validation_data, list | tuple):
-            held_y = validation_data[1] if len(validation_data) > 1 else None
-            check(validation_data[0], held_y, labelled=True)
-        elif validation_data is not None:
-            check(validation_data, labelled=True)
+        self.modality_inputs.check(x, y, fits=True, trains=True, labelled=True)
+        if validation_data is not None:
+            pair = isinstance(validation_data, list | tuple)
+            held = (*validation_data, None) if pair else (validation_data, None)
+            self.modality_inputs.check(held[0], held[1], labelled=True)
         x = self.modality_inputs.complete(x)
         # Callbacks read and assign weights before the first step.
         shapes = validation.data_shapes(x, self.modality_names)
@@ -575,31 +566,11 @@ class MultimodalModel(keras.Model):
             batch_size=batch_size,
             epochs=epochs,
             verbose=verbose,
-            callbacks=self._all_callbacks(callbacks),
+            callbacks=with_own_callbacks(self, callbacks),
             validation_split=validation_split,
             validation_data=validation_data,
             **kwargs,
         )
-
-    def _all_callbacks(self, callbacks: Any) -> Any:
-        slot = self.modulation_slot
-        added = [
-            ClockCallback(),
-            keras.callbacks.LambdaCallback(
-                on_epoch_begin=lambda epoch, logs: slot.begin_epoch(),
-                on_epoch_end=lambda epoch, logs: logs.update(slot.epoch_logs()),
-            ),
-            *self.training_callbacks(),
-        ]
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            for callback in added:
-                callback.set_model(self)
-                callback.set_params(callbacks.params)
-                callbacks.callbacks.append(callback)
-            return callbacks
-        if isinstance(callbacks, keras.callbacks.Callback):
-            callbacks = [callbacks]
-        return [*added, *(callbacks or [])]
 
     def evaluate(
         self,
@@ -648,18 +619,12 @@ class MultimodalModel(keras.Model):
     def get_config(self) -> dict:
         config = super().get_config()
         config.pop("autocast", None)
-        serialize = keras.saving.serialize_keras_object
         return {
             **config,
-            "modalities": {
-                name: serialize(spec)
-                if isinstance(spec, keras.layers.Layer)
-                else list(spec)
-                for name, spec in self.modality_specs.items()
-            },
+            "modalities": _saving.serialize_specs(self.modality_specs),
             "num_classes": self.num_classes,
-            "augmentation": serialize(self.augmentation),
-            "quality": serialize(self.quality),
+            "augmentation": _saving.serialize(self.augmentation),
+            "quality": _saving.serialize(self.quality),
             "seed": self.seed,
         }
 
@@ -667,28 +632,7 @@ class MultimodalModel(keras.Model):
     def from_config(
         cls, config: dict, custom_objects: dict | None = None
     ) -> "MultimodalModel":
-        config = dict(config)
-        for key in ("modalities", "num_classes"):
-            if key not in config:
-                raise ValueError(
-                    f"`config` must come from the `get_config` of a "
-                    f"{cls.__name__} and hold '{key}'. Received: "
-                    f"{sorted(config)}"
-                )
-
-        def restore(spec: Any) -> Any:
-            return keras.saving.deserialize_keras_object(
-                spec, custom_objects=custom_objects
-            )
-
-        config["modalities"] = {
-            name: restore(spec) if isinstance(spec, dict) else tuple(spec)
-            for name, spec in config["modalities"].items()
-        }
-        for key in ("augmentation", "quality"):
-            if isinstance(config.get(key), dict):
-                config[key] = restore(config[key])
-        return cls(**config)
+        return cls(**_saving.restore_config(cls, config, custom_objects))
 
     @classmethod
     def load(cls, path: Any, **kwargs: Any) -> "MultimodalModel":

@@ -1,14 +1,37 @@
+"""What every `fit` of the library does between steps."""
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_mmrel.models.clock import Clock
 
 
-class ClockCallback(keras.callbacks.Callback):
-    """Plan the training of a model and tell its clock each epoch.
+def with_own_callbacks(model: Any, callbacks: Any) -> Any:
+    """Return the callbacks of a `fit`, the library's ahead of the user's."""
+    slot = model.modulation_slot
+    own = [
+        ClockCallback(),
+        keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: slot.begin_epoch(),
+            on_epoch_end=lambda epoch, logs: logs.update(slot.epoch_logs()),
+        ),
+        *model.training_callbacks(),
+    ]
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        for callback in own:
+            callback.set_model(model)
+            callback.set_params(callbacks.params)
+            callbacks.callbacks.append(callback)
+        return callbacks
+    if isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = [callbacks]
+    return [*own, *(callbacks or [])]
 
-    Every `fit` of the library has one, ahead of all other callbacks.
-    """
+
+class ClockCallback(keras.callbacks.Callback):
+    """Plan the training of a model and tell its clock each epoch."""
 
     @property
     def clock(self) -> Clock:
