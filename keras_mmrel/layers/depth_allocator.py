@@ -119,6 +119,8 @@ class DepthAllocator(keras.layers.Layer):
             modality_mask: `None` or `(batch, modalities)`, 1 = present.
             use: 0 or 1, or a tensor of it: whether the batch counts.
         """
+        if not self.built:
+            self.build(tuple(confidence.shape))
         confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
         if modality_mask is None:
             modality_mask = ops.ones_like(confidence)

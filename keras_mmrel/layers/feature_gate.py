@@ -272,6 +272,8 @@ class FeatureGate(keras.layers.Layer):
             distances: Likewise for the distances that the typicality is
                 measured by; they need the class means to be known.
         """
+        if not self.built:
+            self.build(_shape_of(inputs))
         x = ops.stop_gradient(stack_features(inputs))
         labels = one_hot_labels(labels, self.num_classes)
         if modality_mask is None:
@@ -368,13 +370,7 @@ class FeatureGate(keras.layers.Layer):
                 f"`data` must hold samples. Received: data={data!r}, empty"
             )
         if not self.built:
-            inputs = first[0]
-            is_list = isinstance(inputs, list | tuple)
-            self.build(
-                [tuple(x.shape) for x in inputs]
-                if is_list
-                else tuple(inputs.shape)
-            )
+            self.build(_shape_of(first[0]))
         self.reset_statistics()
 
     def reset_statistics(self) -> None:
@@ -394,6 +390,13 @@ class FeatureGate(keras.layers.Layer):
             "minimum_deviation": self.minimum_deviation,
             "forgetting": self.forgetting,
         }
+
+
+def _shape_of(inputs: Tensor | Sequence[Tensor]) -> Sequence:
+    """Shape of a stack, or those of a list."""
+    if isinstance(inputs, list | tuple):
+        return [tuple(x.shape) for x in inputs]
+    return tuple(inputs.shape)
 
 
 def _batches(data: DataSource) -> Iterator[tuple]:
