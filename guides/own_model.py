@@ -99,7 +99,7 @@ of random training samples, and does nothing at inference. It takes a dict with
 or without `"modality_mask"`, and marks there what it drops.
 """
 
-EPOCHS, BATCH_SIZE = 30, 64
+EPOCHS, BATCH_SIZE = 20, 64
 
 
 def make_inputs():

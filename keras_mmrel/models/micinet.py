@@ -238,11 +238,8 @@ class MICINet(MultimodalModel):
             ici_share=found["ici_fraction"],
             discriminative_power=found["discriminative_power"],
             compensation=found["compensation_gate"],
-            **{
-                "guess_logits": found["initial_logits"],
-                "kept_logits": found["kept_logits"],
-                **evidence,
-            },
+            kept_logits=found["kept_logits"],
+            **{"guess_logits": found["initial_logits"], **evidence},
         )
 
     # -- Training samples ----------------------------------------------------
@@ -375,9 +372,8 @@ class MICINet(MultimodalModel):
         self.check_data(x)
         inputs = self.prepare_inputs(x)
         mask = inputs[MASK]
-        z = self.embed(
-            self.encode(inputs, training=False), mask, training=False
-        )
+        features = self.encode(inputs, training=False)
+        z = self.embed(features, mask, training=False)
         found = self.fusion(z, mask, training=False)
         parts = {name: found[name] for name in ("ici", "kept", "compensated")}
         outputs = {**self(x, training=False), "feature": z, **parts}

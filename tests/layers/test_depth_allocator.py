@@ -79,3 +79,9 @@ def test_a_training_call_has_taken_in_its_batch():
 def test_quantiles_move_in_fit_only_unless_frozen():
     values = np.random.default_rng(0).uniform(size=(40, 2)).astype("float32")
     check_statistics_move_in_fit_only(DepthAllocator(4, (0.1, 0.5)), [values])
+
+
+def test_statistics_build_the_layer():
+    layer = DepthAllocator(4)
+    layer.update_statistics(np.ones((4, 2)))
+    assert layer.built and layer.non_trainable_weights
