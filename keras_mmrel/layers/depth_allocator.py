@@ -99,7 +99,7 @@ class DepthAllocator(keras.layers.Layer):
         fraction = ops.clip((confidence - self.low) / scale, 0.0, 1.0)
         depth = ops.round(self.max_depth * fraction)
         depth = ops.where(self.ready > 0, depth, float(self.max_depth))
-        depth = ops.cast(depth, "float32") * mask
+        depth = ops.where(mask > 0, ops.cast(depth, "float32"), 0.0)
         none = ops.max(depth, axis=1, keepdims=True) == 0
         return ops.where(none, mask, depth)
 
@@ -119,6 +119,8 @@ class DepthAllocator(keras.layers.Layer):
             modality_mask: `None` or `(batch, modalities)`, 1 = present.
             use: 0 or 1, or a tensor of it: whether the batch counts.
         """
+        if not self.built:
+            self.build(tuple(confidence.shape))
         confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
         if modality_mask is None:
             modality_mask = ops.ones_like(confidence)

@@ -196,7 +196,10 @@ class DynamicDepthFusion(keras.layers.Layer):
         if depth is None:
             depth = self.allocator(confidence, modality_mask, training=training)
         depth = ops.stop_gradient(ops.cast(depth, "float32"))
-        inputs = without_missing(inputs, modality_mask)
+        if modality_mask is not None:
+            inputs = without_missing(inputs, modality_mask)
+            present = ops.cast(modality_mask, "float32") > 0
+            confidence = ops.where(present, confidence, 0.0)
         runs = ops.cast(depth > 0, "float32")
         if self.inference == "skip" and not training:
             evidence = self._run_skipping(inputs, depth, confidence)

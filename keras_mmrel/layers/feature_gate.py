@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,8 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.layers._batches import batches_of
+from keras_mmrel.layers._batches import first_batch
 from keras_mmrel.layers._moments import class_moments
 from keras_mmrel.layers._moments import merge_moments
 from keras_mmrel.layers._moments import reduce_moments
@@ -272,6 +273,8 @@ class FeatureGate(keras.layers.Layer):
             distances: Likewise for the distances that the typicality is
                 measured by; they need the class means to be known.
         """
+        if not self.built:
+            self.build(_shape_of(inputs))
         x = ops.stop_gradient(stack_features(inputs))
         labels = one_hot_labels(labels, self.num_classes)
         if modality_mask is None:
@@ -344,7 +347,7 @@ class FeatureGate(keras.layers.Layer):
         self._check_data_set(data)
         # The distances need the means of all classes.
         for moments, distances in ((1.0, 0.0), (0.0, 1.0)):
-            for inputs, labels, mask in _batches(data):
+            for inputs, labels, mask in batches_of(data):
                 inputs = stack_features(inputs)
                 self.update_statistics(
                     inputs,
@@ -357,24 +360,9 @@ class FeatureGate(keras.layers.Layer):
 
     def _check_data_set(self, data: DataSource) -> None:
         """Build for its first batch and forget all, if it can be read."""
-        if iter(data) is data:
-            raise ValueError(
-                "`data` must be arrays with `y`, or a data set that can be "
-                f"read twice. Received: {type(data).__name__}"
-            )
-        first = next(_batches(data), None)
-        if first is None:
-            raise ValueError(
-                f"`data` must hold samples. Received: data={data!r}, empty"
-            )
+        first, _, _ = first_batch(data)
         if not self.built:
-            inputs = first[0]
-            is_list = isinstance(inputs, list | tuple)
-            self.build(
-                [tuple(x.shape) for x in inputs]
-                if is_list
-                else tuple(inputs.shape)
-            )
+            self.build(_shape_of(first))
         self.reset_statistics()
 
     def reset_statistics(self) -> None:
@@ -396,10 +384,8 @@ class FeatureGate(keras.layers.Layer):
         }
 
 
-def _batches(data: DataSource) -> Iterator[tuple]:
-    """Yield `(inputs, y, modality_mask)` of every batch of a data set."""
-    if isinstance(data, keras.utils.PyDataset):
-        # It has a length and no end of its own.
-        data = map(data.__getitem__, range(len(data)))
-    for inputs, y, *mask in data:
-        yield inputs, y, mask[0] if mask else None
+def _shape_of(inputs: Tensor) -> Sequence:
+    """Shape of a stack, or those of a list."""
+    if isinstance(inputs, list | tuple):
+        return [tuple(x.shape) for x in inputs]
+    return tuple(inputs.shape)

@@ -115,6 +115,8 @@ class ModalityEmbedding(keras.layers.Layer):
             inputs: List of `(batch, d_m)` tensors.
             modality_mask: `None` or `(batch, modalities)`.
         """
+        if not self.built:
+            self.build([tuple(feature.shape) for feature in inputs])
         self.center.update_statistics(stack_features(inputs), modality_mask)
         # As the next step will see them, around the new centre.
         projected = self._project(inputs, modality_mask)

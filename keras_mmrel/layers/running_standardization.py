@@ -102,6 +102,8 @@ class RunningStandardization(keras.layers.Layer):
             inputs: `(batch, modalities, features)`.
             modality_mask: `None` or `(batch, modalities)`, 1 = present.
         """
+        if not self.built:
+            self.build(tuple(inputs.shape))
         x = ops.stop_gradient(ops.cast(inputs, "float32"))
         if modality_mask is None:
             modality_mask = ops.ones_like(x[:, :, 0])
@@ -129,9 +131,8 @@ class RunningStandardization(keras.layers.Layer):
         What was estimated before is forgotten.
         """
         inputs = ops.convert_to_tensor(inputs)
-        if not self.built:
-            self.build(tuple(inputs.shape))
-        self.seen.assign(np.zeros(self.seen.shape))
+        if self.built:
+            self.seen.assign(np.zeros(self.seen.shape))
         self.update_statistics(inputs)
 
     def get_config(self) -> dict:

@@ -69,7 +69,9 @@ def test_a_training_call_has_taken_in_its_batch():
     updated = DepthAllocator(4, (0.1, 0.5))
     updated.build(values.shape)
     updated.update_statistics(values, mask)
-    out = to_numpy(called(values, mask, training=True))
+    # What a missing modality holds is not read.
+    spoiled = np.where(mask > 0, values, np.nan)
+    out = to_numpy(called(spoiled, mask, training=True))
     np.testing.assert_array_equal(out, to_numpy(updated(values, mask)))
     assert_same_state(called, updated)
     assert 0 < (out[mask > 0] == 4).mean() < 1
@@ -79,3 +81,9 @@ def test_a_training_call_has_taken_in_its_batch():
 def test_quantiles_move_in_fit_only_unless_frozen():
     values = np.random.default_rng(0).uniform(size=(40, 2)).astype("float32")
     check_statistics_move_in_fit_only(DepthAllocator(4, (0.1, 0.5)), [values])
+
+
+def test_statistics_build_the_layer():
+    layer = DepthAllocator(4)
+    layer.update_statistics(np.ones((4, 2)))
+    assert layer.built and layer.non_trainable_weights

@@ -247,12 +247,15 @@ def test_a_depth_that_is_given_is_used_and_moves_nothing():
     np.testing.assert_array_equal(same["logits"], own["logits"])
 
 
-def test_a_missing_modality_may_hold_anything():
-    layer = DynamicDepthFusion(4, hidden_dim=8)
+@pytest.mark.parametrize("inference", ["masked", "skip"])
+def test_a_missing_modality_may_hold_anything(inference):
+    layer = DynamicDepthFusion(
+        4, hidden_dim=8, predicted_parameters=True, inference=inference
+    )
     mask = np.ones_like(CONFIDENCE)
     mask[::2, 1] = 0
-    spoiled = X.copy()
-    spoiled[::2, 1] = np.nan
+    spoiled, confidence = X.copy(), CONFIDENCE.copy()
+    spoiled[::2, 1] = confidence[::2, 1] = np.nan
     expected = to_numpy(layer(X, CONFIDENCE, modality_mask=mask))
-    out = to_numpy(layer(spoiled, CONFIDENCE, modality_mask=mask))
+    out = to_numpy(layer(spoiled, confidence, modality_mask=mask))
     np.testing.assert_array_equal(out["logits"], expected["logits"])

@@ -292,3 +292,9 @@ def test_values_of_a_missing_modality_are_never_read():
     spoiled = x.copy()
     spoiled[::3, 1] = np.nan
     assert_close(gate(spoiled, mask), to_numpy(gate(x, mask)), atol=0)
+
+
+def test_statistics_build_the_layer():
+    layer = FeatureGate(2)
+    layer.update_statistics(np.ones((4, 2, 3)), np.array([0, 1, 0, 1]))
+    assert layer.built and layer.non_trainable_weights

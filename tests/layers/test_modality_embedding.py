@@ -91,3 +91,9 @@ def test_a_missing_modality_may_hold_anything():
 
 def test_statistics_move_in_fit_only_unless_frozen():
     check_statistics_move_in_fit_only(ModalityEmbedding(4), X, True)
+
+
+def test_statistics_build_the_layer():
+    layer = ModalityEmbedding(4)
+    layer.update_statistics(X)
+    assert layer.built and layer.non_trainable_weights

@@ -183,3 +183,9 @@ def test_a_training_call_has_taken_in_its_batch():
 def test_statistics_move_in_fit_only_unless_frozen():
     x = np.random.default_rng(0).normal(3.0, 2.0, size=(40, 2, 4))
     check_statistics_move_in_fit_only(RunningStandardization(), [x])
+
+
+def test_statistics_build_the_layer():
+    layer = RunningStandardization()
+    layer.update_statistics(np.ones((4, 2, 3)))
+    assert layer.built and layer.non_trainable_weights
