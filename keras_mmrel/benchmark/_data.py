@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_mmrel import datasets
-from keras_mmrel.evaluation._imports import needs
+from keras_mmrel.optional import require
 
 TEST_SHARE = 0.3
 Part = tuple[dict[str, np.ndarray], np.ndarray]
@@ -195,7 +195,7 @@ def _read_npz(where: str, entry: dict, folder: Path) -> tuple[dict, Any]:
 
 
 def _read_csv(where: str, entry: dict, folder: Path) -> tuple[dict, Any]:
-    pandas = needs("pandas", "keras_mmrel.benchmark")
+    pandas = require("pandas", "keras_mmrel.benchmark")
     header = 0 if entry.get("header", True) else None
 
     def read(key: str, file: Any) -> Any:

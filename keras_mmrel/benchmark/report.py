@@ -16,7 +16,7 @@ from keras_mmrel.benchmark._tables import missing_runs
 from keras_mmrel.benchmark._tables import paired_differences
 from keras_mmrel.benchmark._tables import ranks_table
 from keras_mmrel.benchmark._tables import settings_table
-from keras_mmrel.evaluation._imports import needs
+from keras_mmrel.optional import require
 
 # On clean data, then under each corruption.
 CLEAN = ("accuracy", "f1_macro", "auroc", "nll", "ece", "brier", "aurc")
@@ -74,7 +74,7 @@ def report(folder: Any, baseline: str | None = None) -> list[Path]:
             f"folder={str(folder)!r}, without any"
         )
     for module in ("matplotlib", "pandas", "scipy"):
-        needs(module, "keras_mmrel.benchmark")
+        require(module, "keras_mmrel.benchmark")
     methods = [m for m in config["methods"] if m in {r["method"] for r in runs}]
     baseline = config["baseline"] if baseline is None else baseline
     if baseline not in methods:

@@ -2,18 +2,23 @@ import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeAlias
 
+from keras_mmrel.constraints import Number
+from keras_mmrel.corruptions import ClippedGaussianNoise
 from keras_mmrel.corruptions import Corruption
+from keras_mmrel.corruptions import FeaturePermutation
+from keras_mmrel.corruptions import FeatureSwap
 from keras_mmrel.corruptions import GaussianNoise
 from keras_mmrel.corruptions import MissingModality
+from keras_mmrel.corruptions import ModalityConflict
 from keras_mmrel.corruptions import QMFImageNoise
 from keras_mmrel.corruptions import SaltAndPepper
 from keras_mmrel.corruptions import TokenReplacement
 from keras_mmrel.corruptions import UnalignedSamples
-from keras_mmrel.corruptions.checks import check_number
 
 SIGMAS = (0.2, 0.5, 1.0, 5.0)
-SHARES = (0.1, 0.3, 0.5)
+FRACTIONS = (0.1, 0.3, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +74,7 @@ class NoiseProtocol:
                 "number. Received: an empty sequence"
             )
         checked = tuple(
-            check_number(f"severities['{self.name}']", s, low=0)
+            float(Number(0)(f"severities['{self.name}']", s))
             for s in self.severities
         )
         if len(set(checked)) != len(checked):
@@ -118,7 +123,7 @@ NOISE_PROTOCOLS: Mapping[str, NoiseProtocol] = {
         GaussianNoise(1.0, "independent"),
         SIGMAS,
         "Gaussian noise σ on each modality of each sample with probability "
-        "1/2, independently: QMF's choice of whom to hit, on features.",
+        "1/2, independently: QMF's choice of whom to corrupt, on features.",
     ),
     **_named(
         "gaussian_all",
@@ -175,33 +180,69 @@ NOISE_PROTOCOLS: Mapping[str, NoiseProtocol] = {
     **_named(
         "unaligned",
         UnalignedSamples(0.3, "one"),
-        SHARES,
-        "A share of the samples gets another sample's features in one "
+        FRACTIONS,
+        "A fraction of the samples gets another sample's features in one "
         "random modality.",
     ),
     **_named(
         "missing",
         MissingModality(1.0, "one"),
         (0.5, 1.0),
-        "One random modality of a share of the samples is gone, announced "
+        "One random modality of a fraction of the samples is gone, announced "
         "by the mask.",
     ),
     **_named(
         "missing_unannounced",
         MissingModality(1.0, "one", announce=False),
         (0.5, 1.0),
-        "One random modality of a share of the samples is zero, and nobody "
+        "One random modality of a fraction of the samples is zero, and nobody "
         "says so.",
+    ),
+    **_named(
+        "gaussian_clipped",
+        ClippedGaussianNoise(1.0, "one"),
+        SIGMAS,
+        "Gaussian noise σ on one random modality of each sample, clipped to "
+        "the range of each feature.",
+    ),
+    **_named(
+        "feature_swap",
+        FeatureSwap(0.5, "one"),
+        (0.1, 0.3, 0.5),
+        "A fraction of the features of one random modality of each sample is "
+        "taken from other samples.",
+    ),
+    **_named(
+        "marginals_kept",
+        FeaturePermutation(1.0, "one"),
+        (0.3, 0.5, 1.0),
+        "In one random modality of a fraction of the samples each feature is "
+        "permuted over these samples, apart from the others.",
+    ),
+    **_named(
+        "conflict",
+        ModalityConflict(0.3, "one"),
+        FRACTIONS,
+        "One random modality of a fraction of the samples comes from a "
+        "sample of another class.",
     ),
 }
 
 
-def as_protocols(corruptions: Any, severities: Any) -> list[NoiseProtocol]:
+# What stands for a protocol, and what `evaluate_robustness` takes of them.
+Item: TypeAlias = str | Corruption | NoiseProtocol
+Corruptions: TypeAlias = Item | Sequence[Item] | Mapping[str, Item]
+Severities: TypeAlias = Sequence[float] | Mapping[str, Sequence[float]] | None
+
+
+def as_protocols(
+    corruptions: Corruptions, severities: Severities
+) -> list[NoiseProtocol]:
     """Make protocols of all that `evaluate_robustness` takes."""
     if isinstance(corruptions, str | Corruption | NoiseProtocol):
         corruptions = [corruptions]
     if isinstance(corruptions, Mapping):
-        named = list(corruptions.items())
+        named: list[tuple[str | None, Item]] = list(corruptions.items())
     elif isinstance(corruptions, Sequence):
         named = [(None, item) for item in corruptions]
     else:
@@ -233,7 +274,7 @@ def as_protocols(corruptions: Any, severities: Any) -> list[NoiseProtocol]:
     ]
 
 
-def _as_protocol(name: str | None, item: Any) -> NoiseProtocol:
+def _as_protocol(name: str | None, item: Item) -> NoiseProtocol:
     if isinstance(item, str):
         if item not in NOISE_PROTOCOLS:
             raise ValueError(

@@ -4,9 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from keras_mmrel.corruptions import ClippedGaussianNoise
 from keras_mmrel.corruptions import Corruption
+from keras_mmrel.corruptions import FeaturePermutation
+from keras_mmrel.corruptions import FeatureSwap
 from keras_mmrel.corruptions import GaussianNoise
 from keras_mmrel.corruptions import MissingModality
+from keras_mmrel.corruptions import ModalityConflict
 from keras_mmrel.corruptions import SaltAndPepper
 from keras_mmrel.corruptions import UnalignedSamples
 
@@ -15,6 +19,9 @@ ALL = {
     "gaussian": GaussianNoise(0.5, target="one", feature_fraction=0.5),
     "salt_and_pepper": SaltAndPepper(0.3, "independent", 0.25, -1.0, 2.0),
     "unaligned": UnalignedSamples(0.6, target=["image", "sound"]),
+    "clipped": ClippedGaussianNoise(0.5, "independent", 0.4, 0.5, high=1.5),
+    "feature_swap": FeatureSwap(0.3, target="one"),
+    "permutation": FeaturePermutation(0.6, target="one"),
     "missing": MissingModality(0.4, target="image", announce=False),
 }
 corruptions = pytest.mark.parametrize(
@@ -60,7 +67,7 @@ def test_same_seed_gives_same_result(corruption):
 @pytest.mark.parametrize("mask", [False, True])
 def test_hits_are_exactly_what_changed(corruption, mask):
     inputs = make_inputs(mask=mask)
-    hits = corruption.hits(inputs, seed=5)
+    hits = corruption.corrupted(inputs, seed=5)
     assert hits.any() and not hits.all()
     np.testing.assert_array_equal(
         changed(inputs, corruption(inputs, seed=5)), hits
@@ -70,7 +77,7 @@ def test_hits_are_exactly_what_changed(corruption, mask):
 @corruptions
 def test_missing_modality_is_never_hit(corruption):
     inputs = make_inputs(mask=True)
-    hits = corruption.hits(inputs, seed=1)
+    hits = corruption.corrupted(inputs, seed=1)
     assert hits.any()
     assert not hits[inputs[MASK] == 0].any()
     corrupted = corruption(inputs, seed=1)
@@ -114,7 +121,7 @@ def test_severity_zero_is_the_identity(corruption):
     assert list(result) == list(inputs)
     for name in inputs:
         np.testing.assert_array_equal(result[name], inputs[name])
-    assert not identity.hits(inputs).any()
+    assert not identity.corrupted(inputs).any()
 
 
 @corruptions
@@ -139,24 +146,24 @@ def test_repr_rebuilds_the_object(corruption):
 def test_one_modality_alone_works(cls, target):
     inputs = {"a": np.arange(20.0, dtype="float32")[:, None]}
     corruption = cls(1.0, target=target)
-    hits = corruption.hits(inputs, seed=1)
+    hits = corruption.corrupted(inputs, seed=1)
     assert hits.shape == (20, 1) and hits.any()
     assert set(corruption(inputs, seed=1)) >= {"a"}
 
 
 def test_target_all_hits_every_present_modality():
     inputs = make_inputs(mask=True)
-    hits = GaussianNoise(1.0).hits(inputs)
+    hits = GaussianNoise(1.0).corrupted(inputs)
     np.testing.assert_array_equal(hits, inputs[MASK] == 1)
 
 
 def test_target_one_hits_one_present_modality_of_each_sample():
     inputs = make_inputs(n=3000)
-    hits = GaussianNoise(1.0, target="one").hits(inputs)
+    hits = GaussianNoise(1.0, target="one").corrupted(inputs)
     assert (hits.sum(axis=1) == 1).all()
     np.testing.assert_allclose(hits.mean(axis=0), 1 / 3, atol=0.04)
     inputs = make_inputs(n=300, mask=True)
-    hits = GaussianNoise(1.0, target="one").hits(inputs)
+    hits = GaussianNoise(1.0, target="one").corrupted(inputs)
     np.testing.assert_array_equal(
         hits.sum(axis=1), inputs[MASK].any(axis=1).astype(int)
     )
@@ -165,7 +172,7 @@ def test_target_one_hits_one_present_modality_of_each_sample():
 def test_target_independent_follows_the_probability():
     inputs = make_inputs(n=3000)
     noise = GaussianNoise(1.0, target="independent", probability=0.2)
-    hits = noise.hits(inputs)
+    hits = noise.corrupted(inputs)
     np.testing.assert_allclose(hits.mean(axis=0), 0.2, atol=0.03)
     both = (hits[:, 0] & hits[:, 1]).mean()
     np.testing.assert_allclose(both, 0.04, atol=0.02)
@@ -173,7 +180,7 @@ def test_target_independent_follows_the_probability():
 
 @pytest.mark.parametrize("target", ["image", ["image"], ("image",)])
 def test_named_target_hits_that_modality_only(target):
-    hits = GaussianNoise(1.0, target=target).hits(make_inputs())
+    hits = GaussianNoise(1.0, target=target).corrupted(make_inputs())
     np.testing.assert_array_equal(hits.all(axis=0), [False, True, False])
     np.testing.assert_array_equal(hits.any(axis=0), [False, True, False])
 
@@ -181,17 +188,19 @@ def test_named_target_hits_that_modality_only(target):
 def test_seed_hits_the_same_pairs_at_every_severity():
     inputs = make_inputs()
     weak, strong = (GaussianNoise(s, target="one") for s in (0.1, 2.0))
-    np.testing.assert_array_equal(weak.hits(inputs, 9), strong.hits(inputs, 9))
+    np.testing.assert_array_equal(
+        weak.corrupted(inputs, 9), strong.corrupted(inputs, 9)
+    )
     few, many = (UnalignedSamples(s) for s in (0.2, 0.7))
-    assert (few.hits(inputs, 9) <= many.hits(inputs, 9)).all()
+    assert (few.corrupted(inputs, 9) <= many.corrupted(inputs, 9)).all()
 
 
 def test_classes_and_modalities_draw_from_different_streams():
     inputs = {n: np.zeros((500, 3), "float32") for n in ("a", "b")}
     noise = GaussianNoise(1.0)(inputs, seed=0)
     assert not np.array_equal(noise["a"], noise["b"])
-    first = GaussianNoise(1.0, target="one").hits(inputs)
-    second = SaltAndPepper(0.5, target="one").hits(inputs)
+    first = GaussianNoise(1.0, target="one").corrupted(inputs)
+    second = SaltAndPepper(0.5, target="one").corrupted(inputs)
     agreement = (first == second).mean()
     assert 0.4 < agreement < 0.6
 
@@ -217,8 +226,8 @@ def test_backend_tensors_are_taken():
 
 def test_a_user_defined_corruption_needs_corrupt_only():
     class Dimmed(Corruption):
-        def corrupt(self, values, hit, present, rng):
-            values[hit] /= 1.0 + self.severity
+        def corrupt(self, values, corrupted, present, rng):
+            values[corrupted] /= 1.0 + self.severity
             return values
 
     corrupted = Dimmed(1.0, target="a")(
@@ -238,9 +247,17 @@ def test_severity_that_is_no_number_from_zero_on_is_refused(cls, severity):
 
 
 @pytest.mark.parametrize(
-    "cls", [SaltAndPepper, UnalignedSamples, MissingModality]
+    "cls",
+    [
+        FeaturePermutation,
+        FeatureSwap,
+        MissingModality,
+        ModalityConflict,
+        SaltAndPepper,
+        UnalignedSamples,
+    ],
 )
-def test_share_above_one_is_refused(cls):
+def test_fraction_above_one_is_refused(cls):
     with pytest.raises(ValueError, match=r"number in \[0, 1\].*severity=1.1"):
         cls(1.1)
 
@@ -298,4 +315,37 @@ def test_inputs_that_are_no_dict_of_modalities_are_refused(inputs, sentence):
     with pytest.raises(ValueError, match=sentence):
         GaussianNoise(1.0)(inputs)
     with pytest.raises(ValueError, match=sentence):
-        GaussianNoise(1.0).hits(inputs)
+        GaussianNoise(1.0).corrupted(inputs)
+
+
+@pytest.mark.parametrize(
+    "corruption",
+    [c for c in ALL.values() if c.in_range],
+)
+@pytest.mark.parametrize("severity", [0.5, 1.0])
+def test_corruption_that_says_so_stays_in_the_range(corruption, severity):
+    config = {**corruption.get_config(), "severity": severity}
+    config.pop("high", None)
+    inputs = make_inputs(mask=True)
+    result = type(corruption)(**config)(inputs)
+    for column, name in enumerate(["text", "image", "sound"]):
+        present = inputs[MASK][:, column] == 1
+        clean, after = inputs[name][present], result[name][present]
+        assert (after >= clean.min(axis=0)).all()
+        assert (after <= clean.max(axis=0)).all()
+
+
+def test_only_what_the_mask_tells_is_announced():
+    assert MissingModality(0.5).announced
+    assert not MissingModality(0.5, announce=False).announced
+    assert not any(c.announced for c in ALL.values())
+    assert not GaussianNoise(1.0).in_range
+    assert ClippedGaussianNoise(1.0).in_range
+
+
+@corruptions
+def test_labels_are_taken_and_change_nothing_where_none_are_needed(corruption):
+    inputs = make_inputs()
+    expected = corruption(inputs, 8)
+    received = corruption(inputs, 8, labels=np.arange(40) % 3)
+    assert all(np.array_equal(expected[k], received[k]) for k in expected)
