@@ -172,7 +172,7 @@ def score(predict, x, y, noise_seed=1234):
         scores["AUC"] = 100 * roc_auc_score(y, p[:, 1])
     for sigma in (0.2, 0.5):
         corruption = GaussianNoise(sigma, "one")
-        hit = corruption.hits(x, seed=noise_seed).ravel()
+        hit = corruption.corrupted(x, seed=noise_seed).ravel()
         outputs = predict(corruption(x, seed=noise_seed))
         scores[f"AUROC {sigma}"] = roc_auc_score(
             ~hit, outputs["confidence"].ravel()

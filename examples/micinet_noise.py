@@ -157,7 +157,7 @@ def score(predict, x, y):
     if p.shape[1] == 2:
         scores["AUC"] = 100 * roc_auc_score(y, p[:, 1])
     for name, corruption in (("noise", one), ("unaligned", unaligned)):
-        hit = corruption.hits(x, seed=NOISE_SEED)
+        hit = corruption.corrupted(x, seed=NOISE_SEED)
         outputs = corrupted(corruption)
         scores[f"AUROC {name}"] = roc_auc_score(
             ~hit.ravel(), outputs["confidence"].ravel()

@@ -109,7 +109,7 @@ def judge(model, x, y, corruption=None):
         out = model.predict(corrupted, batch_size=len(y), verbose=0)
         hit = np.zeros(out["confidence"].shape, bool)
         if corruption:
-            hit = corruption.hits(x, seed=seed)
+            hit = corruption.corrupted(x, seed=seed)
         right = out["logits"].argmax(axis=-1) == y
         found = {"accuracy": 100 * right.mean()}
         for key in {"depth", "confidence"} & set(out):

@@ -142,7 +142,7 @@ other modalities gives it away.
 """
 
 sigmas = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-hit = noise.hits(x_test, seed=0)
+hit = noise.corrupted(x_test, seed=0)
 shares, confidences = [], []
 for sigma in sigmas:
     out = model.predict(GaussianNoise(sigma, "one")(x_test, seed=0), verbose=0)
@@ -163,7 +163,7 @@ plt.show()
 for name, corruption in (("noise", noise), ("unaligned", unaligned)):
     out = model.predict(corruption(x_test, seed=0), verbose=0)
     found = roc_auc_score(
-        ~corruption.hits(x_test, seed=0).ravel(), out["confidence"].ravel()
+        ~corruption.corrupted(x_test, seed=0).ravel(), out["confidence"].ravel()
     )
     print(f"AUROC of finding the modality, {name}: {found:.3f}")
 

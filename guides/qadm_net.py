@@ -178,7 +178,7 @@ data.
 """
 
 noise = corruptions.GaussianNoise(0.5, "one")
-noisy, hit = noise(x_test, seed=0), noise.hits(x_test, seed=0)
+noisy, hit = noise(x_test, seed=0), noise.corrupted(x_test, seed=0)
 outputs = model.predict(noisy, verbose=0)
 
 sample = 0
@@ -199,7 +199,7 @@ probability that a broken modality has less confidence than a good one.
 for sigma in (0.1, 0.2, 0.5):
     noise = corruptions.GaussianNoise(sigma, "one")
     confidence = model.predict(noise(x_test, seed=0), verbose=0)["confidence"]
-    is_clean = ~noise.hits(x_test, seed=0)
+    is_clean = ~noise.corrupted(x_test, seed=0)
     auroc = roc_auc_score(is_clean.ravel(), confidence.ravel())
     print(f"sigma {sigma}: AUROC {auroc:.3f}")
 

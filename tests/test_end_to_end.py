@@ -69,7 +69,7 @@ def test_confidence_finds_the_corrupted_modality(trained, sigma, at_least):
     model, x, _ = trained
     corruption = GaussianNoise(sigma, target="one")
     out = model.predict(corruption(x, seed=0), verbose=0)
-    hit = corruption.hits(x, seed=0)
+    hit = corruption.corrupted(x, seed=0)
     score = roc_auc_score(~hit.ravel(), out["confidence"].ravel())
     assert score >= at_least
 
@@ -78,7 +78,7 @@ def test_an_unannounced_missing_modality_is_found(trained):
     model, x, _ = trained
     corruption = MissingModality(1.0, target="one", announce=False)
     out = model.predict(corruption(x, seed=0), verbose=0)
-    hit = corruption.hits(x, seed=0)
+    hit = corruption.corrupted(x, seed=0)
     assert roc_auc_score(~hit.ravel(), out["confidence"].ravel()) >= 0.8
 
 
@@ -90,7 +90,7 @@ def test_without_typicality_noise_is_hard_to_find(trained):
     logits = out["prototype_logits"]
     p = np.exp(logits - logits.max(axis=-1, keepdims=True))
     cosine_only = (p / p.sum(axis=-1, keepdims=True)).max(axis=-1)
-    hit = corruption.hits(x, seed=0)
+    hit = corruption.corrupted(x, seed=0)
     assert roc_auc_score(~hit.ravel(), cosine_only.ravel()) < 0.95
 
 

@@ -77,7 +77,9 @@ def test_share_removed_grows_with_noise(models, digits):
         found = [predict(model, x)["ici_share"].mean()]
         for sigma in SIGMAS:
             out = predict(model, x, one(sigma))
-            found.append(out["ici_share"][one(sigma).hits(x, seed=0)].mean())
+            found.append(
+                out["ici_share"][one(sigma).corrupted(x, seed=0)].mean()
+            )
         return found
 
     intact, *noisy = mean_of(models, shares)
@@ -93,7 +95,7 @@ def test_confidence_finds_what_was_corrupted(
     models, digits, corruption, at_least
 ):
     x = digits[1][0]
-    hit = corruption.hits(x, seed=0).ravel()
+    hit = corruption.corrupted(x, seed=0).ravel()
 
     def auroc(model):
         found = predict(model, x, corruption)["confidence"].ravel()
@@ -142,7 +144,7 @@ def test_compensation_repairs_corrupted_modalities_and_no_others(
     models, digits, corruption, gain
 ):
     x, y = digits[1]
-    hit = corruption.hits(x, seed=0)
+    hit = corruption.corrupted(x, seed=0)
 
     def gains(model):
         out = predict(model, x, corruption)

@@ -42,7 +42,7 @@ def as_component(where: str, value: Any, module: ModuleType) -> Component:
         config = value.get_config()
         kind = type(value)
         return Component(
-            lambda: kind.from_config(config), {kind.__name__: _plain(config)}
+            lambda: kind.from_config(config), {kind.__name__: plain(config)}
         )
     if callable(value):
         return Component(value, OWN)
@@ -67,12 +67,12 @@ def _of_name(where: str, value: Any, module: ModuleType) -> Component:
     return component
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON takes."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return repr(value)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_mmrel.evaluation._imports import needs
+from keras_mmrel.optional import require
 
 MARKERS = "osD^vPX*<>dp"
 # As many markers as colours: the line tells the thirteenth from the first.
@@ -13,7 +13,7 @@ LINES = ("-", "--", ":")
 
 def accuracy_figure(runs: list[dict], methods: list[str], title: str) -> Any:
     """Accuracy against severity, a panel a corruption, a line a method."""
-    figure_module = needs("matplotlib.figure", "keras_mmrel.benchmark")
+    figure_module = require("matplotlib.figure", "keras_mmrel.benchmark")
     colors = _colors()
     means = _severity_means(runs)
     corruptions = [c for c in means if c != "clean"]
@@ -74,7 +74,7 @@ def difference_figure(
     differences: Any, methods: list[str], columns: list[str], title: str
 ) -> Any:
     """Paired differences to the baseline with standard errors."""
-    figure_module = needs("matplotlib.figure", "keras_mmrel.benchmark")
+    figure_module = require("matplotlib.figure", "keras_mmrel.benchmark")
     figure = figure_module.Figure(
         figsize=(2.2 * len(columns) + 2.0, 0.32 * len(methods) + 1.5),
         layout="constrained",
@@ -105,7 +105,7 @@ def difference_figure(
 
 
 def _colors() -> list:
-    matplotlib = needs("matplotlib", "keras_mmrel.benchmark")
+    matplotlib = require("matplotlib", "keras_mmrel.benchmark")
     return [*matplotlib.color_sequences["tab10"], "black", "gold"]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import signal
 import threading
 import time
@@ -219,13 +220,13 @@ class _Runner:
         self, job: Job, key: dict[str, Any], grid: list[Candidate]
     ) -> Candidate:
         known = {
-            repr(record["settings"]): record
+            json.dumps(record["settings"]): record
             for record in self.store.read()
             if {name: record.get(name) for name in key} == key
         }
         scores = []
         for candidate in grid:
-            record = known.get(repr(candidate.to_dict()))
+            record = known.get(json.dumps(candidate.to_dict()))
             if record is None:
                 record = {
                     **key,

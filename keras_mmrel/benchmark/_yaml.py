@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from keras_mmrel.evaluation._imports import needs
+from keras_mmrel.optional import require
 
 
 def read_yaml(path: Path) -> Any:
@@ -14,7 +14,7 @@ def read_yaml(path: Path) -> Any:
         ImportError: If PyYAML is not there.
         ValueError: If the file is no YAML or has a name twice.
     """
-    yaml = needs("yaml", "keras_mmrel.benchmark")
+    yaml = require("yaml", "keras_mmrel.benchmark")
 
     # A subclass, so that nobody else's YAML is read in this way.
     loader_class: Any = type("Loader", (yaml.SafeLoader,), {})

@@ -243,7 +243,7 @@ class Comparison:
             "regimes": {n: r.to_dict() for n, r in self.regimes.items()},
             "seeds": list(self.seeds),
             "training": dataclasses.asdict(self.training),
-            "tuning": dataclasses.asdict(self.tuning),
+            "tuning": self.tuning.to_dict(),
             "evaluation": self.evaluation.to_dict(),
             "baseline": self.baseline,
         }

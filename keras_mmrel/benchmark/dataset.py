@@ -17,6 +17,7 @@ from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import number
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._component import OWN
+from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark._files import read_csv
 from keras_mmrel.benchmark._files import read_npz
 from keras_mmrel.benchmark._samples import Samples
@@ -86,7 +87,7 @@ class Dataset:
     split: str | None = None
     test_fraction: float | None = None
     scale: str = "minmax"
-    folds: Sequence[Any] = ()
+    folds: Sequence[int | str] = ()
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -111,11 +112,13 @@ class Dataset:
                 number("test_fraction", self.test_fraction, 0.05, 0.95),
             )
         choice("scale", self.scale, ("minmax", "none"))
-        if not isinstance(self.folds, list | tuple) or len(
-            set(map(str, self.folds))
-        ) != len(self.folds):
+        if (
+            not isinstance(self.folds, list | tuple)
+            or not all(isinstance(fold, int | str) for fold in self.folds)
+            or len(set(self.folds)) != len(self.folds)
+        ):
             raise ValueError(
-                "`folds` must be a list of different values. Received: "
+                "`folds` must list different integers or texts. Received: "
                 f"{self.folds!r}"
             )
         put("training", overrides("training", self.training))
@@ -187,7 +190,7 @@ class Dataset:
         own = callable(self.source)
         return {
             "source": OWN if own else self.source,
-            "options": dict(self.options),
+            "options": plain(self.options),
             "split": self.split,
             "test_fraction": self.test_fraction,
             "scale": self.scale,

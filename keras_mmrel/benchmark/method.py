@@ -23,6 +23,7 @@ from keras_mmrel.benchmark._checks import takes
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._component import OWN
 from keras_mmrel.benchmark._component import as_component
+from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark._encoders import INPUTS
 from keras_mmrel.benchmark._encoders import modality_specs
 from keras_mmrel.benchmark.regime import Regime
@@ -229,14 +230,14 @@ class Method:
         own = callable(self.encoder)
         return {
             "model": self.name,
-            "options": dict(self.options),
-            "encoder": OWN if own else self.encoder,
-            "modulation": self.modulation and self.modulation.identity,
-            "quality": self.quality and self.quality.identity,
+            "options": plain(self.options),
+            "encoder": OWN if own else plain(self.encoder),
+            "modulation": self.modulation and plain(self.modulation.identity),
+            "quality": self.quality and plain(self.quality.identity),
             "inputs": self.inputs,
             "modalities": self.modalities and list(self.modalities),
             "training": dict(self.training),
-            "tuning": self.tuning and dataclasses.asdict(self.tuning),
+            "tuning": self.tuning and self.tuning.to_dict(),
             "probes": self.probes and list(self.probes),
         }
 

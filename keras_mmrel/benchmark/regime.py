@@ -10,6 +10,7 @@ from keras_mmrel.benchmark._checks import attempt
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._component import OWN
+from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark.training import overrides
 from keras_mmrel.layers import CorruptionAugmentation
 
@@ -72,7 +73,7 @@ class Regime:
     def to_dict(self) -> dict[str, Any]:
         own = callable(self.augmentation)
         return {
-            "augmentation": OWN if own else self.augmentation,
+            "augmentation": OWN if own else plain(self.augmentation),
             "training": dict(self.training),
         }
 

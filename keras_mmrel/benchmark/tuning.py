@@ -8,6 +8,7 @@ from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import number
 from keras_mmrel.benchmark._checks import within
+from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark.training import FIELDS
 from keras_mmrel.benchmark.training import overrides
 
@@ -22,7 +23,7 @@ class Candidate:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        options = {OPTIONS: dict(self.options)} if self.options else {}
+        options = {OPTIONS: plain(self.options)} if self.options else {}
         return {**self.training, **options}
 
 
@@ -86,15 +87,18 @@ class Tuning:
         """The grid of the model's options."""
         return self.grid.get(OPTIONS, {})
 
+    def to_dict(self) -> dict[str, Any]:
+        return plain(dataclasses.asdict(self))
+
     def candidates(self) -> list[Candidate]:
         """Return all combinations of the grid."""
-        plain = {k: v for k, v in self.grid.items() if k != OPTIONS}
+        settings = {k: v for k, v in self.grid.items() if k != OPTIONS}
         return [
             Candidate(
-                dict(zip(plain, values, strict=True)),
+                dict(zip(settings, values, strict=True)),
                 dict(zip(self.options, options, strict=True)),
             )
-            for values in itertools.product(*plain.values())
+            for values in itertools.product(*settings.values())
             for options in itertools.product(*self.options.values())
         ]
 

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 
 from keras_mmrel.checks import check_choice
-from keras_mmrel.corruptions.checks import MASK
+from keras_mmrel.contract import MASK
 from keras_mmrel.shapley import shapley_weights
 
 ACCURACIES = ("head", "probe")

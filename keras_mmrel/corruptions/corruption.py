@@ -1,36 +1,51 @@
 import zlib
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import Self
 
 import numpy as np
 
-from keras_mmrel.corruptions.checks import MASK
-from keras_mmrel.corruptions.checks import check_number
-from keras_mmrel.corruptions.checks import check_seed
-from keras_mmrel.corruptions.checks import check_share
-from keras_mmrel.corruptions.checks import check_target
-from keras_mmrel.corruptions.checks import read_inputs
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Modalities
+from keras_mmrel.corruptions._inputs import TARGET
+from keras_mmrel.corruptions._inputs import read_inputs
+from keras_mmrel.corruptions._inputs import read_labels
+
+FRACTION = Number(0, 1)
+SEED_OF_A_CALL = Integer(0)
 
 
+@constrained(severity=Number(0), target=TARGET, probability=FRACTION)
 class Corruption:
     """Base of every corruption: from a dict of arrays to a corrupted dict.
 
     A corruption is called on NumPy arrays, before a model sees them, and
-    says with `hits` which modality of which sample it corrupts. A severity of
-    0 changes nothing.
+    says with `corrupted` which modality of which sample it corrupts. A severity
+    of 0 changes nothing.
 
-    The seed decides alone who is hit and what is drawn, so the results of two
-    severities with one seed differ in severity only. Every class and every
-    modality name has its own random stream: adding a modality or changing the
-    order leaves the draws of the others as they are.
+    The seed decides alone who is corrupted and what is drawn, so the results
+    of two severities with one seed differ in severity only. Every class and
+    every modality name has its own random stream: adding a modality or
+    changing the order leaves the draws of the others as they are.
 
-    A subclass defines `corrupt`, and `samples_hit` if it takes only a share
-    of the samples.
+    A subclass defines `corrupt`, and `corrupted_fraction` if it takes only a
+    fraction of the samples. It says about itself, as an attribute of the
+    class or a property:
+
+    - `announced`: whether the mask tells a model what is corrupted;
+    - `in_range`: whether every corrupted feature stays between its lowest and
+      its highest clean value, so that no check of ranges can find it;
+    - `needs_labels`: whether a call needs `labels`, which `corrupt` then gets
+      as a further argument.
 
     Args:
         severity: Finite number of at least 0; its unit is the subclass's.
-        target: Which modalities are hit, always among the present ones:
+        target: Which modalities are corrupted, always among the present ones:
             `"all"`; the name of one, or a sequence of names; `"one"`, a
             random one of each sample; `"independent"`, each one of each
             sample with `probability`. A modality that is called `"all"`,
@@ -40,9 +55,11 @@ class Corruption:
     Call arguments:
         inputs: Dict of modality name -> array `(samples, ...)` of any rank,
             and optionally `"modality_mask"` `(samples, modalities)`, 1 for
-            present and 0 for missing. A missing modality is never hit, and
-            is the only place where NaN may stand.
+            present and 0 for missing. A missing modality is never corrupted,
+            and is the only place where NaN may stand.
         seed: Non-negative integer. Same seed, same result.
+        labels: Class numbers `(samples,)` or one-hot rows, for a corruption
+            that needs them.
 
     Returns:
         A new dict with the same keys in the same order. Floating arrays keep
@@ -55,12 +72,15 @@ class Corruption:
     Example:
 
     >>> class Dimmed(keras_mmrel.corruptions.Corruption):
-    ...     def corrupt(self, values, hit, present, rng):
-    ...         values[hit] /= 1.0 + self.severity
+    ...     def corrupt(self, values, corrupted, present, rng):
+    ...         values[corrupted] /= 1.0 + self.severity
     ...         return values
     >>> Dimmed(1.0, target="image")({"image": np.ones((1, 2))})
     {'image': array([[0.5, 0.5]])}
     """
+
+    in_range = False
+    needs_labels = False
 
     def __init__(
         self,
@@ -68,29 +88,38 @@ class Corruption:
         target: str | Sequence[str] = "all",
         probability: float = 0.5,
     ) -> None:
-        self.severity = check_number("severity", severity, low=0)
-        self.target = check_target(target)
-        self.probability = check_share("probability", probability)
+        self.severity = severity
+        self.target = target
+        self.probability = probability
+
+    @property
+    def announced(self) -> bool:
+        """Whether the mask tells a model what is corrupted."""
+        return False
 
     def __call__(
-        self, inputs: Mapping[str, Any], seed: int = 0
-    ) -> dict[str, np.ndarray]:
+        self, inputs: Modalities, seed: int = 0, labels: Labels | None = None
+    ) -> dict[str, Array]:
         arrays, present = read_inputs(inputs)
-        hits = self._select(list(arrays), present, seed)
+        extra = self._labels(labels, len(present))
+        corrupted = self._select(list(arrays), present, seed, **extra)
         for column, name in enumerate(arrays):
-            if hits[:, column].any():
+            if corrupted[:, column].any():
                 arrays[name] = self.corrupt(
                     arrays[name],
-                    hits[:, column],
+                    corrupted[:, column],
                     present[:, column],
                     self._rng(seed, "values", name),
+                    **extra,
                 )
         return {
             name: np.array(inputs[MASK]) if name == MASK else arrays[name]
             for name in inputs
         }
 
-    def hits(self, inputs: Mapping[str, Any], seed: int = 0) -> np.ndarray:
+    def corrupted(
+        self, inputs: Modalities, seed: int = 0, labels: Labels | None = None
+    ) -> Array:
         """Return which modality of which sample the same call corrupts.
 
         Returns:
@@ -98,20 +127,21 @@ class Corruption:
             `inputs`.
         """
         arrays, present = read_inputs(inputs)
-        return self._select(list(arrays), present, seed)
+        extra = self._labels(labels, len(present))
+        return self._select(list(arrays), present, seed, **extra)
 
     def corrupt(
         self,
-        values: np.ndarray,
-        hit: np.ndarray,
-        present: np.ndarray,
+        values: Array,
+        corrupted: Array,
+        present: Array,
         rng: np.random.Generator,
-    ) -> np.ndarray:
-        """Return one modality with its hit samples corrupted.
+    ) -> Array:
+        """Return one modality, corrupted.
 
         Args:
             values: Array `(samples, ...)`, a copy that may be written to.
-            hit: Boolean array `(samples,)`, true at least once.
+            corrupted: Boolean array `(samples,)`, true at least once.
             present: Boolean array `(samples,)`.
             rng: The modality's own random stream.
         """
@@ -119,34 +149,49 @@ class Corruption:
             f"`{type(self).__name__}` must define `corrupt`"
         )
 
-    def samples_hit(self) -> float:
-        """Return the share of the samples that is hit, 1 unless redefined."""
+    def corrupted_fraction(self) -> float:
+        """Return the fraction of the samples that is taken, 1 by default."""
         return 1.0
 
     def _select(
-        self, names: list[str], present: np.ndarray, seed: int
-    ) -> np.ndarray:
+        self,
+        names: list[str],
+        present: Array,
+        seed: int,
+        labels: Array | None = None,
+    ) -> Array:
         scores = np.stack(
             [self._rng(seed, "target", n).random(len(present)) for n in names],
             axis=1,
         )
         if self.target == "all":
-            candidates = hits = present
+            candidates = corrupted = present
         elif self.target == "one":
             candidates = present
             first = np.where(present, scores, -1.0).argmax(axis=1)
-            hits = present & (first[:, None] == np.arange(len(names)))
+            corrupted = present & (first[:, None] == np.arange(len(names)))
         elif self.target == "independent":
             candidates = present
-            hits = present & (scores < self.probability)
+            corrupted = present & (scores < self.probability)
         else:
-            candidates = hits = present & np.isin(names, self._known(names))
+            named = np.isin(names, self._known(names))
+            candidates = corrupted = present & named
         if self.severity == 0:
             return np.zeros_like(present)
         rows = np.flatnonzero(candidates.any(axis=1))
         order = self._rng(seed, "samples").permutation(rows)
-        chosen = order[: round(self.samples_hit() * len(rows))]
-        return hits & np.isin(np.arange(len(present)), chosen)[:, None]
+        chosen = order[: round(self.corrupted_fraction() * len(rows))]
+        return corrupted & np.isin(np.arange(len(present)), chosen)[:, None]
+
+    def _labels(self, labels: Labels | None, samples: int) -> dict[str, Array]:
+        if not self.needs_labels:
+            return {}
+        if labels is None:
+            raise ValueError(
+                f"`{type(self).__name__}` must be called with `labels=y`. "
+                "Received: labels=None"
+            )
+        return {"labels": read_labels(labels, samples)}
 
     def _known(self, names: list[str]) -> list[str]:
         target = [self.target] if isinstance(self.target, str) else self.target
@@ -157,11 +202,11 @@ class Corruption:
                 f"of the inputs, {names}. Received: target={self.target!r} "
                 f"(unknown: {unknown})"
             )
-        return target
+        return list(target)
 
     def _rng(self, seed: int, *stream: str) -> np.random.Generator:
         words = [zlib.crc32(w.encode()) for w in (type(self).__name__, *stream)]
-        return np.random.default_rng([check_seed(seed), *words])
+        return np.random.default_rng([SEED_OF_A_CALL("seed", seed), *words])
 
     def __repr__(self) -> str:
         config = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
@@ -175,19 +220,19 @@ class Corruption:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Corruption":
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
 
 def choose_features(
-    shape: tuple[int, ...], share: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Return a boolean array with the same share of true in every sample.
+    shape: tuple[int, ...], fraction: float, rng: np.random.Generator
+) -> Array:
+    """Return a boolean array with the same fraction of true in every sample.
 
-    The count is rounded and at least one; a larger share with the same
+    The count is rounded and at least one; a larger fraction with the same
     stream includes what a smaller one chose.
     """
     scores = rng.random((shape[0], int(np.prod(shape[1:]))))
-    last = max(1, round(share * scores.shape[1])) - 1
+    last = max(1, round(fraction * scores.shape[1])) - 1
     limit = np.partition(scores, last, axis=1)[:, last, None]
     return (scores <= limit).reshape(shape)

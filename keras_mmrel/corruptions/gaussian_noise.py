@@ -4,31 +4,34 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mmrel.corruptions.checks import check_share
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Array
 from keras_mmrel.corruptions.corruption import Corruption
 from keras_mmrel.corruptions.corruption import choose_features
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(feature_fraction=Number(0, 1, low_open=True))
 class GaussianNoise(Corruption):
-    """Add `severity * N(0, 1)` to the features of the modalities hit.
+    """Add `severity * N(0, 1)` to the features of the corrupted modalities.
 
     The result is not clipped.
 
     Args:
         severity: Standard deviation of the noise, at least 0.
-        target: Which modalities are hit, as in `Corruption`.
+        target: Which modalities are corrupted, as in `Corruption`.
         probability: Number in [0, 1] for `target="independent"`.
-        feature_fraction: Number in (0, 1]. Below 1, exactly this share
-            (rounded, at least one) of the features of each modality hit gets
-            the noise, drawn anew for each sample.
+        feature_fraction: Number in (0, 1]. Below 1, exactly this
+            fraction (rounded, at least one) of the features of each
+            corrupted modality gets the noise, drawn anew for each sample.
 
     Example:
 
     >>> noise = keras_mmrel.corruptions.GaussianNoise(0.5, target="one")
     >>> x = {"a": np.zeros((4, 2)), "b": np.zeros((4, 3))}
     >>> corrupted = noise(x, seed=7)
-    >>> noise.hits(x, seed=7).sum(axis=1)
+    >>> noise.corrupted(x, seed=7).sum(axis=1)
     array([1, 1, 1, 1])
     """
 
@@ -40,21 +43,19 @@ class GaussianNoise(Corruption):
         feature_fraction: float = 1.0,
     ) -> None:
         super().__init__(severity, target, probability)
-        self.feature_fraction = check_share(
-            "feature_fraction", feature_fraction, zero=False
-        )
+        self.feature_fraction = feature_fraction
 
     def corrupt(
         self,
-        values: np.ndarray,
-        hit: np.ndarray,
-        present: np.ndarray,
+        values: Array,
+        corrupted: Array,
+        present: Array,
         rng: np.random.Generator,
-    ) -> np.ndarray:
+    ) -> Array:
         noise = self.severity * rng.standard_normal(values.shape)
         if self.feature_fraction < 1:
             noise *= choose_features(values.shape, self.feature_fraction, rng)
-        values[hit] += noise[hit].astype(values.dtype)
+        values[corrupted] += noise[corrupted].astype(values.dtype)
         return values
 
     def get_config(self) -> dict[str, Any]:

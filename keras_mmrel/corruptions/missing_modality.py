@@ -1,28 +1,34 @@
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_mmrel.corruptions.checks import MASK
-from keras_mmrel.corruptions.checks import check_share
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Modalities
+from keras_mmrel.corruptions.corruption import FRACTION
 from keras_mmrel.corruptions.corruption import Corruption
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(severity=FRACTION, announce=Flag())
 class MissingModality(Corruption):
-    """Take a modality away from a share of the samples.
+    """Take a modality away from a fraction of the samples.
 
     Its values become 0. With `announce=True` the mask says so: the entry
     `"modality_mask"` becomes 0 there, and is added (as float32) to inputs that
     have none unless the severity is 0. With `announce=False` the model has to
-    find out by itself.
+    find out by itself. It counts as inside the range of the data: 0 lies there
+    for standardised features and for pixels.
 
     Args:
-        severity: Share of the samples in [0, 1], rounded to whole samples;
+        severity: Fraction of the samples in [0, 1], rounded to whole samples;
             samples in which no targeted modality is present do not count.
-        target: Which modalities of these samples are hit, as in `Corruption`;
+        target: Which modalities of these samples are taken, as in `Corruption`;
             with `"all"` nothing of them is left.
         probability: Number in [0, 1] for `target="independent"`.
         announce: Whether the mask tells what is missing.
@@ -36,6 +42,8 @@ class MissingModality(Corruption):
            [1., 0.]], dtype=float32)
     """
 
+    in_range = True
+
     def __init__(
         self,
         severity: float,
@@ -43,36 +51,34 @@ class MissingModality(Corruption):
         probability: float = 0.5,
         announce: bool = True,
     ) -> None:
-        check_share("severity", severity)
         super().__init__(severity, target, probability)
-        if not isinstance(announce, bool):
-            raise ValueError(
-                "`announce` must be True or False. Received: "
-                f"announce={announce!r}"
-            )
         self.announce = announce
 
+    @property
+    def announced(self) -> bool:
+        return self.announce
+
     def __call__(
-        self, inputs: Mapping[str, Any], seed: int = 0
-    ) -> dict[str, np.ndarray]:
-        outputs = super().__call__(inputs, seed)
-        if self.announce and self.severity > 0:
-            hits = self.hits(inputs, seed)
-            mask = outputs.setdefault(MASK, np.ones(hits.shape, "float32"))
-            mask[hits] = 0
+        self, inputs: Modalities, seed: int = 0, labels: Labels | None = None
+    ) -> dict[str, Array]:
+        outputs = super().__call__(inputs, seed, labels)
+        if self.announced and self.severity > 0:
+            gone = self.corrupted(inputs, seed, labels)
+            mask = outputs.setdefault(MASK, np.ones(gone.shape, "float32"))
+            mask[gone] = 0
         return outputs
 
-    def samples_hit(self) -> float:
+    def corrupted_fraction(self) -> float:
         return self.severity
 
     def corrupt(
         self,
-        values: np.ndarray,
-        hit: np.ndarray,
-        present: np.ndarray,
+        values: Array,
+        corrupted: Array,
+        present: Array,
         rng: np.random.Generator,
-    ) -> np.ndarray:
-        values[hit] = 0
+    ) -> Array:
+        values[corrupted] = 0
         return values
 
     def get_config(self) -> dict[str, Any]:

@@ -1,20 +1,26 @@
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_mmrel.checks import check_flag
-from keras_mmrel.corruptions.checks import check_number
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Array
 from keras_mmrel.corruptions.corruption import Corruption
+
+POSITIVE = Number(0, low_open=True)
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(deviation=POSITIVE, high=POSITIVE, as_published=Flag())
 class QMFImageNoise(Corruption):
     """Gaussian noise on images as QMF and its successors test with.
 
     Severities are the `eps` of their tables: with pixels from 0 to 255 the
     noise has the standard deviation `deviation * severity`. Each modality is
-    hit with probability 1/2, independently.
+    corrupted with probability 1/2, independently.
 
     By default the protocol is corrected: every sample and every channel has
     noise of its own, and pixels stay between 0 and `high`. With
@@ -25,7 +31,7 @@ class QMFImageNoise(Corruption):
 
     Args:
         severity: Number of at least 0, usually 5 or 10.
-        target: Which modalities are hit, as in `Corruption`.
+        target: Which modalities are corrupted, as in `Corruption`.
         probability: Number in [0, 1] for `target="independent"`.
         deviation: Positive number, 10 in the text-image tables and 1 in those
             of RGB and depth.
@@ -60,36 +66,32 @@ class QMFImageNoise(Corruption):
         as_published: bool = False,
     ) -> None:
         super().__init__(severity, target, probability)
-        self.deviation = check_number("deviation", deviation, low=0)
-        self.high = check_number("high", high, low=0)
-        for name in ("deviation", "high"):
-            if getattr(self, name) == 0:
-                raise ValueError(f"`{name}` must be positive. Received: 0")
-        check_flag("as_published", as_published)
+        self.deviation = deviation
+        self.high = high
         self.as_published = as_published
 
     def corrupt(
         self,
-        values: np.ndarray,
-        hit: np.ndarray,
-        present: np.ndarray,
+        values: Array,
+        corrupted: Array,
+        present: Array,
         rng: np.random.Generator,
-    ) -> np.ndarray:
+    ) -> Array:
         shape = values.shape
         if self.as_published:
             shape = _pattern_shape(values.shape[1:])
         noise = self.deviation * self.severity * rng.standard_normal(shape)
         if self.as_published:
-            pixels = values[hit] * (255.0 / self.high) + noise
+            pixels = values[corrupted] * (255.0 / self.high) + noise
             # What the cast to bytes makes of a negative number.
             noisy = np.minimum(pixels, 255.0).astype("int64") % 256
         else:
-            pixels = values[hit] * (255.0 / self.high) + noise[hit]
+            pixels = values[corrupted] * (255.0 / self.high) + noise[corrupted]
             noisy = np.clip(pixels, 0.0, 255.0)
-        values[hit] = (noisy * (self.high / 255.0)).astype(values.dtype)
+        values[corrupted] = (noisy * (self.high / 255.0)).astype(values.dtype)
         return values
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "deviation": self.deviation,

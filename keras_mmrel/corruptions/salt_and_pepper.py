@@ -4,23 +4,27 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mmrel.corruptions.checks import check_number
-from keras_mmrel.corruptions.checks import check_share
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Array
+from keras_mmrel.corruptions.corruption import FRACTION
 from keras_mmrel.corruptions.corruption import Corruption
 from keras_mmrel.corruptions.corruption import choose_features
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(severity=FRACTION, low=Number(), high=Number())
 class SaltAndPepper(Corruption):
-    """Replace a share of the features by `low` or `high`, at random.
+    """Replace a fraction of the features by `low` or `high`, at random.
 
     Features are single numbers: the channels of a pixel are drawn apart.
 
     Args:
-        severity: Density in [0, 1], the share (rounded, at least one unless
-            it is 0) of the features of each modality hit that is replaced,
+        severity: Density in [0, 1], the fraction (rounded, at least one
+            unless it is 0) of the features of each corrupted modality that is
+            replaced,
             drawn anew for each sample.
-        target: Which modalities are hit, as in `Corruption`.
+        target: Which modalities are corrupted, as in `Corruption`.
         probability: Number in [0, 1] for `target="independent"`.
         low: The value of pepper.
         high: The value of salt, at least `low`; as likely as `low`.
@@ -41,10 +45,9 @@ class SaltAndPepper(Corruption):
         low: float = 0.0,
         high: float = 1.0,
     ) -> None:
-        check_share("severity", severity)
         super().__init__(severity, target, probability)
-        self.low = check_number("low", low)
-        self.high = check_number("high", high)
+        self.low = low
+        self.high = high
         if self.low > self.high:
             raise ValueError(
                 "`low` must be at most `high`. Received: "
@@ -53,14 +56,14 @@ class SaltAndPepper(Corruption):
 
     def corrupt(
         self,
-        values: np.ndarray,
-        hit: np.ndarray,
-        present: np.ndarray,
+        values: Array,
+        corrupted: Array,
+        present: Array,
         rng: np.random.Generator,
-    ) -> np.ndarray:
+    ) -> Array:
         salt = rng.random(values.shape) < 0.5
         replaced = choose_features(values.shape, self.severity, rng)
-        replaced[~hit] = False
+        replaced[~corrupted] = False
         values[replaced] = np.where(salt, self.high, self.low)[replaced]
         return values
 

@@ -1,11 +1,14 @@
+from keras_mmrel.evaluation._contributions import modality_contributions
+from keras_mmrel.evaluation._ici_plot import plot_ici
+from keras_mmrel.evaluation._robustness import evaluate_robustness
+from keras_mmrel.evaluation._scores import SCORES
+from keras_mmrel.evaluation._selective import selective_prediction
 from keras_mmrel.evaluation.conformal_sets import ConformalSets
-from keras_mmrel.evaluation.evaluate_robustness import evaluate_robustness
-from keras_mmrel.evaluation.modality_contributions import modality_contributions
 from keras_mmrel.evaluation.noise_protocol import NOISE_PROTOCOLS
 from keras_mmrel.evaluation.noise_protocol import NoiseProtocol
-from keras_mmrel.evaluation.plot_ici import plot_ici
+from keras_mmrel.evaluation.predictions import Predictions
 from keras_mmrel.evaluation.robustness_report import RobustnessReport
-from keras_mmrel.evaluation.selective_prediction import selective_prediction
+from keras_mmrel.evaluation.score import Score
 from keras_mmrel.evaluation.selective_rule import SelectiveRule
 from keras_mmrel.evaluation.temperature_scaling import TemperatureScaling
 
@@ -13,7 +16,10 @@ __all__ = [
     "ConformalSets",
     "NOISE_PROTOCOLS",
     "NoiseProtocol",
+    "Predictions",
     "RobustnessReport",
+    "SCORES",
+    "Score",
     "SelectiveRule",
     "TemperatureScaling",
     "evaluate_robustness",

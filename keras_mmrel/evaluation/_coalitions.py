@@ -2,21 +2,26 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
 
-from keras_mmrel.checks import check_choice
-from keras_mmrel.corruptions.checks import MASK
-from keras_mmrel.evaluation._checks import to_numpy
+from keras_mmrel.constraints import Choice
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import to_numpy
 
-BASELINES = ("mean", "zeros")
+BASELINE = Choice("mean", "zeros")
 
 
 def masked(
-    arrays: dict[str, Any], names: list[str], coalition: Any, samples: int
-) -> dict[str, Any]:
+    arrays: dict[str, ArrayLike],
+    names: list[str],
+    coalition: Array,
+    samples: int,
+) -> dict[str, ArrayLike]:
     """Inputs whose other modalities are announced as missing."""
     mask = np.tile(coalition.astype("float32"), (samples, 1))
     if MASK in arrays:
@@ -29,14 +34,17 @@ def masked(
     return {**{name: arrays[name] for name in names}, MASK: mask}
 
 
-def replaced(baseline: Any) -> Callable:
+def replaced(baseline: str | Modalities) -> Callable:
     """Return a function like `masked` that fills in a baseline instead."""
     if not isinstance(baseline, Mapping):
-        check_choice("baseline", baseline, BASELINES)
+        BASELINE("baseline", baseline)
 
     def inputs_of(
-        arrays: dict[str, Any], names: list[str], coalition: Any, samples: int
-    ) -> dict[str, Any]:
+        arrays: dict[str, ArrayLike],
+        names: list[str],
+        coalition: Array,
+        samples: int,
+    ) -> dict[str, ArrayLike]:
         if isinstance(baseline, Mapping) and set(baseline) != set(names):
             raise ValueError(
                 f"`baseline` must have the modalities {names}. Received: "
@@ -52,10 +60,10 @@ def replaced(baseline: Any) -> Callable:
     return inputs_of
 
 
-def _fill(name: str, value: Any, baseline: Any) -> Any:
+def _fill(name: str, value: ArrayLike, baseline: str | Modalities) -> ArrayLike:
     if isinstance(baseline, Mapping):
 
-        def fill(array: np.ndarray, one: Any) -> np.ndarray:
+        def fill(array: Array, one: ArrayLike) -> Array:
             one = to_numpy(one)
             if one.shape != array.shape[1:]:
                 raise ValueError(
@@ -68,7 +76,7 @@ def _fill(name: str, value: Any, baseline: Any) -> Any:
     if baseline == "zeros":
         return keras.tree.map_structure(np.zeros_like, value)
 
-    def mean(array: np.ndarray) -> np.ndarray:
+    def mean(array: Array) -> Array:
         if array.dtype.kind != "f":
             raise ValueError(
                 "`baseline` must be 'zeros' or a dict where a modality does "

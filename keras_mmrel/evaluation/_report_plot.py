@@ -2,47 +2,61 @@
 
 from typing import Any
 
-from keras_mmrel.evaluation._imports import needs
+from keras_mmrel.evaluation._columns import column_scores
+from keras_mmrel.evaluation.score import Score
+from keras_mmrel.optional import require
 
 MARKERS = "osD^vPX*<>"
 
 
 def draw(report: Any) -> Any:
-    figure_module = needs("matplotlib.figure", "RobustnessReport.plot")
-    colors = needs("matplotlib", "RobustnessReport.plot").color_sequences[
+    figure_module = require("matplotlib.figure", "RobustnessReport.plot")
+    colors = require("matplotlib", "RobustnessReport.plot").color_sequences[
         "tab10"
     ]
     table = report.summary()
-    names = list(dict.fromkeys(table["corruption"]))
+    inside = dict(zip(table["corruption"], table["in_range"], strict=True))
+    names = list(inside)
     corrupted = [n for n in names if n != "clean"]
     style = {
         name: {
             "color": "black" if name == "clean" else colors[i % 10],
             "marker": MARKERS[i % 10],
             "markersize": 4,
+            "linestyle": "--" if inside[name] and name != "clean" else "-",
         }
         for i, name in enumerate(["clean", *corrupted], -1)
     }
     figure = figure_module.Figure(figsize=(10.5, 8), layout="constrained")
     panels = figure.subplots(2, 2)
-    for axis, column, label in (
-        (panels[0, 0], "accuracy", "accuracy"),
-        (panels[0, 1], "ece", "expected calibration error"),
-    ):
+    for axis, (column, score) in zip(panels[0], _drawn(report), strict=False):
         _against_severity(axis, table, corrupted, column, style)
-        axis.set_ylabel(label)
+        axis.set_ylabel(f"{column} {score.arrow}".rstrip())
     _risk_coverage(panels[1, 0], report, names, style)
     _reliability(panels[1, 1], report, names, style)
     handles, labels = panels[1, 0].get_legend_handles_labels()
     figure.legend(
         handles,
         labels,
+        title="dashed: inside the range of the clean data"
+        if any(inside[name] for name in corrupted)
+        else None,
         loc="outside lower center",
         ncols=min(4, max(len(labels), 1)),
         frameon=False,
     )
     figure.suptitle(report.info["model"])
     return figure
+
+
+def _drawn(report: Any) -> list[tuple[str, Score]]:
+    """Two columns: accuracy and calibration error, or else the first."""
+    known = column_scores(report)
+    first = [
+        *(name for name in ("accuracy", "ece") if name in known),
+        *(name for name, score in known.items() if score.shown),
+    ]
+    return [(name, known[name]) for name in dict.fromkeys(first)][:2]
 
 
 def _against_severity(
@@ -105,8 +119,8 @@ def _risk_coverage(
             linewidth=1.3,
             **style[name],
         )
-    axis.set_xlabel("coverage: share of the samples that are answered")
-    axis.set_ylabel("risk: share of errors among them")
+    axis.set_xlabel("coverage: fraction of the samples that are answered")
+    axis.set_ylabel("risk: fraction of errors among them")
     axis.set_xlim(0, 1)
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.3)
@@ -118,7 +132,7 @@ def _reliability(axis: Any, report: Any, names: list[str], style: dict) -> None:
         points = _worst(report, name, "reliability")
         axis.plot(points["x"], points["y"], linewidth=1.3, **style[name])
     axis.set_xlabel("probability of the predicted class")
-    axis.set_ylabel("share of it that is right")
+    axis.set_ylabel("fraction of it that is right")
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
     axis.grid(alpha=0.3)

@@ -1,6 +1,7 @@
 """Fitted host-side objects as small JSON files."""
 
 import json
+import os
 import pathlib
 from typing import Any
 from typing import Self
@@ -20,7 +21,7 @@ class Savable:
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
-    def save(self, path: Any) -> None:
+    def save(self, path: str | os.PathLike) -> None:
         """Write all of it, what was fitted included, as a JSON file.
 
         Args:
@@ -30,7 +31,7 @@ class Savable:
         pathlib.Path(path).write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
-    def load(cls, path: Any) -> Self:
+    def load(cls, path: str | os.PathLike) -> Self:
         """Read what `save` wrote.
 
         Args:

@@ -1,210 +1,230 @@
-"""Scores of one set of predictions, and the curves behind them."""
+"""The scores of the library, and the curves behind them."""
 
-import dataclasses
+import types
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_mmrel.evaluation._checks import to_numpy
+from keras_mmrel.contract import Array
+from keras_mmrel.evaluation.predictions import Predictions
+from keras_mmrel.evaluation.score import Score
+from keras_mmrel.optional import require
 
 POINTS = np.linspace(0.02, 1.0, 50)
 
 
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """What a model answered, on the host and in float64.
-
-    `kind` is what the scores were: `"logits"` or `"probabilities"`.
-    `probabilities` and `log_probabilities` are `(samples, classes)`;
-    `confidence` and `depth` are `(samples, modalities)` or `None`.
-    """
-
-    kind: str
-    probabilities: np.ndarray
-    log_probabilities: np.ndarray
-    confidence: np.ndarray | None = None
-    depth: np.ndarray | None = None
-
-    @property
-    def valid(self) -> np.ndarray:
-        return np.isfinite(self.probabilities).all(axis=1)
+def accuracy(predictions: Predictions) -> float:
+    return float(predictions.right.mean())
 
 
-def read_outputs(outputs: Any, kind: str) -> Predictions:
-    """Find the class probabilities in what a model returned.
-
-    Args:
-        outputs: Array `(samples, classes)`, or a dict with `"logits"` or
-            `"probabilities"`, and maybe `"confidence"` and `"depth"`.
-        kind: `"logits"`, `"probabilities"` or `"auto"`.
-    """
-    confidence = depth = None
-    if isinstance(outputs, Mapping):
-        keys = ("logits", "probabilities") if kind == "auto" else (kind,)
-        found = [key for key in keys if key in outputs]
-        if not found:
-            raise ValueError(
-                "`model` must return an array of (samples, classes), or a "
-                f"dict with {' or '.join(map(repr, keys))}. Received: a dict "
-                f"with {list(outputs)}"
-            )
-        kind = found[0]
-        confidence = _host(outputs.get("confidence"))
-        depth = _host(outputs.get("depth"))
-        outputs = outputs[kind]
-    values = _host(outputs)
-    if values is None or values.ndim != 2 or values.shape[1] < 2:
-        raise ValueError(
-            "`model` must return scores of shape (samples, classes) with two "
-            f"or more classes. Received: shape={np.shape(outputs)}"
-        )
-    if kind == "auto":
-        kind = "probabilities" if _are_probabilities(values) else "logits"
-    elif kind == "probabilities" and not _are_probabilities(values):
-        raise ValueError(
-            "`model` must return probabilities that add up to 1 in every "
-            "row; pass `output='logits'` if they are logits. Received: rows "
-            f"that add up to {values.sum(axis=1).min():g} at the least and "
-            f"{values.sum(axis=1).max():g} at the most"
-        )
-    if kind == "logits":
-        # An infinite logit leaves NaN, which counts as invalid.
-        with np.errstate(invalid="ignore"):
-            shifted = values - values.max(axis=1, keepdims=True)
-        logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return Predictions(kind, np.exp(logs), logs, confidence, depth)
-    logs = np.log(np.maximum(values, 1e-12))
-    return Predictions(kind, values, logs, confidence, depth)
-
-
-def _host(values: Any) -> np.ndarray | None:
-    return None if values is None else to_numpy(values).astype("float64")
-
-
-def _are_probabilities(values: np.ndarray) -> bool:
-    known = values[np.isfinite(values).all(axis=1)]
-    # Rows of bfloat16 are off by up to 0.005.
-    return bool(
-        (known >= 0).all() and np.allclose(known.sum(axis=1), 1, atol=1e-2)
+def f1_macro(predictions: Predictions) -> float:
+    return _sklearn().f1_score(
+        predictions.labels, predictions.predicted, average="macro"
     )
 
 
-def score(
-    predictions: Predictions,
-    y: np.ndarray,
-    names: list[str],
-    hits: np.ndarray | None = None,
-    present: np.ndarray | None = None,
-    bins: int = 15,
-) -> dict[str, float]:
-    """Return all scores of a row of the report, NaN where undefined.
+def f1_weighted(predictions: Predictions) -> float:
+    return _sklearn().f1_score(
+        predictions.labels, predictions.predicted, average="weighted"
+    )
 
-    Args:
-        predictions: What the model answered.
-        y: Class numbers `(samples,)`.
-        names: Names of the modalities.
-        hits: Boolean `(samples, modalities)`, which of them are corrupted.
-        present: Boolean of the same shape, which of them are there: a
-            modality that is known to be missing is none to be found.
-        bins: Number of bins of the calibration error.
-    """
-    from sklearn.metrics import f1_score
-    from sklearn.metrics import roc_auc_score
 
-    p, logs = predictions.probabilities, predictions.log_probabilities
-    row: dict[str, float] = {
-        "invalid": float((~predictions.valid).sum()),
-        **dict.fromkeys(
-            ("accuracy", "f1_macro", "f1_weighted", "auroc", "nll", "ece",
-             "brier", "aurc", "excess_aurc"), np.nan,
-        ),
-    }  # fmt: skip
-    if not row["invalid"]:
-        predicted = p.argmax(axis=1)
-        right = predicted == y
-        rows = np.arange(len(y))
-        row["accuracy"] = float(right.mean())
-        row["f1_macro"] = f1_score(y, predicted, average="macro")
-        row["f1_weighted"] = f1_score(y, predicted, average="weighted")
-        if p.shape[1] == 2 and len(np.unique(y)) == 2:
-            row["auroc"] = roc_auc_score(y, p[:, 1])
-        row["nll"] = float(-logs[rows, y].mean())
-        count, confidence, accuracy = reliability(p, y, bins)
-        row["ece"] = float(
-            (count * np.abs(confidence - accuracy)).sum() / len(y)
+def auroc(predictions: Predictions) -> float:
+    return _sklearn().roc_auc_score(
+        predictions.labels, predictions.probabilities[:, 1]
+    )
+
+
+def nll(predictions: Predictions) -> float:
+    rows = np.arange(len(predictions.labels))
+    return float(
+        -predictions.log_probabilities[rows, predictions.labels].mean()
+    )
+
+
+def ece(predictions: Predictions) -> float:
+    count, confidence, right = reliability(predictions)
+    return float((count * np.abs(confidence - right)).sum() / count.sum())
+
+
+def brier(predictions: Predictions) -> float:
+    p, y = predictions.probabilities, predictions.labels
+    true = p[np.arange(len(y)), y]
+    return float((np.square(p).sum(axis=1) - 2 * true + 1).mean())
+
+
+def aurc(predictions: Predictions) -> float:
+    top = predictions.probabilities.max(axis=1)
+    return float(selective_risks(top, ~predictions.right).mean())
+
+
+def excess_aurc(predictions: Predictions) -> float:
+    right = predictions.right
+    oracle = selective_risks(right.astype(float), ~right)
+    return aurc(predictions) - float(oracle.mean())
+
+
+def confidence(predictions: Predictions) -> Array:
+    return predictions.confidence.mean(axis=0)
+
+
+def corrupted_auroc(predictions: Predictions) -> float:
+    if not np.isfinite(predictions.confidence).all():
+        return np.nan
+    where = predictions.where_present
+    return _sklearn().roc_auc_score(
+        predictions.corrupted[where], -predictions.confidence[where]
+    )
+
+
+def depth(predictions: Predictions) -> float:
+    return float(predictions.depth.mean())
+
+
+def _sklearn() -> Any:
+    return require("sklearn.metrics", "evaluate_robustness")
+
+
+# Keys are the names that `evaluate_robustness` takes.
+SCORES: Mapping[str, Score] = types.MappingProxyType(
+    {
+        score.name: score
+        for score in (
+            Score(
+                "accuracy", accuracy, True,
+                "fraction of right predictions", percent=True,
+            ),
+            Score(
+                "f1_macro", f1_macro, True,
+                "F1, mean over the classes", percent=True,
+            ),
+            Score(
+                "f1_weighted", f1_weighted, True,
+                "F1, mean over the classes by their size", percent=True,
+                shown=False,
+            ),
+            Score(
+                "auroc", auroc, True,
+                "area under the ROC curve of two classes", percent=True,
+                needs=("probabilities", "binary"),
+            ),
+            Score(
+                "nll", nll, False,
+                "negative log-likelihood of the true class, in nats",
+            ),
+            Score(
+                "ece", ece, False,
+                "expected calibration error of the predicted class, bins of "
+                "equal width",
+            ),
+            Score(
+                "brier", brier, False,
+                "Brier score, summed over the classes",
+            ),
+            Score(
+                "aurc", aurc, False,
+                "area under the risk-coverage curve",
+            ),
+            Score(
+                "excess_aurc", excess_aurc, False,
+                "the same above that of the best order", shown=False,
+            ),
+            Score(
+                "confidence", confidence, None,
+                "mean confidence of a modality", needs=("confidence",),
+                per_modality=True, shown=False,
+            ),
+            Score(
+                "corrupted_auroc", corrupted_auroc, True,
+                "how well a low confidence finds the modalities that are "
+                "corrupted without being announced, AUROC",
+                percent=True, needs=("confidence", "corrupted"),
+            ),
+            Score(
+                "depth", depth, None,
+                "mean number of blocks run", needs=("depth",),
+            ),
         )
-        row["brier"] = float(
-            (np.square(p).sum(axis=1) - 2 * p[rows, y] + 1).mean()
+    }
+)  # fmt: skip
+
+
+def as_scores(scores: Sequence[str | Score] | None) -> list[Score]:
+    """Make scores of all that `evaluate_robustness` takes."""
+    if scores is None:
+        return list(SCORES.values())
+    if isinstance(scores, str | Score):
+        scores = [scores]
+    unknown = [
+        item
+        for item in scores
+        if not isinstance(item, Score)
+        and not (isinstance(item, str) and item in SCORES)
+    ]
+    if unknown or len(scores) == 0:
+        raise ValueError(
+            f"`scores` must hold `Score`s or names out of {list(SCORES)}. "
+            f"Received: {unknown}"
         )
-        risks = selective_risks(p.max(axis=1), ~right)
-        oracle = selective_risks(right.astype(float), ~right)
-        row["aurc"] = float(risks.mean())
-        row["excess_aurc"] = float(risks.mean() - oracle.mean())
-    confidences = predictions.confidence
-    if confidences is not None and confidences.shape == (len(y), len(names)):
-        for column, name in enumerate(names):
-            row[f"confidence/{name}"] = float(confidences[:, column].mean())
-        row["corrupted_auroc"] = np.nan
-        if hits is not None and np.isfinite(confidences).all():
-            where = np.ones_like(hits) if present is None else present
-            found = hits[where]
-            if found.any() and not found.all():
-                row["corrupted_auroc"] = roc_auc_score(
-                    found, -confidences[where]
-                )
-    if predictions.depth is not None:
-        row["depth"] = float(predictions.depth.mean())
-    return {name: float(value) for name, value in row.items()}
+    chosen = [SCORES[s] if isinstance(s, str) else s for s in scores]
+    names = [score.name for score in chosen]
+    if len(set(names)) != len(names) or set(names) & TAKEN:
+        raise ValueError(
+            "`scores` must have different names, none of them out of "
+            f"{sorted(TAKEN)}. Received: {names}"
+        )
+    return chosen
 
 
-def reliability(
-    p: np.ndarray, y: np.ndarray, bins: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+# Other columns of the report.
+TAKEN = {"corruption", "severity", "seed", "in_range", "samples", "invalid"}
+
+
+def reliability(predictions: Predictions) -> tuple[Array, Array, Array]:
     """Return count, mean confidence and accuracy of bins of equal width.
 
     A probability on a border belongs to the bin below it, as in
     `keras_mmrel.metrics.ExpectedCalibrationError`.
     """
-    top, right = p.max(axis=1), p.argmax(axis=1) == y
+    bins = predictions.bins
+    top = predictions.probabilities.max(axis=1)
     index = np.clip(np.ceil(top * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(index, minlength=bins).astype(float)
     some = np.maximum(count, 1)
-    confidence = np.bincount(index, top, minlength=bins) / some
-    accuracy = np.bincount(index, right, minlength=bins) / some
-    return count, confidence, accuracy
+    mean = np.bincount(index, top, minlength=bins) / some
+    right = np.bincount(index, predictions.right, minlength=bins) / some
+    return count, mean, right
 
 
-def selective_risks(confidence: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Share of errors among the r most confident samples, r = 1 ... n.
+def selective_risks(confidence: Array, wrong: Array) -> Array:
+    """Fraction of errors among the r most confident samples, r = 1 ... n.
 
     Ties are resolved in expectation over a random order.
     """
     order = np.argsort(-confidence, kind="stable")
     _, group = np.unique(-confidence[order], return_inverse=True)
-    share = np.bincount(group, wrong[order]) / np.bincount(group)
-    return np.cumsum(share[group]) / np.arange(1, len(order) + 1)
+    fraction = np.bincount(group, wrong[order]) / np.bincount(group)
+    return np.cumsum(fraction[group]) / np.arange(1, len(order) + 1)
 
 
-def curves(
-    predictions: Predictions, y: np.ndarray, bins: int
-) -> list[dict[str, Any]]:
+def curves(predictions: Predictions) -> list[dict[str, Any]]:
     """Points of the reliability diagram and of the risk-coverage curve."""
     if not predictions.valid.all():
         return []
-    p = predictions.probabilities
-    count, confidence, accuracy = reliability(p, y, bins)
     points = [
         {"curve": "reliability", "x": c, "y": a, "samples": n}
-        for n, c, a in zip(count, confidence, accuracy, strict=True)
+        for n, c, a in zip(*reliability(predictions), strict=True)
         if n
     ]
-    risks = selective_risks(p.max(axis=1), p.argmax(axis=1) != y)
-    ranks = np.unique(np.ceil(POINTS * len(y)).astype(int))
+    top = predictions.probabilities.max(axis=1)
+    risks = selective_risks(top, ~predictions.right)
+    ranks = np.unique(np.ceil(POINTS * len(risks)).astype(int))
     return points + [
         {
             "curve": "risk_coverage",
-            "x": rank / len(y),
+            "x": rank / len(risks),
             "y": risks[rank - 1],
             "samples": float(rank),
         }

@@ -7,18 +7,29 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mmrel.checks import check_choice
-from keras_mmrel.checks import check_flag
-from keras_mmrel.corruptions.checks import check_seed
-from keras_mmrel.evaluation._checks import check_labels
-from keras_mmrel.evaluation._checks import check_open_share
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import to_numpy
+from keras_mmrel.evaluation._checks import OPEN_FRACTION
 from keras_mmrel.evaluation._checks import check_probabilities
 from keras_mmrel.evaluation._savable import Savable
 
-METHODS = ("aps", "threshold")
-
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    coverage=OPEN_FRACTION,
+    method=Choice("aps", "threshold"),
+    class_conditional=Flag(),
+    randomized=Flag(),
+    allow_empty=Flag(),
+    seed=Integer(0),
+)
 class ConformalSets(Savable):
     """Sets of classes that hold the true one as often as was asked for.
 
@@ -30,7 +41,7 @@ class ConformalSets(Savable):
     calibration samples, for any model and any number of samples, as long as
     calibration and new samples are exchangeable. The model must not have
     been trained, chosen or scaled on the calibration samples. Under other
-    corruptions or another share of missing modalities nothing is guaranteed.
+    corruptions or another fraction of missing modalities nothing is guaranteed.
 
     - `"aps"`: the score is the probability of all classes that are at least
       as likely, so a set holds the most likely classes up to a common total.
@@ -46,7 +57,7 @@ class ConformalSets(Savable):
     so that a sample gets the same set alone, in a batch and after loading.
 
     Args:
-        coverage: Share of samples whose set holds the true class, in (0, 1).
+        coverage: Fraction of samples whose set holds the true class, in (0, 1).
         method: `"aps"` or `"threshold"`.
         class_conditional: Whether the coverage shall hold for every class by
             itself; each then needs calibration samples enough.
@@ -92,11 +103,7 @@ class ConformalSets(Savable):
         seed: int = 0,
         thresholds: Sequence[float] | None = None,
     ) -> None:
-        self.coverage = check_open_share("coverage", coverage)
-        check_choice("method", method, METHODS)
-        check_flag("class_conditional", class_conditional)
-        check_flag("randomized", randomized)
-        check_flag("allow_empty", allow_empty)
+        self.coverage = coverage
         if randomized and method != "aps":
             raise ValueError(
                 "`randomized` must be False unless `method` is 'aps'. "
@@ -106,8 +113,8 @@ class ConformalSets(Savable):
         self.class_conditional = class_conditional
         self.randomized = randomized
         self.allow_empty = allow_empty
-        self.seed = check_seed(seed)
-        self.thresholds: np.ndarray | None = None
+        self.seed = seed
+        self.thresholds: Array | None = None
         if thresholds is not None:
             self.thresholds = np.array(thresholds, "float64")
             if (
@@ -120,7 +127,7 @@ class ConformalSets(Savable):
                     f"Received: thresholds={thresholds!r}"
                 )
 
-    def fit(self, probabilities: Any, y: Any) -> "ConformalSets":
+    def fit(self, probabilities: ArrayLike, y: Labels) -> "ConformalSets":
         """Find the thresholds on calibration data.
 
         Args:
@@ -136,7 +143,7 @@ class ConformalSets(Savable):
                 each class if `class_conditional`.
         """
         p = check_probabilities("probabilities", probabilities)
-        y = check_labels(y, p.shape[1], len(p))
+        y = check_labels(to_numpy(y), p.shape[1], len(p))
         scores = self._scores(p)[np.arange(len(p)), y]
         classes = np.arange(p.shape[1])
         groups = (
@@ -170,7 +177,7 @@ class ConformalSets(Savable):
         self.thresholds = np.broadcast_to(found, len(classes)).copy()
         return self
 
-    def predict(self, probabilities: Any) -> np.ndarray:
+    def predict(self, probabilities: ArrayLike) -> Array:
         """Return which classes are in the set of each sample.
 
         Args:
@@ -198,7 +205,7 @@ class ConformalSets(Savable):
             sets[np.arange(len(p)), p.argmax(axis=1)] = True
         return sets
 
-    def evaluate(self, probabilities: Any, y: Any) -> dict[str, float]:
+    def evaluate(self, probabilities: ArrayLike, y: Labels) -> dict[str, float]:
         """Return how the sets do on labelled data.
 
         Args:
@@ -206,13 +213,13 @@ class ConformalSets(Savable):
             y: Class numbers `(samples,)`, or one-hot rows.
 
         Returns:
-            Dict of `coverage`, the share of sets with the true class;
+            Dict of `coverage`, the fraction of sets with the true class;
             `worst_class_coverage`, the least over the classes that occur;
             `size`, the mean number of classes in a set; and `single`, the
-            share of sets with exactly one.
+            fraction of sets with exactly one.
         """
         sets = self.predict(probabilities)
-        y = check_labels(y, sets.shape[1], len(sets))
+        y = check_labels(to_numpy(y), sets.shape[1], len(sets))
         covered = sets[np.arange(len(y)), y]
         sizes = sets.sum(axis=1)
         return {
@@ -224,7 +231,7 @@ class ConformalSets(Savable):
             "single": float((sizes == 1).mean()),
         }
 
-    def _scores(self, p: np.ndarray) -> np.ndarray:
+    def _scores(self, p: Array) -> Array:
         """How badly each class fits, `(samples, classes)`."""
         if self.method == "threshold":
             return 1.0 - p
@@ -236,7 +243,7 @@ class ConformalSets(Savable):
             scores -= self._uniform(p)[:, None] * p
         return scores
 
-    def _uniform(self, p: np.ndarray) -> np.ndarray:
+    def _uniform(self, p: Array) -> Array:
         """A number in [0, 1) that each row decides."""
         key = str(self.seed).encode()
         words = [

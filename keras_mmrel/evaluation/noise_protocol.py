@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_mmrel.constraints import Number
 from keras_mmrel.corruptions import Corruption
 from keras_mmrel.corruptions import GaussianNoise
 from keras_mmrel.corruptions import MissingModality
@@ -10,10 +11,9 @@ from keras_mmrel.corruptions import QMFImageNoise
 from keras_mmrel.corruptions import SaltAndPepper
 from keras_mmrel.corruptions import TokenReplacement
 from keras_mmrel.corruptions import UnalignedSamples
-from keras_mmrel.corruptions.checks import check_number
 
 SIGMAS = (0.2, 0.5, 1.0, 5.0)
-SHARES = (0.1, 0.3, 0.5)
+FRACTIONS = (0.1, 0.3, 0.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class NoiseProtocol:
                 "number. Received: an empty sequence"
             )
         checked = tuple(
-            check_number(f"severities['{self.name}']", s, low=0)
+            float(Number(0)(f"severities['{self.name}']", s))
             for s in self.severities
         )
         if len(set(checked)) != len(checked):
@@ -118,7 +118,7 @@ NOISE_PROTOCOLS: Mapping[str, NoiseProtocol] = {
         GaussianNoise(1.0, "independent"),
         SIGMAS,
         "Gaussian noise σ on each modality of each sample with probability "
-        "1/2, independently: QMF's choice of whom to hit, on features.",
+        "1/2, independently: QMF's choice of whom to corrupt, on features.",
     ),
     **_named(
         "gaussian_all",
@@ -175,22 +175,22 @@ NOISE_PROTOCOLS: Mapping[str, NoiseProtocol] = {
     **_named(
         "unaligned",
         UnalignedSamples(0.3, "one"),
-        SHARES,
-        "A share of the samples gets another sample's features in one "
+        FRACTIONS,
+        "A fraction of the samples gets another sample's features in one "
         "random modality.",
     ),
     **_named(
         "missing",
         MissingModality(1.0, "one"),
         (0.5, 1.0),
-        "One random modality of a share of the samples is gone, announced "
+        "One random modality of a fraction of the samples is gone, announced "
         "by the mask.",
     ),
     **_named(
         "missing_unannounced",
         MissingModality(1.0, "one", announce=False),
         (0.5, 1.0),
-        "One random modality of a share of the samples is zero, and nobody "
+        "One random modality of a fraction of the samples is zero, and nobody "
         "says so.",
     ),
 }

@@ -4,19 +4,23 @@ import json
 import os
 import pathlib
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_mmrel.evaluation._imports import needs
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Frame
+from keras_mmrel.evaluation._columns import COUNT
+from keras_mmrel.evaluation._columns import column_scores
+from keras_mmrel.evaluation._columns import legend
+from keras_mmrel.evaluation.score import Score
+from keras_mmrel.optional import require
 
-KEYS = ["corruption", "severity"]
-FORMAT = 1
-# What `to_markdown` shows by default, where it is known.
-SHOWN = (
-    "accuracy", "f1_macro", "auroc", "nll", "ece", "brier", "aurc",
-    "corrupted_auroc", "depth",
-)  # fmt: skip
+KEYS = ["corruption", "severity", "in_range"]
+FORMAT = 2
+PREDICTIONS = "predictions.npz"
+FLAGS = {"True": True, "False": False}
 
 
 class RobustnessReport:
@@ -26,16 +30,24 @@ class RobustnessReport:
 
     Attributes:
         scores: Tidy `pandas.DataFrame`, one row for each corruption, severity
-            and seed. Shares, F1 and areas are in [0, 1].
+            and seed, clean data first. Fractions, F1 and areas are in [0, 1].
+            `in_range` says whether the corruption leaves every feature within
+            the range of the clean data.
         curves: Tidy `pandas.DataFrame` with the points of the reliability
             diagrams and the risk-coverage curves.
         info: Dict: model, modalities, number of classes and samples, the
-            protocols in full, versions.
+            protocols in full, scores without their functions, versions.
+        predictions: With `keep_predictions`, the predicted probabilities of
+            each row of `scores`, a list of float32 `(samples, classes)`;
+            `None` otherwise.
+        labels: Class numbers `(samples,)` beside them, or `None`.
 
     Args:
         scores: As the attribute.
         curves: As the attribute.
         info: As the attribute.
+        predictions: As the attribute.
+        labels: As the attribute.
 
     Example:
 
@@ -48,10 +60,19 @@ class RobustnessReport:
     [1, 2, 2]
     """
 
-    def __init__(self, scores: Any, curves: Any, info: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        scores: Frame,
+        curves: Frame,
+        info: dict[str, Any],
+        predictions: list[Array] | None = None,
+        labels: Array | None = None,
+    ) -> None:
         self.scores = scores
         self.curves = curves
         self.info = info
+        self.predictions = predictions
+        self.labels = labels
 
     def __repr__(self) -> str:
         return (
@@ -59,15 +80,16 @@ class RobustnessReport:
             f"{len(self.scores)} rows, {self.info['samples']} samples>"
         )
 
-    def summary(self) -> Any:
+    def summary(self) -> Frame:
         """Return mean and standard deviation over the seeds.
 
         Returns:
             `pandas.DataFrame` with a row for each corruption and severity,
-            the columns of `scores`, `<score> std` (NaN for a single seed)
+            those that leave the range of the clean data before those that do
+            not; the columns of `scores`, `<score> std` (NaN for a single seed)
             and the number of `seeds`. A NaN of one seed makes the mean NaN.
         """
-        pandas = needs("pandas", "RobustnessReport.summary")
+        pandas = require("pandas", "RobustnessReport.summary")
         rows = []
         for key, group in self.scores.groupby(KEYS, sort=False):
             row = dict(zip(KEYS, key, strict=True))
@@ -79,54 +101,76 @@ class RobustnessReport:
                     values.std(ddof=1) if len(values) > 1 else np.nan
                 )
             rows.append(row)
+        # Clean data first, then outside and inside the range.
+        rows[1:] = sorted(rows[1:], key=lambda row: row["in_range"])
         return pandas.DataFrame(rows)
 
     def _score_names(self) -> list[str]:
         keys = (*KEYS, "seed", "samples")
         return [name for name in self.scores.columns if name not in keys]
 
-    def to_markdown(self, columns: Any = None) -> str:
+    def to_markdown(self, columns: Sequence[str] | None = None) -> str:
         """Return a Markdown table, mean ± standard deviation over seeds.
 
+        An arrow tells where better values are. Corruptions outside the range
+        of the clean data come before those inside it.
+
         Args:
-            columns: Names of scores; by default the main ones that are known.
+            columns: Names of columns of scores; by default those whose
+                `Score` is shown, as far as they are known.
 
         Raises:
             ValueError: If a column is unknown.
         """
         known = self._score_names()
+        declared = column_scores(self)
         if columns is None:
             columns = [
-                c
-                for c in SHOWN
-                if c in known and not self.scores[c].isna().all()
+                name
+                for name, score in declared.items()
+                if score.shown and not self.scores[name].isna().all()
             ]
         unknown = [c for c in columns if c not in known]
         if unknown:
             raise ValueError(
                 f"`columns` must be scores out of {known}. Received: {unknown}"
             )
-        table = self.summary()
-        lines = [
-            "| corruption | severity | " + " | ".join(columns) + " |",
-            "|" + "---|" * (len(columns) + 2),
+        shown = {c: declared.get(c, COUNT) for c in columns}
+        heads = [
+            f"{name}{' in %' if score.percent else ''} {score.arrow}".strip()
+            for name, score in shown.items()
         ]
-        for _, row in table.iterrows():
+        lines = [
+            "| range | corruption | severity | " + " | ".join(heads) + " |",
+            "|" + "---|" * (len(heads) + 3),
+        ]
+        for _, row in self.summary().iterrows():
             cells = [
-                _cell(row[c], row[f"{c} std"], row["seeds"]) for c in columns
+                _cell(row[c], row[f"{c} std"], row["seeds"], score)
+                for c, score in shown.items()
             ]
-            name = row["corruption"].replace("|", "\\|")
-            lines.append(
-                f"| {name} | {row['severity']:g} | " + " | ".join(cells) + " |"
-            )
+            name = row["corruption"]
+            where = "inside" if row["in_range"] else "outside"
+            head = [
+                "" if name == "clean" else where,
+                name.replace("|", "\\|"),
+                f"{row['severity']:g}",
+            ]
+            lines.append("| " + " | ".join([*head, *cells]) + " |")
         return "\n".join(lines)
+
+    def legend(self) -> str:
+        """Return a line for each score that says what it is."""
+        return legend(self)
 
     def plot(self) -> Any:
         """Draw the report.
 
-        Accuracy and calibration error against severity, the risk-coverage
-        curves and the reliability diagram, of clean data and of the largest
-        severity of each corruption.
+        Two scores against severity (accuracy and calibration error where they
+        are there, else the first), the risk-coverage curves and the
+        reliability diagram, of clean data and of the largest severity of each
+        corruption. Solid lines leave the range of the clean data, dashed ones
+        stay inside it.
 
         Returns:
             A `matplotlib.figure.Figure`.
@@ -138,8 +182,10 @@ class RobustnessReport:
 
         return draw(self)
 
-    def save(self, folder: Any, overwrite: bool = False) -> None:
+    def save(self, folder: str | os.PathLike, overwrite: bool = False) -> None:
         """Write the report as two CSV files, a JSON and a Markdown file.
+
+        Kept predictions are written beside them as `predictions.npz`.
 
         Args:
             folder: Made if it is not there.
@@ -157,27 +203,35 @@ class RobustnessReport:
             )
         folder.mkdir(parents=True, exist_ok=True)
         tables = {
-            "scores.csv": self.scores.to_csv(index=False),
-            "curves.csv": self.curves.to_csv(index=False),
+            "scores.csv": self.scores.to_csv(index=False).encode(),
+            "curves.csv": self.curves.to_csv(index=False).encode(),
         }
+        if self.predictions is not None and self.labels is not None:
+            tables[PREDICTIONS] = _packed(self.predictions, self.labels)
         record = {
             "format": FORMAT,
             "info": self.info,
-            "checksums": {n: _checksum(t) for n, t in tables.items()},
+            "checksums": {n: zlib.crc32(t) for n, t in tables.items()},
         }
         files = {
             **tables,
-            "report.md": f"# {self.info['model']}\n\n{self.to_markdown()}\n",
+            "report.md": self._page().encode(),
             # Last: a folder with this file is whole.
-            "report.json": json.dumps(record, indent=1) + "\n",
+            "report.json": (json.dumps(record, indent=1) + "\n").encode(),
         }
-        for name, text in files.items():
+        for name, content in files.items():
             part = folder / f"{name}.part"
-            part.write_bytes(text.encode())
+            part.write_bytes(content)
             os.replace(part, folder / name)
+        if PREDICTIONS not in files:
+            (folder / PREDICTIONS).unlink(missing_ok=True)
+
+    def _page(self) -> str:
+        title = f"# {self.info['model']}"
+        return "\n\n".join([title, self.to_markdown(), self.legend()]) + "\n"
 
     @classmethod
-    def load(cls, folder: Any) -> "RobustnessReport":
+    def load(cls, folder: str | os.PathLike) -> "RobustnessReport":
         """Read what `save` wrote.
 
         Args:
@@ -188,7 +242,7 @@ class RobustnessReport:
             ValueError: If a file was cut off or changed, or is of another
                 version's format.
         """
-        pandas = needs("pandas", "RobustnessReport.load")
+        pandas = require("pandas", "RobustnessReport.load")
         folder = pathlib.Path(folder)
         names = ("report.json", "scores.csv", "curves.csv")
         lost = [name for name in names if not (folder / name).exists()]
@@ -199,7 +253,9 @@ class RobustnessReport:
             )
         try:
             record = json.loads((folder / names[0]).read_text())
-            checksums = {name: record["checksums"][name] for name in names[1:]}
+            checksums = dict(record["checksums"])
+            if set(names[1:]) - set(checksums):
+                raise KeyError("checksums")
             info, version = record["info"], record["format"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -211,29 +267,55 @@ class RobustnessReport:
                 f"{folder / names[0]} must be of the format {FORMAT} that this "
                 f"version's `save` writes. Received: format={version!r}"
             )
-        tables: dict[str, Any] = {}
+        files = {n: _read(folder / n, c) for n, c in checksums.items()}
+        tables = []
         for name in names[1:]:
-            text = (folder / name).read_bytes().decode(errors="replace")
-            if _checksum(text) != checksums[name]:
-                raise ValueError(
-                    f"{folder / name} must be as `save` wrote it. Received: a "
-                    "file that was cut off or changed"
-                )
+            text = files[name].decode()
             header, *rows = csv.reader(io.StringIO(text, newline=""))
             columns = {
                 column: _parsed(column, [row[i] for row in rows])
                 for i, column in enumerate(header)
             }
-            tables[name] = pandas.DataFrame(
-                columns if rows else None, columns=header
+            tables.append(
+                pandas.DataFrame(columns if rows else None, columns=header)
             )
-        return cls(tables["scores.csv"], tables["curves.csv"], info)
+        kept: dict[str, Any] = {}
+        if PREDICTIONS in files:
+            with np.load(io.BytesIO(files[PREDICTIONS])) as arrays:
+                kept["predictions"] = list(arrays["probabilities"])
+                kept["labels"] = arrays["labels"]
+        return cls(tables[0], tables[1], info, **kept)
 
 
-def _cell(mean: float, deviation: float, seeds: int) -> str:
+def _packed(predictions: list[Array], labels: Array) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, labels=labels, probabilities=np.stack(predictions))
+    return file.getvalue()
+
+
+def _read(path: pathlib.Path, checksum: int) -> bytes:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`folder` must hold a saved report. Received: "
+            f"folder={str(path.parent)!r} without ['{path.name}']"
+        )
+    content = path.read_bytes()
+    if zlib.crc32(content) != checksum:
+        raise ValueError(
+            f"{path} must be as `save` wrote it. Received: a file that was "
+            "cut off or changed"
+        )
+    return content
+
+
+def _cell(mean: float, deviation: float, seeds: int, score: Score) -> str:
     if not np.isfinite(mean):
         return "–"
-    return f"{mean:.3f}" + (f" ± {deviation:.3f}" if seeds > 1 else "")
+    digits = 1 if score.percent else 3
+    cell = f"{score.scale * mean:.{digits}f}"
+    if seeds > 1:
+        cell += f" ± {score.scale * deviation:.{digits}f}"
+    return cell
 
 
 def _parsed(column: str, texts: list[str]) -> list:
@@ -241,11 +323,9 @@ def _parsed(column: str, texts: list[str]) -> list:
     # A corruption may be called "None", or "5".
     if column in ("corruption", "curve"):
         return texts
+    if column == "in_range":
+        return [FLAGS[text] for text in texts]
     try:
         return [int(text) for text in texts]
     except ValueError:
         return [float(text or "nan") for text in texts]
-
-
-def _checksum(text: str) -> int:
-    return zlib.crc32(text.encode())

@@ -5,8 +5,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import check_probabilities
-from keras_mmrel.evaluation._checks import to_numpy
 from keras_mmrel.evaluation._savable import Savable
 
 
@@ -21,8 +23,8 @@ class SelectiveRule(Savable):
     Args:
         threshold: Confidence above which to accept; `-inf` accepts all
             samples and `inf` none.
-        coverage: Share of the calibration samples that is accepted.
-        empirical_risk: Share of mistakes among those; NaN without any.
+        coverage: Fraction of the calibration samples that is accepted.
+        empirical_risk: Fraction of mistakes among those; NaN without any.
         bound: Upper bound of the risk on new samples, which holds with
             probability `1 - delta`; NaN if nothing is accepted.
         risk: The risk that was asked for.
@@ -51,8 +53,8 @@ class SelectiveRule(Savable):
     own_confidence: bool = False
 
     def accept(
-        self, probabilities: Any = None, confidence: Any = None
-    ) -> np.ndarray:
+        self, probabilities: ArrayLike = None, confidence: ArrayLike = None
+    ) -> Array:
         """Return whether to accept the prediction of each sample.
 
         Args:
@@ -81,8 +83,8 @@ class SelectiveRule(Savable):
 
 
 def read_confidence(
-    probabilities: Any, confidence: Any, samples: int | None = None
-) -> np.ndarray:
+    probabilities: ArrayLike, confidence: ArrayLike, samples: int | None = None
+) -> Array:
     """Return the confidence of each sample, `(samples,)` in float64."""
     if confidence is None:
         p = check_probabilities("probabilities", probabilities)

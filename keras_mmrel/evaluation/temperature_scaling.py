@@ -1,22 +1,32 @@
 import warnings
 from collections.abc import Mapping
 from typing import Any
+from typing import Self
 
 import keras
 import numpy as np
 
-from keras_mmrel.evaluation._checks import check_labels
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import LOGITS
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import PROBABILITIES
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import check_matrix
-from keras_mmrel.evaluation._checks import to_numpy
 from keras_mmrel.evaluation._savable import Savable
 
-MASK = "modality_mask"
 LOWEST, HIGHEST = 0.01, 100.0
 STEPS = 200
 TOLERANCE = 1e-10
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(temperature=Number(0, low_open=True))
 class TemperatureScaling(Savable):
     """Calibrate probabilities by one number that divides the logits.
 
@@ -61,18 +71,9 @@ class TemperatureScaling(Savable):
     """
 
     def __init__(self, temperature: float = 1.0) -> None:
-        if (
-            isinstance(temperature, bool)
-            or not isinstance(temperature, int | float | np.floating)
-            or not 0 < temperature < np.inf
-        ):
-            raise ValueError(
-                "`temperature` must be a finite number above 0. Received: "
-                f"temperature={temperature!r}"
-            )
         self.temperature = float(temperature)
 
-    def fit(self, logits: Any, y: Any) -> "TemperatureScaling":
+    def fit(self, logits: ArrayLike, y: Labels) -> Self:
         """Find the temperature on validation data.
 
         Args:
@@ -86,7 +87,7 @@ class TemperatureScaling(Savable):
             ValueError: If logits are not finite, or labels do not fit.
         """
         z = check_matrix("logits", logits)
-        y = check_labels(y, z.shape[1], len(z))
+        y = check_labels(to_numpy(y), z.shape[1], len(z))
         answered = _answered(logits, len(z))
         if not answered.any():
             raise ValueError(
@@ -110,7 +111,7 @@ class TemperatureScaling(Savable):
             )
         return self
 
-    def calibrate(self, logits: Any) -> np.ndarray:
+    def calibrate(self, logits: ArrayLike) -> Array:
         """Return calibrated probabilities.
 
         Args:
@@ -121,7 +122,7 @@ class TemperatureScaling(Savable):
         """
         return _softmax(self._scaled(logits)).astype("float32")
 
-    def apply(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    def apply(self, outputs: Outputs) -> dict[str, Any]:
         """Return a model's outputs with scaled logits and probabilities.
 
         What else is in the dict, `modality_logits` and `confidence` among
@@ -138,11 +139,11 @@ class TemperatureScaling(Savable):
         logits = self._scaled(outputs)
         return {
             **outputs,
-            "logits": logits.astype("float32"),
-            "probabilities": _softmax(logits).astype("float32"),
+            LOGITS: logits.astype("float32"),
+            PROBABILITIES: _softmax(logits).astype("float32"),
         }
 
-    def _scaled(self, logits: Any) -> np.ndarray:
+    def _scaled(self, logits: ArrayLike) -> Array:
         z = check_matrix("logits", logits)
         answered = _answered(logits, len(z))[:, None]
         return np.where(answered, z / self.temperature, z)
@@ -154,20 +155,20 @@ class TemperatureScaling(Savable):
         return f"TemperatureScaling(temperature={self.temperature:.4g})"
 
 
-def _answered(logits: Any, samples: int) -> np.ndarray:
+def _answered(logits: ArrayLike, samples: int) -> Array:
     """Whether any modality of a sample was present, as far as is known."""
     if not isinstance(logits, Mapping) or logits.get(MASK) is None:
         return np.ones(samples, bool)
-    present: np.ndarray = to_numpy(logits[MASK]).astype(bool)
+    present: Array = to_numpy(logits[MASK]).astype(bool)
     return np.asarray(present.any(axis=1))
 
 
-def _softmax(z: np.ndarray) -> np.ndarray:
+def _softmax(z: Array) -> Array:
     p = np.exp(z - z.max(axis=1, keepdims=True))
     return p / p.sum(axis=1, keepdims=True)
 
 
-def _best_inverse(z: np.ndarray) -> float:
+def _best_inverse(z: Array) -> float:
     """Inverse temperature with the smallest mean cross-entropy.
 
     Args:

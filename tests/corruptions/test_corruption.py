@@ -60,7 +60,7 @@ def test_same_seed_gives_same_result(corruption):
 @pytest.mark.parametrize("mask", [False, True])
 def test_hits_are_exactly_what_changed(corruption, mask):
     inputs = make_inputs(mask=mask)
-    hits = corruption.hits(inputs, seed=5)
+    hits = corruption.corrupted(inputs, seed=5)
     assert hits.any() and not hits.all()
     np.testing.assert_array_equal(
         changed(inputs, corruption(inputs, seed=5)), hits
@@ -70,7 +70,7 @@ def test_hits_are_exactly_what_changed(corruption, mask):
 @corruptions
 def test_missing_modality_is_never_hit(corruption):
     inputs = make_inputs(mask=True)
-    hits = corruption.hits(inputs, seed=1)
+    hits = corruption.corrupted(inputs, seed=1)
     assert hits.any()
     assert not hits[inputs[MASK] == 0].any()
     corrupted = corruption(inputs, seed=1)
@@ -114,7 +114,7 @@ def test_severity_zero_is_the_identity(corruption):
     assert list(result) == list(inputs)
     for name in inputs:
         np.testing.assert_array_equal(result[name], inputs[name])
-    assert not identity.hits(inputs).any()
+    assert not identity.corrupted(inputs).any()
 
 
 @corruptions
@@ -139,24 +139,24 @@ def test_repr_rebuilds_the_object(corruption):
 def test_one_modality_alone_works(cls, target):
     inputs = {"a": np.arange(20.0, dtype="float32")[:, None]}
     corruption = cls(1.0, target=target)
-    hits = corruption.hits(inputs, seed=1)
+    hits = corruption.corrupted(inputs, seed=1)
     assert hits.shape == (20, 1) and hits.any()
     assert set(corruption(inputs, seed=1)) >= {"a"}
 
 
 def test_target_all_hits_every_present_modality():
     inputs = make_inputs(mask=True)
-    hits = GaussianNoise(1.0).hits(inputs)
+    hits = GaussianNoise(1.0).corrupted(inputs)
     np.testing.assert_array_equal(hits, inputs[MASK] == 1)
 
 
 def test_target_one_hits_one_present_modality_of_each_sample():
     inputs = make_inputs(n=3000)
-    hits = GaussianNoise(1.0, target="one").hits(inputs)
+    hits = GaussianNoise(1.0, target="one").corrupted(inputs)
     assert (hits.sum(axis=1) == 1).all()
     np.testing.assert_allclose(hits.mean(axis=0), 1 / 3, atol=0.04)
     inputs = make_inputs(n=300, mask=True)
-    hits = GaussianNoise(1.0, target="one").hits(inputs)
+    hits = GaussianNoise(1.0, target="one").corrupted(inputs)
     np.testing.assert_array_equal(
         hits.sum(axis=1), inputs[MASK].any(axis=1).astype(int)
     )
@@ -165,7 +165,7 @@ def test_target_one_hits_one_present_modality_of_each_sample():
 def test_target_independent_follows_the_probability():
     inputs = make_inputs(n=3000)
     noise = GaussianNoise(1.0, target="independent", probability=0.2)
-    hits = noise.hits(inputs)
+    hits = noise.corrupted(inputs)
     np.testing.assert_allclose(hits.mean(axis=0), 0.2, atol=0.03)
     both = (hits[:, 0] & hits[:, 1]).mean()
     np.testing.assert_allclose(both, 0.04, atol=0.02)
@@ -173,7 +173,7 @@ def test_target_independent_follows_the_probability():
 
 @pytest.mark.parametrize("target", ["image", ["image"], ("image",)])
 def test_named_target_hits_that_modality_only(target):
-    hits = GaussianNoise(1.0, target=target).hits(make_inputs())
+    hits = GaussianNoise(1.0, target=target).corrupted(make_inputs())
     np.testing.assert_array_equal(hits.all(axis=0), [False, True, False])
     np.testing.assert_array_equal(hits.any(axis=0), [False, True, False])
 
@@ -181,17 +181,19 @@ def test_named_target_hits_that_modality_only(target):
 def test_seed_hits_the_same_pairs_at_every_severity():
     inputs = make_inputs()
     weak, strong = (GaussianNoise(s, target="one") for s in (0.1, 2.0))
-    np.testing.assert_array_equal(weak.hits(inputs, 9), strong.hits(inputs, 9))
+    np.testing.assert_array_equal(
+        weak.corrupted(inputs, 9), strong.corrupted(inputs, 9)
+    )
     few, many = (UnalignedSamples(s) for s in (0.2, 0.7))
-    assert (few.hits(inputs, 9) <= many.hits(inputs, 9)).all()
+    assert (few.corrupted(inputs, 9) <= many.corrupted(inputs, 9)).all()
 
 
 def test_classes_and_modalities_draw_from_different_streams():
     inputs = {n: np.zeros((500, 3), "float32") for n in ("a", "b")}
     noise = GaussianNoise(1.0)(inputs, seed=0)
     assert not np.array_equal(noise["a"], noise["b"])
-    first = GaussianNoise(1.0, target="one").hits(inputs)
-    second = SaltAndPepper(0.5, target="one").hits(inputs)
+    first = GaussianNoise(1.0, target="one").corrupted(inputs)
+    second = SaltAndPepper(0.5, target="one").corrupted(inputs)
     agreement = (first == second).mean()
     assert 0.4 < agreement < 0.6
 
@@ -217,8 +219,8 @@ def test_backend_tensors_are_taken():
 
 def test_a_user_defined_corruption_needs_corrupt_only():
     class Dimmed(Corruption):
-        def corrupt(self, values, hit, present, rng):
-            values[hit] /= 1.0 + self.severity
+        def corrupt(self, values, corrupted, present, rng):
+            values[corrupted] /= 1.0 + self.severity
             return values
 
     corrupted = Dimmed(1.0, target="a")(
@@ -298,4 +300,4 @@ def test_inputs_that_are_no_dict_of_modalities_are_refused(inputs, sentence):
     with pytest.raises(ValueError, match=sentence):
         GaussianNoise(1.0)(inputs)
     with pytest.raises(ValueError, match=sentence):
-        GaussianNoise(1.0).hits(inputs)
+        GaussianNoise(1.0).corrupted(inputs)

@@ -37,7 +37,7 @@ def test_noise_scales_with_the_severity_for_one_seed():
 def test_exact_share_of_the_features_is_noisy(fraction, vector):
     inputs = make_inputs()
     noise = GaussianNoise(1.0, target="one", feature_fraction=fraction)
-    corrupted, hits = noise(inputs, seed=2), noise.hits(inputs, seed=2)
+    corrupted, hits = noise(inputs, seed=2), noise.corrupted(inputs, seed=2)
     for column, count in enumerate([vector, max(1, round(fraction * 108))]):
         name = list(inputs)[column]
         noisy = (corrupted[name] != inputs[name]).reshape(len(hits), -1)

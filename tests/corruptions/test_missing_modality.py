@@ -51,7 +51,7 @@ def test_share_counts_only_samples_that_have_the_modality():
     inputs = make_inputs(10)
     inputs[MASK] = np.ones((10, 2))
     inputs[MASK][:6, 0] = 0
-    hits = MissingModality(0.5, target="a").hits(inputs)
+    hits = MissingModality(0.5, target="a").corrupted(inputs)
     assert hits[6:, 0].sum() == 2 and hits.sum() == 2
 
 

@@ -149,7 +149,7 @@ def test_only_the_hits_change(as_published):
         "depth": pixels(rng, 80, shape=(8, 8, 1))["rgb"],
     }
     noise = QMFImageNoise(5.0, as_published=as_published)
-    corrupted, hits = noise(inputs, seed=4), noise.hits(inputs, seed=4)
+    corrupted, hits = noise(inputs, seed=4), noise.corrupted(inputs, seed=4)
     for column, name in enumerate(inputs):
         changed = (corrupted[name] != inputs[name]).any(axis=(1, 2, 3))
         np.testing.assert_array_equal(changed, hits[:, column])

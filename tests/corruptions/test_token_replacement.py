@@ -79,7 +79,7 @@ def test_stronger_noise_includes_what_weaker_noise_replaced():
 def test_only_texts_that_are_hit_change():
     inputs = {"text": texts()["text"], "title": texts(length=15)["text"]}
     noise = TokenReplacement(1.0)
-    corrupted, hits = noise(inputs, seed=2), noise.hits(inputs, seed=2)
+    corrupted, hits = noise(inputs, seed=2), noise.corrupted(inputs, seed=2)
     for column, name in enumerate(inputs):
         changed = (corrupted[name] != inputs[name]).any(axis=1)
         np.testing.assert_array_equal(changed, hits[:, column])
@@ -108,7 +108,7 @@ def test_seed_decides_and_severity_zero_changes_nothing():
     )
     none = TokenReplacement(0.0, "text")
     np.testing.assert_array_equal(none(inputs)["text"], inputs["text"])
-    assert not none.hits(inputs).any()
+    assert not none.corrupted(inputs).any()
 
 
 @pytest.mark.parametrize("padding", [None, 0, 7])

@@ -18,7 +18,7 @@ def numbered(n, modalities=("a", "b")):
 @pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
 @pytest.mark.parametrize("target", ["all", "one", "b"])
 def test_exact_share_of_the_samples_is_hit(share, target):
-    hits = UnalignedSamples(share, target=target).hits(numbered(50))
+    hits = UnalignedSamples(share, target=target).corrupted(numbered(50))
     assert hits.any(axis=1).sum() == round(share * 50)
 
 
@@ -27,7 +27,7 @@ def test_chosen_samples_exchange_whole_rows_and_none_keeps_its_own(seed):
     inputs = numbered(12)
     unaligned = UnalignedSamples(0.5, target="a")
     corrupted = unaligned(inputs, seed)["a"]
-    chosen = unaligned.hits(inputs, seed)[:, 0]
+    chosen = unaligned.corrupted(inputs, seed)[:, 0]
     assert (corrupted[:, 0] == corrupted[:, 1]).all()
     assert (corrupted[chosen] != inputs["a"][chosen]).all()
     np.testing.assert_array_equal(
@@ -46,7 +46,7 @@ def test_modalities_of_a_sample_come_from_different_samples():
 def test_single_chosen_sample_takes_the_features_of_another(seed):
     inputs = numbered(5)
     unaligned = UnalignedSamples(0.2, target="a")
-    hits = unaligned.hits(inputs, seed)
+    hits = unaligned.corrupted(inputs, seed)
     assert hits.sum() == 1
     row = hits[:, 0].argmax()
     taken = unaligned(inputs, seed)["a"][row, 0]
@@ -56,7 +56,7 @@ def test_single_chosen_sample_takes_the_features_of_another(seed):
 def test_one_sample_alone_is_not_hit():
     inputs = numbered(1)
     unaligned = UnalignedSamples(1.0, target="all")
-    assert not unaligned.hits(inputs).any()
+    assert not unaligned.corrupted(inputs).any()
     np.testing.assert_array_equal(unaligned(inputs)["a"], inputs["a"])
 
 
@@ -69,4 +69,4 @@ def test_missing_modality_neither_gives_nor_counts():
     np.testing.assert_array_equal(corrupted["a"][4:, 0], [5, 4])
     assert np.isnan(corrupted["a"][:4]).all()
     inputs[MASK][4] = 0
-    assert not unaligned.hits(inputs).any()
+    assert not unaligned.corrupted(inputs).any()

@@ -237,5 +237,5 @@ def test_bad_predictions_are_refused():
         sets.fit(np.log(p), y)
     with pytest.raises(ValueError, match=r"in \[0, 4\)"):
         sets.fit(p, y + 1)
-    with pytest.raises(ValueError, match="not one-hot"):
+    with pytest.raises(ValueError, match="zeros and a single one"):
         sets.fit(p, p)

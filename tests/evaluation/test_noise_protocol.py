@@ -19,8 +19,8 @@ BAD_SEVERITIES = [
     (0.5, "`severities` of 'g' must be a list or tuple"),
     (None, "`severities` of 'g' must be a list or tuple"),
     ([], "`severities` of 'g' must hold at least one.*an empty sequence"),
-    (["0.5"], r"severities\['g'\]` must be a finite number.*'0.5'"),
-    ([0.5, -0.1], r"severities\['g'\]` must be .*at least 0.*-0.1"),
+    (["0.5"], r"severities\['g'\]` must be a finite, non-n.*'0.5'"),
+    ([0.5, -0.1], r"severities\['g'\]` must be .*non-negative.*-0.1"),
     ([np.nan], r"severities\['g'\]` must be .*nan"),
     ([np.inf], r"severities\['g'\]` must be .*inf"),
     ([True], r"severities\['g'\]` must be .*True"),
@@ -51,7 +51,7 @@ def test_named_protocol_corrupts_data_that_fit_it_at_every_severity(name):
         corruption = protocol.at(severity)
         assert type(corruption) is type(protocol.corruption)
         assert corruption.severity == severity
-        corrupted, hits = corruption(inputs, 1), corruption.hits(inputs, 1)
+        corrupted, hits = corruption(inputs, 1), corruption.corrupted(inputs, 1)
         assert hits.any()
         for column, modality in enumerate(inputs):
             assert np.isfinite(corrupted[modality]).all()
@@ -73,7 +73,7 @@ def test_another_severity_changes_nothing_else(name):
 def test_mapping_of_named_protocols_says_who_is_hit():
     inputs = fitting("", 2000)
     hits = {
-        name: NOISE_PROTOCOLS[name].at(1.0).hits(inputs)
+        name: NOISE_PROTOCOLS[name].at(1.0).corrupted(inputs)
         for name in ("gaussian_one", "gaussian_half", "gaussian_all", "missing")
     }
     assert (hits["gaussian_one"].sum(axis=1) == 1).all()

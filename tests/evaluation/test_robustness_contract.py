@@ -236,8 +236,8 @@ X, Y = vectors(30, SHAPES)
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"severities": ["strong"]}, "a finite number.*'strong'"),
-        ({"severities": [-1.0]}, "at least 0.*-1.0"),
+        ({"severities": ["strong"]}, "a finite, non-negative.*'strong'"),
+        ({"severities": [-1.0]}, "non-negative number.*-1.0"),
         ({"severities": []}, "at least one number"),
         ({"corruptions": "fog"}, "`corruptions` must name protocols.*'fog'"),
         ({"seeds": 0}, "`seeds` must be a positive integer.*seeds=0"),
@@ -265,7 +265,7 @@ X, Y = vectors(30, SHAPES)
         ({"y": Y[:7]}, "7 labels for 30 samples"),
         ({"y": Y + 1}, r"in \[0, 3\).*from 1 to 3"),
         ({"y": Y / 2}, "integer class numbers.*float64"),
-        ({"y": np.eye(4)[Y]}, r"width 3.*\(30, 4\)"),
+        ({"y": np.eye(4)[Y]}, r"3 columns.*\(30, 4\)"),
         ({"y": None}, "one label a sample"),
         ({"model": 3}, "`model` must be a Keras model or a function.*model=3"),
         ({"model": lambda x: None}, r"\(samples, classes\)"),

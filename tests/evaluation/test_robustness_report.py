@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from keras_mmrel.corruptions import GaussianNoise
+from keras_mmrel.evaluation import SCORES
 from keras_mmrel.evaluation import RobustnessReport
 from keras_mmrel.evaluation import evaluate_robustness
 from tests.helpers import vectors
 
-KEYS = ["corruption", "severity"]
+KEYS = ["corruption", "severity", "in_range"]
 FILES = {"report.json", "scores.csv", "curves.csv", "report.md"}
 
 
@@ -44,18 +45,19 @@ def make_report(
 
 def hand_made():
     """Two seeds of a corruption whose means are easy."""
-    columns = ["corruption", "severity", "seed", "samples", "accuracy", "ece"]
+    columns = [*KEYS, "seed", "samples", "accuracy", "ece"]
     rows = [
-        ("clean", 0.0, 0, 10, 0.9, 0.01),
-        ("fog", 2.0, 0, 10, 0.5, 0.1),
-        ("fog", 2.0, 1, 10, 0.7, np.nan),
-        ("fog", 1.0, 0, 10, 0.8, 0.2),
-        ("fog", 1.0, 1, 10, 0.8, 0.4),
+        ("clean", 0.0, True, 0, 10, 0.9, 0.01),
+        ("swap", 2.0, True, 0, 10, 0.5, 0.1),
+        ("swap", 2.0, True, 1, 10, 0.7, np.nan),
+        ("fog", 1.0, False, 0, 10, 0.8, 0.2),
+        ("fog", 1.0, False, 1, 10, 0.8, 0.4),
     ]
     curves = pd.DataFrame(
         columns=["corruption", "severity", "seed", "curve", "x", "y", "samples"]
     )
-    info = {"model": "by_hand", "samples": 10}
+    scores = [SCORES[name].describe() for name in ("accuracy", "ece")]
+    info = {"model": "by_hand", "samples": 10, "scores": scores}
     return RobustnessReport(pd.DataFrame(rows, columns=columns), curves, info)
 
 
@@ -69,18 +71,18 @@ def same(first, second):
 def test_summary_has_mean_and_standard_deviation_by_hand():
     table = hand_made().summary()
     assert table[KEYS].values.tolist() == [
-        ["clean", 0.0],
-        ["fog", 2.0],
-        ["fog", 1.0],
+        ["clean", 0.0, True],
+        ["fog", 1.0, False],
+        ["swap", 2.0, True],
     ]
     assert table["seeds"].tolist() == [1, 2, 2]
-    np.testing.assert_allclose(table["accuracy"], [0.9, 0.6, 0.8])
+    np.testing.assert_allclose(table["accuracy"], [0.9, 0.8, 0.6])
     np.testing.assert_allclose(
-        table["accuracy std"], [np.nan, 0.1 * np.sqrt(2), 0], atol=1e-12
+        table["accuracy std"], [np.nan, 0, 0.1 * np.sqrt(2)], atol=1e-12
     )
-    np.testing.assert_allclose(table["ece"], [0.01, np.nan, 0.3])
+    np.testing.assert_allclose(table["ece"], [0.01, 0.3, np.nan])
     np.testing.assert_allclose(
-        table["ece std"], [np.nan, np.nan, 0.1 * np.sqrt(2)]
+        table["ece std"], [np.nan, 0.1 * np.sqrt(2), np.nan]
     )
     assert not {"samples", "seed", "seed std"} & set(table.columns)
 
@@ -104,29 +106,29 @@ def test_summary_is_that_of_numpy_over_the_seeds():
 
 def test_markdown_is_a_table_of_means_and_deviations():
     assert hand_made().to_markdown().split("\n") == [
-        "| corruption | severity | accuracy | ece |",
-        "|---|---|---|---|",
-        "| clean | 0 | 0.900 | 0.010 |",
-        "| fog | 2 | 0.600 ± 0.141 | – |",
-        "| fog | 1 | 0.800 ± 0.000 | 0.300 ± 0.141 |",
+        "| range | corruption | severity | accuracy in % ↑ | ece ↓ |",
+        "|---|---|---|---|---|",
+        "|  | clean | 0 | 90.0 | 0.010 |",
+        "| outside | fog | 1 | 80.0 ± 0.0 | 0.300 ± 0.141 |",
+        "| inside | swap | 2 | 60.0 ± 14.1 | – |",
     ]
     chosen = hand_made().to_markdown(["ece"]).split("\n")
-    assert chosen[0] == "| corruption | severity | ece |"
-    assert chosen[3] == "| fog | 2 | – |"
+    assert chosen[0] == "| range | corruption | severity | ece ↓ |"
+    assert chosen[4] == "| inside | swap | 2 | – |"
 
 
 def test_markdown_leaves_out_what_is_not_known():
     three = make_report().to_markdown().split("\n")[0]
-    assert "accuracy" in three and "auroc |" in three
-    assert "| auroc |" not in three and "depth" not in three
+    assert "accuracy" in three and "corrupted_auroc in" in three
+    assert "| auroc in" not in three and "depth" not in three
     two = make_report(classes=2).to_markdown().split("\n")[0]
-    assert "| auroc |" in two
+    assert "| auroc in % ↑ |" in two
 
 
 def test_bar_in_a_name_does_not_split_a_cell_of_the_table():
     report = hand_made()
     report.scores["corruption"] = ["clean", *["a|b"] * 4]
-    assert report.to_markdown().split("\n")[3].startswith(r"| a\|b | 2 |")
+    assert report.to_markdown().split("\n")[3].startswith(r"| outside | a\|b")
 
 
 def test_unknown_column_is_refused():
@@ -154,10 +156,10 @@ def test_plot_has_four_panels_and_a_legend_of_all_corruptions():
     report = make_report()
     figure, panels = draw(report)
     assert [axis.get_ylabel() for axis in panels] == [
-        "accuracy",
-        "expected calibration error",
-        "risk: share of errors among them",
-        "share of it that is right",
+        "accuracy ↑",
+        "ece ↓",
+        "risk: fraction of errors among them",
+        "fraction of it that is right",
     ]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
@@ -247,7 +249,10 @@ def test_folder_holds_four_files_and_no_part_of_one(tmp_path):
     report.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == FILES
     page = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert page == f"# {report.info['model']}\n\n{report.to_markdown()}\n"
+    assert page == (
+        f"# {report.info['model']}\n\n{report.to_markdown()}\n\n"
+        f"{report.legend()}\n"
+    )
     record = json.loads((tmp_path / "report.json").read_text())
     assert record["info"] == report.info
 
@@ -293,7 +298,7 @@ def test_table_that_was_cut_off_or_changed_is_refused(tmp_path, name, change):
         lambda text: "[]",
         lambda text: '{"info": {}}',
         lambda text: '{"info": {}, "checksums": {}}',
-        lambda text: text.replace('"format": 1', '"format": 2'),
+        lambda text: text.replace('"format": 2', '"format": 3'),
     ],
 )
 def test_record_that_was_cut_off_or_changed_is_refused(tmp_path, change):

@@ -10,7 +10,7 @@ from keras_mmrel.evaluation import SelectiveRule
 from keras_mmrel.evaluation import selective_prediction
 from keras_mmrel.evaluation._binomial import binomial_cdf
 from keras_mmrel.evaluation._binomial import upper_bound
-from keras_mmrel.evaluation.selective_prediction import candidate_counts
+from keras_mmrel.evaluation._selective import candidate_counts
 
 RISK, DELTA = 0.1, 0.1
 REPEATS = 400

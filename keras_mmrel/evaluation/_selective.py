@@ -1,13 +1,18 @@
+"""The function that chooses how sure a model must be."""
+
 import math
 import warnings
-from typing import Any
 
 import numpy as np
 
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._binomial import binomial_cdf
 from keras_mmrel.evaluation._binomial import upper_bound
-from keras_mmrel.evaluation._checks import check_labels
-from keras_mmrel.evaluation._checks import check_open_share
+from keras_mmrel.evaluation._checks import OPEN_FRACTION
 from keras_mmrel.evaluation._checks import check_probabilities
 from keras_mmrel.evaluation.selective_rule import SelectiveRule
 from keras_mmrel.evaluation.selective_rule import read_confidence
@@ -15,25 +20,27 @@ from keras_mmrel.evaluation.selective_rule import read_confidence
 MOST_CANDIDATES = 20
 
 
+@constrained(risk=OPEN_FRACTION, delta=OPEN_FRACTION)
 def selective_prediction(
-    probabilities: Any,
-    y: Any,
+    probabilities: ArrayLike,
+    y: Labels,
     risk: float = 0.05,
     delta: float = 0.05,
-    confidence: Any = None,
+    confidence: ArrayLike = None,
 ) -> SelectiveRule:
     """Choose how sure a model must be for its mistakes to stay rare.
 
     The result accepts predictions whose confidence is above a threshold and
     leaves the others to somebody else. With probability `1 - delta` over the
-    calibration samples, at most a share of `risk` of the accepted predictions
-    on new samples is wrong, whatever the model and the distribution; among
-    the thresholds that hold this it takes the one that accepts most.
+    calibration samples, at most a fraction of `risk` of the accepted
+    predictions on new samples is wrong, whatever the model and the
+    distribution; among the thresholds that hold this it takes the one that
+    accepts most.
 
     Calibration samples must be drawn independently from the distribution
     that new ones come from, and must not have been trained on, nor have
     chosen the model or its temperature. Under other corruptions or another
-    share of missing modalities than here nothing is guaranteed.
+    fraction of missing modalities than here nothing is guaranteed.
 
     How it works: `L` candidate thresholds accept the `r_1 < ... < r_L` most
     confident calibration samples; these counts follow from the number of
@@ -52,7 +59,7 @@ def selective_prediction(
     Args:
         probabilities: `(samples, classes)`, or a model's output dict.
         y: Class numbers `(samples,)`, or one-hot rows.
-        risk: Largest share of mistakes among accepted samples, in (0, 1).
+        risk: Largest fraction of mistakes among accepted samples, in (0, 1).
         delta: Probability, in (0, 1), with which the calibration samples may
             mislead.
         confidence: `(samples,)`, any finite number that is higher where the
@@ -87,10 +94,8 @@ def selective_prediction(
     - Clopper and Pearson, "The Use of Confidence or Fiducial Limits
       Illustrated in the Case of the Binomial", Biometrika 1934.
     """
-    risk = check_open_share("risk", risk)
-    delta = check_open_share("delta", delta)
     p = check_probabilities("probabilities", probabilities)
-    y = check_labels(y, p.shape[1], len(p))
+    y = check_labels(to_numpy(y), p.shape[1], len(p))
     own = confidence is not None
     confidence = read_confidence(p, confidence, len(p))
     counts = candidate_counts(len(p), risk, delta)
@@ -117,7 +122,7 @@ def selective_prediction(
         f"{1 - delta:g} on these {len(p)} samples, so the rule accepts "
         "nothing: take a larger `risk` or `delta`, more samples or a better "
         "model.",
-        stacklevel=2,
+        stacklevel=3,
     )
     return SelectiveRule(
         threshold=math.inf,

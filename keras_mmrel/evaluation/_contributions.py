@@ -1,43 +1,54 @@
+"""The function that says how much each modality adds."""
+
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_mmrel.checks import check_choice
-from keras_mmrel.corruptions.checks import MASK
-from keras_mmrel.evaluation._checks import check_labels
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import Frame
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import Model
+from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import check_matrix
 from keras_mmrel.evaluation._checks import check_probabilities
 from keras_mmrel.evaluation._checks import takes_mask
-from keras_mmrel.evaluation._checks import to_numpy
 from keras_mmrel.evaluation._coalitions import masked
 from keras_mmrel.evaluation._coalitions import replaced
-from keras_mmrel.evaluation._imports import needs
+from keras_mmrel.optional import require
 from keras_mmrel.shapley import LARGEST_EXACT
 from keras_mmrel.shapley import shapley_weights
 
-MEASURES = ("accuracy", "log_loss", "information")
-METHODS = ("both", "shapley", "leave_one_out")
 SMALLEST = 1e-7
 
 
+@constrained(
+    measure=Choice("accuracy", "log_loss", "information"),
+    method=Choice("both", "shapley", "leave_one_out"),
+)
 def modality_contributions(
-    model: Any,
-    x: Mapping[str, Any],
-    y: Any,
+    model: Model,
+    x: Modalities,
+    y: Labels,
     measure: str = "accuracy",
     method: str = "both",
-    baseline: str | Mapping[str, Any] = "mean",
+    baseline: str | Modalities = "mean",
     batch_size: int = 256,
     verbose: bool | int = 0,
-) -> Any:
+) -> Frame:
     """Say how much each modality adds to a trained model on held-out data.
 
     The value of a coalition of modalities is how well the model does when it
     gets these alone:
 
-    - `"accuracy"`: the share of right predictions;
+    - `"accuracy"`: the fraction of right predictions;
     - `"log_loss"`: the mean log-probability of the true class, in nats, the
       negative of the log-loss, so that higher is better;
     - `"information"`: the same in bits above the model's answer to no
@@ -111,9 +122,7 @@ def modality_contributions(
       Constraints", ICLR 2020, https://arxiv.org/abs/2002.10689, for
       `"information"`.
     """
-    pd = needs("pandas", "modality_contributions")
-    check_choice("measure", measure, MEASURES)
-    check_choice("method", method, METHODS)
+    pd = require("pandas", "modality_contributions")
     arrays = _read_inputs(model, x)
     names = [name for name in arrays if name != MASK]
     samples = len(keras.tree.flatten(arrays)[0])
@@ -124,9 +133,9 @@ def modality_contributions(
             f"Received: {list(arrays)}"
         )
     inputs_of = masked if told else replaced(baseline)
-    known: dict[tuple, float] = {}
+    known: dict[tuple[bool, ...], float] = {}
 
-    def value(coalition: np.ndarray) -> float:
+    def value(coalition: Array) -> float:
         key = tuple(bool(member) for member in coalition)
         if key not in known:
             outputs = model.predict(
@@ -160,7 +169,7 @@ def modality_contributions(
     return table
 
 
-def _read_inputs(model: Any, x: Any) -> dict[str, Any]:
+def _read_inputs(model: Model, x: Modalities) -> dict[str, ArrayLike]:
     """Host arrays of the modalities, in the model's order, and the mask."""
     if not isinstance(x, Mapping) or not set(x) - {MASK}:
         raise ValueError(
@@ -188,7 +197,9 @@ def _read_inputs(model: Any, x: Any) -> dict[str, Any]:
     return arrays
 
 
-def _measure(outputs: Any, y: Any, measure: str, samples: int) -> float:
+def _measure(
+    outputs: ArrayLike, y: Labels, measure: str, samples: int
+) -> float:
     if (
         isinstance(outputs, Mapping)
         and "probabilities" not in outputs
@@ -202,7 +213,7 @@ def _measure(outputs: Any, y: Any, measure: str, samples: int) -> float:
         p = check_matrix("model.predict(x)", outputs)
     else:
         p = check_probabilities("model.predict(x)", outputs)
-    labels = check_labels(y, p.shape[1], samples)
+    labels = check_labels(to_numpy(y), p.shape[1], samples)
     if measure == "accuracy":
         return float((p.argmax(axis=1) == labels).mean())
     chosen = np.clip(p[np.arange(samples), labels], SMALLEST, 1.0)

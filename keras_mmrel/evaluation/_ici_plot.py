@@ -1,19 +1,24 @@
-from collections.abc import Mapping
+"""The function that draws what MICINet removed and added."""
+
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-STAGES = ("guess_logits", "kept_logits", "modality_logits")
-NAMES = ("first guess", "after the removal", "compensated")
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Outputs
+from keras_mmrel.optional import require
+
+STAGES = ("initial_logits", "kept_logits", "modality_logits")
+NAMES = ("at first", "after the removal", "compensated")
 NEEDED = (
-    "feature", "ici", "ici_share", "compensation", "confidence",
+    "feature", "ici", "ici_fraction", "compensation", "confidence",
     "discriminative_power", "probabilities", *STAGES,
 )  # fmt: skip
 
 
 def plot_ici(
-    explanation: Mapping[str, Any],
+    explanation: Outputs,
     sample: int = 0,
     modality_names: Sequence[str] | None = None,
     class_names: Sequence[Any] | None = None,
@@ -52,12 +57,6 @@ def plot_ici(
     >>> len(figure.axes)
     5
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "`plot_ici` needs matplotlib: `pip install keras-mmrel[report]`"
-        ) from error
     missing = [key for key in NEEDED if key not in explanation]
     if missing:
         raise ValueError(
@@ -72,7 +71,7 @@ def plot_ici(
     one = {key: np.asarray(explanation[key])[sample] for key in NEEDED}
     names = modality_names or [f"modality {i}" for i in range(modalities)]
     classes = class_names or list(range(len(one["probabilities"])))
-    figure = Figure(
+    figure = require("matplotlib.figure", "plot_ici").Figure(
         figsize=(9, 1.2 + 1.35 * modalities),
         layout="constrained",
     )
@@ -101,7 +100,9 @@ def plot_ici(
     return figure
 
 
-def _draw_feature(axis: Any, one: dict, row: int, name: str) -> None:
+def _draw_feature(
+    axis: Any, one: dict[str, Array], row: int, name: str
+) -> None:
     feature, ici = one["feature"][row], one["ici"][row]
     order = np.argsort(feature)
     at = np.arange(len(order))
@@ -109,7 +110,7 @@ def _draw_feature(axis: Any, one: dict, row: int, name: str) -> None:
     axis.bar(at, ici[order], width=1.0, color="C1", alpha=0.8, label="removed")
     axis.axhline(0, color="0.3", lw=0.6)
     axis.set_title(
-        f"{name}: {one['ici_share'][row]:.0%} removed, confidence "
+        f"{name}: {one['ici_fraction'][row]:.0%} removed, confidence "
         f"{one['confidence'][row]:.2f}",
         fontsize=9,
     )
@@ -122,7 +123,7 @@ def _draw_feature(axis: Any, one: dict, row: int, name: str) -> None:
 
 def _draw_classes(
     axis: Any,
-    probabilities: Any,
+    probabilities: Array,
     stages: Sequence[str],
     classes: Sequence[Any],
     label: int | None,
@@ -145,6 +146,6 @@ def _draw_classes(
             axis.axvline(side, color="C2", lw=1.2)
 
 
-def _softmax(logits: Any) -> Any:
+def _softmax(logits: Array) -> Array:
     p = np.exp(logits - logits.max())
     return p / p.sum()

@@ -1,6 +1,10 @@
+"""The function that scores a model on clean and on corrupted data."""
+
+import dataclasses
 import platform
 import warnings
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -8,20 +12,28 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mmrel.checks import check_choice
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import Model
+from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions import Corruption
-from keras_mmrel.corruptions.checks import MASK
-from keras_mmrel.corruptions.checks import check_seed
-from keras_mmrel.evaluation._checks import check_labels
 from keras_mmrel.evaluation._checks import takes_mask
-from keras_mmrel.evaluation._checks import to_numpy
-from keras_mmrel.evaluation._imports import needs
+from keras_mmrel.evaluation._outputs import read_outputs
+from keras_mmrel.evaluation._scores import as_scores
 from keras_mmrel.evaluation._scores import curves
-from keras_mmrel.evaluation._scores import read_outputs
-from keras_mmrel.evaluation._scores import score
 from keras_mmrel.evaluation.noise_protocol import NoiseProtocol
 from keras_mmrel.evaluation.noise_protocol import as_protocols
+from keras_mmrel.evaluation.predictions import Predictions
 from keras_mmrel.evaluation.robustness_report import RobustnessReport
+from keras_mmrel.evaluation.score import Score
+from keras_mmrel.optional import require
 
 DEFAULT = (
     "gaussian_one",
@@ -33,29 +45,39 @@ DEFAULT = (
 )
 
 
+POINT = ["corruption", "severity", "seed", "curve", "x", "y", "samples"]
+# From a helper to the line of the user, past the check of the arguments.
+STACK = 4
+
+
+@constrained(
+    output=Choice("auto", "logits", "probabilities"),
+    bins=Integer(1),
+    batch_size=Integer(1),
+)
 def evaluate_robustness(
-    model: Any,
-    x: Mapping[str, Any],
-    y: Any,
+    model: Model,
+    x: Modalities,
+    y: Labels,
     corruptions: Any = DEFAULT,
     severities: Any = None,
     seeds: int | Sequence[int] = 1,
     *,
+    scores: Sequence[str | Score] | None = None,
     output: str = "auto",
     bins: int = 15,
     batch_size: int = 256,
+    keep_predictions: bool = False,
     verbose: int = 1,
 ) -> RobustnessReport:
     """Score a model on clean and on corrupted test data.
 
     Every corruption is applied at every severity with every seed; the model
     predicts each of these test sets once, by one program, and is neither
-    loaded nor compiled anew. All scores come with the report's columns:
-    accuracy, macro and weighted F1, AUROC (two classes), negative
-    log-likelihood, expected calibration error, Brier score, area under the
-    risk-coverage curve and its excess; and where the model returns a
-    `"confidence"` per modality its means and how well it finds the corrupted
-    modality (AUROC), where it returns a `"depth"` its mean.
+    loaded nor compiled anew. The report has a column for each of the scores,
+    and says of each corruption whether it is `in_range`: whether it leaves
+    every feature within the range of the clean data, where no check of
+    ranges finds it.
 
     A NaN among the predictions is not averaged away: the row is NaN,
     `invalid` counts the samples, and a warning names the corruption.
@@ -76,11 +98,16 @@ def evaluate_robustness(
             corruption's own.
         seeds: Number of seeds, or a sequence of them: each draws the
             corruption anew.
+        scores: `Score`s, or names out of `keras_mmrel.evaluation.SCORES`; by
+            default all of these. Scores of a `"confidence"` or a `"depth"`
+            are there where the model returns one.
         output: What the model returns: `"logits"`, `"probabilities"`, or
             `"auto"`, which takes rows that add up to 1 on the clean data for
             probabilities. Of probabilities none counts as less than 1e-12.
         bins: Number of bins of the calibration error.
         batch_size: Number of samples of a prediction step.
+        keep_predictions: Whether the report keeps the predicted
+            probabilities of every row.
         verbose: 0 for no progress bar.
 
     Returns:
@@ -101,97 +128,119 @@ def evaluate_robustness(
     >>> report.scores["severity"].tolist()
     [0.0, 0.5, 1.0]
     """
-    pandas = needs("pandas", "evaluate_robustness")
-    needs("sklearn", "evaluate_robustness")
-    check_choice("output", output, ("auto", "logits", "probabilities"))
-    _check_count("bins", bins)
-    _check_count("batch_size", batch_size)
-    seeds = _as_seeds(seeds)
+    pandas = require("pandas", "evaluate_robustness")
+    chosen = as_scores(scores)
+    seed_numbers = _as_seeds(seeds)
     protocols = as_protocols(corruptions, severities)
     inputs = _ordered(model, x)
     names = [name for name in inputs if name != MASK]
-    # Who is hit is drawn before the first prediction: a corruption that
-    # names an unknown modality is found now.
+    # Who is corrupted is drawn before the first prediction: a corruption that
+    # names an unknown modality, or lacks labels, is found now.
     for protocol in protocols:
-        protocol.at(protocol.severities[0]).hits(inputs, seeds[0])
-    samples = len(next(iter(inputs.values())))
-    predict = _predictor(model, names, samples, batch_size)
-    clean = read_outputs(predict(inputs), output)
-    if clean.valid.any():
-        output = clean.kind
-    if len(clean.probabilities) != samples:
-        raise ValueError(
-            f"`model` must return one row for each of the {samples} samples. "
-            f"Received: {len(clean.probabilities)} rows"
-        )
-    classes = clean.probabilities.shape[1]
-    labels = check_labels(y, classes, samples)
-    absent = sorted(set(range(classes)) - set(labels.tolist()))
-    if absent:
-        warnings.warn(
-            f"`y` holds no sample of class {absent}: F1 is averaged over the "
-            "classes that are there, and AUROC needs two.",
-            stacklevel=2,
+        protocol.at(protocol.severities[0]).corrupted(
+            inputs, seed_numbers[0], y
         )
     jobs = [
         (protocol, severity, seed)
         for protocol in protocols
         for severity in protocol.severities
-        for seed in seeds
+        for seed in seed_numbers
     ]
-    bar = keras.utils.Progbar(len(jobs) + 1, verbose=int(bool(verbose)))
-    present = inputs[MASK].astype(bool) if MASK in inputs else None
-    rows: list[dict] = []
-    points: list[dict] = []
-
-    def keep(key: dict, predictions: Any, hits: Any = None) -> None:
-        row = score(predictions, labels, names, hits, present, bins)
-        rows.append({**key, "samples": samples, **row})
-        points.extend({**key, **p} for p in curves(predictions, labels, bins))
-        if row["invalid"]:
-            warnings.warn(
-                f"The predictions under '{key['corruption']}' at severity "
-                f"{key['severity']:g} (seed {key['seed']}) are NaN or "
-                f"infinite for {row['invalid']:.0f} of {samples} samples; "
-                "the scores of this row are NaN.",
-                stacklevel=3,
-            )
-        bar.add(1)
-
-    first = {"corruption": "clean", "severity": 0.0, "seed": seeds[0]}
-    keep(first, clean)
-    for protocol, severity, seed in jobs:
-        corruption = protocol.at(severity)
-        answer = predict(corruption(inputs, seed=seed))
-        keep(
-            {"corruption": protocol.name, "severity": severity, "seed": seed},
-            read_outputs(answer, output),
-            _hidden_hits(corruption, inputs, seed),
+    samples = len(next(iter(inputs.values())))
+    predict = _predictor(model, names, samples, batch_size)
+    kind, clean = read_outputs(predict(inputs), output)
+    if len(clean["probabilities"]) != samples:
+        raise ValueError(
+            f"`model` must return one row for each of the {samples} samples. "
+            f"Received: {len(clean['probabilities'])} rows"
         )
+    classes = clean["probabilities"].shape[1]
+    labels = check_labels(to_numpy(y), classes, samples)
+    _warn_of_absent(labels, classes)
+    first = Predictions(
+        labels=labels,
+        present=inputs[MASK].astype(bool) if MASK in inputs else None,
+        modality_names=names,
+        bins=bins,
+        **clean,
+    )
+    output = kind if first.valid.any() else output
+
+    def answers() -> Iterator[tuple[dict[str, Any], Predictions]]:
+        key = {"corruption": "clean", "severity": 0.0, "seed": seed_numbers[0]}
+        yield {**key, "in_range": True}, first
+        for protocol, severity, seed in jobs:
+            corruption = protocol.at(severity)
+            _, values = read_outputs(
+                predict(corruption(inputs, seed, labels)), output
+            )
+            hidden = _hidden(corruption, inputs, seed, labels)
+            key = {
+                "corruption": protocol.name,
+                "severity": severity,
+                "seed": seed,
+                "in_range": corruption.in_range,
+            }
+            yield key, dataclasses.replace(first, **values, corrupted=hidden)
+
+    rows: list[dict[str, Any]] = []
+    points: list[dict[str, Any]] = []
+    kept: list[Array] = []
+    bar = keras.utils.Progbar(len(jobs) + 1, verbose=int(bool(verbose)))
+    for key, predictions in answers():
+        rows.append({**key, "samples": samples, **_row(chosen, predictions)})
+        _warn_of_invalid(rows[-1])
+        place = {name: key[name] for name in POINT[:3]}
+        points += [{**place, **point} for point in curves(predictions)]
+        if keep_predictions:
+            kept.append(predictions.probabilities.astype("float32"))
+        bar.add(1)
+    info = {
+        **_info(model, names, classes, samples, bins, protocols),
+        "scores": [score.describe() for score in chosen],
+    }
     return RobustnessReport(
         pandas.DataFrame(rows),
-        pandas.DataFrame(
-            points,
-            columns=["corruption", "severity", "seed", "curve", "x", "y",
-                     "samples"],
-        ),
-        _info(model, names, classes, samples, bins, protocols),
-    )  # fmt: skip
+        pandas.DataFrame(points, columns=POINT),
+        info,
+        predictions=kept if keep_predictions else None,
+        labels=labels if keep_predictions else None,
+    )
 
 
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r}"
+def _row(scores: Sequence[Score], predictions: Predictions) -> dict[str, float]:
+    row = {"invalid": float((~predictions.valid).sum())}
+    for score in scores:
+        row.update(score.columns(predictions))
+    return row
+
+
+def _warn_of_absent(labels: Array, classes: int) -> None:
+    absent = sorted(set(range(classes)) - set(labels.tolist()))
+    if absent:
+        warnings.warn(
+            f"`y` holds no sample of class {absent}: F1 is averaged over the "
+            "classes that are there, and AUROC needs two.",
+            stacklevel=STACK,
         )
 
 
-def _as_seeds(seeds: Any) -> list[int]:
-    if isinstance(seeds, Sequence) and not isinstance(seeds, str):
-        chosen = [check_seed(seed) for seed in seeds]
+def _warn_of_invalid(row: dict[str, Any]) -> None:
+    if row["invalid"]:
+        warnings.warn(
+            f"The predictions under '{row['corruption']}' at severity "
+            f"{row['severity']:g} (seed {row['seed']}) are NaN or infinite "
+            f"for {row['invalid']:.0f} of {row['samples']} samples; the "
+            "scores of this row are NaN.",
+            stacklevel=STACK,
+        )
+
+
+def _as_seeds(seeds: int | Sequence[int]) -> list[int]:
+    if isinstance(seeds, list | tuple | range):
+        chosen = [Integer(0)("seed", seed) for seed in seeds]
     else:
-        _check_count("seeds", seeds)
-        chosen = list(range(seeds))
+        chosen = list(range(Integer(1)("seeds", seeds)))
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(
             "`seeds` must be a positive integer or a sequence of different "
@@ -200,7 +249,7 @@ def _as_seeds(seeds: Any) -> list[int]:
     return chosen
 
 
-def _ordered(model: Any, x: Any) -> dict[str, np.ndarray]:
+def _ordered(model: Model, x: Modalities) -> dict[str, Array]:
     """The inputs as arrays, in the order in which the model has them."""
     if not isinstance(x, Mapping) or not set(x) - {MASK}:
         raise ValueError(
@@ -238,8 +287,8 @@ def _ordered(model: Any, x: Any) -> dict[str, np.ndarray]:
 
 
 def _predictor(
-    model: Any, names: list[str], samples: int, batch_size: int
-) -> Callable[[dict], Any]:
+    model: Model, names: list[str], samples: int, batch_size: int
+) -> Callable[[Modalities], ArrayLike]:
     """Return a function that predicts every test set by the same program."""
     if not hasattr(model, "predict") and not callable(model):
         raise ValueError(
@@ -248,8 +297,8 @@ def _predictor(
         )
     told = takes_mask(model)
 
-    def predict(inputs: dict) -> Any:
-        inputs = dict(inputs)
+    def predict(x: Modalities) -> ArrayLike:
+        inputs = dict(x)
         if not told:
             inputs.pop(MASK, None)
         elif MASK not in inputs:
@@ -262,17 +311,17 @@ def _predictor(
     return predict
 
 
-def _hidden_hits(
-    corruption: Corruption, inputs: dict, seed: int
-) -> np.ndarray | None:
-    """Who is hit; nothing is to be found where the mask says so."""
-    if getattr(corruption, "announce", False):
+def _hidden(
+    corruption: Corruption, inputs: Modalities, seed: int, labels: Array
+) -> Array | None:
+    """What is corrupted; nothing is to be found where the mask says so."""
+    if corruption.announced:
         return None
-    return corruption.hits(inputs, seed)
+    return corruption.corrupted(inputs, seed, labels)
 
 
 def _info(
-    model: Any,
+    model: Model,
     names: list[str],
     classes: int,
     samples: int,

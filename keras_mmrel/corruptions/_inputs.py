@@ -1,0 +1,111 @@
+"""What the corruptions take: their target, inputs and labels."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_mmrel.constraints import Constraint
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import to_numpy
+
+
+class Target(Constraint):
+    """A string, or a sequence of different names, which becomes a list."""
+
+    expected = (
+        "'all', 'one', 'independent', the name of a modality or a non-empty "
+        "sequence of different names"
+    )
+    bad = ("", [], None, 3, ["a", "a"], ["a", 1])
+
+    def accepts(self, value: Any) -> bool:
+        if isinstance(value, str):
+            return bool(value)
+        if not isinstance(value, Sequence):
+            return False
+        named = all(isinstance(name, str) and name for name in value)
+        return named and 0 < len(value) == len(set(value))
+
+    def plain(self, value: Any) -> str | list[str]:
+        return value if isinstance(value, str) else list(value)
+
+
+TARGET = Target()
+
+
+def read_inputs(inputs: Modalities) -> tuple[dict[str, Array], Array]:
+    """Return the modalities as new floating arrays, and who is present.
+
+    Returns:
+        A dict of modality name -> array, and a boolean array
+        `(samples, modalities)`.
+    """
+    if not isinstance(inputs, Mapping) or not set(inputs) - {MASK}:
+        raise ValueError(
+            "`inputs` must be a non-empty dict of modality names to arrays. "
+            f"Received: inputs={inputs!r}"
+        )
+    arrays = {k: _floating(k, v) for k, v in modality_arrays(inputs).items()}
+    rows = {name: len(array) for name, array in arrays.items()}
+    if len(set(rows.values())) != 1:
+        raise ValueError(
+            "All modalities must have the same number of samples. Received: "
+            f"{rows}"
+        )
+    present = _present(inputs, (next(iter(rows.values())), len(rows)))
+    for column, (name, array) in enumerate(arrays.items()):
+        values = array[present[:, column]]
+        bad = values.size - int(np.isfinite(values).sum())
+        if bad:
+            raise ValueError(
+                f"Modality '{name}' must be finite where it is present; set "
+                f"'{MASK}' to 0 for a missing one. Received: {bad} NaN or "
+                "infinite values"
+            )
+    return arrays, present
+
+
+def _floating(name: Any, values: ArrayLike) -> Array:
+    if not isinstance(name, str) or not name:
+        raise ValueError(
+            "`inputs` must be named by non-empty strings. Received: "
+            f"name={name!r}"
+        )
+    array = to_numpy(values)
+    if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Modality '{name}' must be an array of numbers with at least one "
+            f"sample and one feature. Received: shape={array.shape}, "
+            f"dtype={array.dtype}"
+        )
+    return array.astype(array.dtype if array.dtype.kind == "f" else "float32")
+
+
+def _present(inputs: Modalities, shape: tuple[int, int]) -> Array:
+    if MASK not in inputs:
+        return np.ones(shape, bool)
+    mask = to_numpy(inputs[MASK])
+    if mask.shape != shape:
+        raise ValueError(
+            f"'{MASK}' must have the shape {shape}, one row a sample and one "
+            f"column a modality. Received: shape={mask.shape}"
+        )
+    return check_mask_values(mask)
+
+
+def read_labels(labels: Labels, samples: int) -> Array:
+    """Return class numbers `(samples,)`, of as many classes as there are."""
+    y = to_numpy(labels)
+    rows = y.ndim == 2 and y.shape[1] > 1
+    known = y.size > 0 and y.dtype.kind in "iub"
+    classes = y.shape[1] if rows else int(y.max()) + 1 if known else 1
+    return check_labels(y, classes, samples)

@@ -1,0 +1,121 @@
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import to_numpy
+
+TINY = 1e-12
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """All about one set of predictions: what a `Score` gets.
+
+    Args:
+        probabilities: `(samples, classes)`.
+        labels: Class numbers `(samples,)`.
+        log_probabilities: `(samples, classes)`; by default the logarithm of
+            the probabilities, none of which counts as less than 1e-12.
+        confidence: `(samples, modalities)`, or `None` if the model returns
+            none.
+        depth: `(samples, modalities)`, or `None` likewise.
+        corrupted: Boolean `(samples, modalities)`: what is corrupted without
+            being announced; `None` where there is nothing to be found.
+        present: Boolean `(samples, modalities)`, or `None` if all are there.
+        modality_names: Names of the modalities.
+        bins: Number of bins of a calibration error.
+
+    Example:
+
+    >>> predictions = keras_mmrel.evaluation.Predictions(
+    ...     np.array([[0.9, 0.1], [0.3, 0.7]]), labels=np.array([0, 0])
+    ... )
+    >>> predictions.right
+    array([ True, False])
+    """
+
+    probabilities: Array
+    labels: Array
+    # Arrays or `None`: what a score says it needs is there.
+    log_probabilities: ArrayLike = None
+    confidence: ArrayLike = None
+    depth: ArrayLike = None
+    corrupted: ArrayLike = None
+    present: ArrayLike = None
+    modality_names: Sequence[str] = ()
+    bins: int = 15
+
+    def __post_init__(self) -> None:
+        if self.log_probabilities is None:
+            logs = np.log(np.maximum(self.probabilities, TINY))
+            object.__setattr__(self, "log_probabilities", logs)
+
+    @property
+    def valid(self) -> Array:
+        """Whether a sample's probabilities are finite, `(samples,)`."""
+        return np.isfinite(self.probabilities).all(axis=1)
+
+    @property
+    def predicted(self) -> Array:
+        """The most likely class of each sample, `(samples,)`."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def right(self) -> Array:
+        """Whether it is the true one, `(samples,)`."""
+        return self.predicted == self.labels
+
+    def take(self, samples: Array) -> "Predictions":
+        """Return the predictions of some samples.
+
+        Args:
+            samples: Their numbers, repeated ones among them maybe, or a
+                boolean array.
+        """
+        arrays = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+        }
+        return Predictions(
+            **{
+                name: value[samples] if isinstance(value, np.ndarray) else value
+                for name, value in arrays.items()
+            }
+        )
+
+    def has(self, need: str) -> bool:
+        """Whether there is what a `Score` needs, one of its `NEEDS`."""
+        return bool(getattr(self, f"_has_{need}")())
+
+    def _has_probabilities(self) -> bool:
+        return bool(self.valid.all())
+
+    def _has_binary(self) -> bool:
+        return (
+            self.probabilities.shape[1] == 2
+            and len(np.unique(self.labels)) == 2
+        )
+
+    def _has_confidence(self) -> bool:
+        shape = (len(self.labels), len(self.modality_names))
+        return self.confidence is not None and self.confidence.shape == shape
+
+    def _has_depth(self) -> bool:
+        return self.depth is not None
+
+    def _has_corrupted(self) -> bool:
+        """Whether some of the modalities are, and others are not."""
+        if self.corrupted is None:
+            return False
+        found = self.corrupted[self.where_present]
+        return bool(found.any() and not found.all())
+
+    @property
+    def where_present(self) -> Array:
+        """`present`, or true everywhere, `(samples, modalities)`."""
+        if self.present is not None:
+            return to_numpy(self.present)
+        return np.ones((len(self.labels), len(self.modality_names)), bool)

@@ -1,0 +1,124 @@
+import dataclasses
+import math
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+from keras_mmrel.evaluation.predictions import Predictions
+
+# What a model may return beside probabilities: without it no column.
+RETURNED = ("confidence", "depth")
+NEEDS = ("probabilities", "binary", "corrupted", *RETURNED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """A number that says how good predictions are, and all about it.
+
+    Tables, plots and comparisons read direction, unit and legend here, so a
+    score of one's own is one object.
+
+    Args:
+        name: Column of the report.
+        function: Takes `Predictions` and returns a number, or if
+            `per_modality` one for each modality.
+        higher_is_better: `True`, `False`, or `None` for what describes the
+            predictions and is neither good nor bad.
+        description: One line for a legend.
+        percent: Whether a table shows 100 times the number.
+        needs: What must be there, the score being NaN otherwise:
+            `"probabilities"`, all of them finite; `"binary"`, two classes
+            that both occur; `"corrupted"`, modalities that are corrupted
+            beside others that are not; `"confidence"` and `"depth"`, which
+            the model must return, the report having no such column
+            otherwise.
+        per_modality: Whether there is a column `name/modality` each.
+        shown: Whether tables show it without being asked.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+
+    >>> def error_of_the_worst_class(predictions):
+    ...     y, right = predictions.labels, predictions.right
+    ...     return max(1 - right[y == c].mean() for c in np.unique(y))
+    >>> score = keras_mmrel.evaluation.Score(
+    ...     "worst_class", error_of_the_worst_class, higher_is_better=False,
+    ...     description="errors in the class with most of them", percent=True,
+    ... )
+    >>> model = keras_mmrel.LateFusion({"a": (8,), "b": (4,)}, 2)
+    >>> x = {"a": np.random.rand(20, 8), "b": np.random.rand(20, 4)}
+    >>> report = keras_mmrel.evaluation.evaluate_robustness(
+    ...     model, x, np.arange(20) % 2, ["missing"], verbose=0,
+    ...     scores=["accuracy", score],
+    ... )
+    >>> "worst_class" in report.scores
+    True
+    """
+
+    name: str
+    function: Callable[[Predictions], Any]
+    higher_is_better: bool | None
+    description: str = ""
+    percent: bool = False
+    needs: Sequence[str] = ("probabilities",)
+    per_modality: bool = False
+    shown: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(
+                "`name` must be a non-empty string. Received: "
+                f"name={self.name!r}"
+            )
+        if not callable(self.function):
+            raise ValueError(
+                f"`function` of '{self.name}' must be a function of "
+                f"`Predictions`. Received: function={self.function!r}"
+            )
+        unknown = [need for need in self.needs if need not in NEEDS]
+        if isinstance(self.needs, str) or unknown:
+            raise ValueError(
+                f"`needs` of '{self.name}' must be a sequence out of {NEEDS}. "
+                f"Received: needs={self.needs!r}"
+            )
+        if self.higher_is_better not in (True, False, None):
+            raise ValueError(
+                f"`higher_is_better` of '{self.name}' must be True, False or "
+                f"None. Received: higher_is_better={self.higher_is_better!r}"
+            )
+
+    @property
+    def arrow(self) -> str:
+        """`"↑"` or `"↓"`, where better values are."""
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
+    @property
+    def scale(self) -> float:
+        """What a table multiplies the number by."""
+        return 100.0 if self.percent else 1.0
+
+    def columns(self, predictions: Predictions) -> dict[str, float]:
+        """Return the score of some predictions, column by column."""
+        if not all(predictions.has(n) for n in self.needs if n in RETURNED):
+            return {}
+        names = [self.name]
+        if self.per_modality:
+            names = [f"{self.name}/{m}" for m in predictions.modality_names]
+        if not all(map(predictions.has, self.needs)):
+            return dict.fromkeys(names, math.nan)
+        value = self.function(predictions)
+        values = list(value) if self.per_modality else [value]
+        if len(values) != len(names):
+            raise ValueError(
+                f"`function` of '{self.name}' must return one number a "
+                f"modality. Received: {len(values)} for {len(names)}"
+            )
+        return dict(zip(names, map(float, values), strict=True))
+
+    def describe(self) -> dict[str, Any]:
+        """Return all but the function, for a file."""
+        record = dataclasses.asdict(dataclasses.replace(self, function=str))
+        del record["function"]
+        return {**record, "needs": list(self.needs)}
