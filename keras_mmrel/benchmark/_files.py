@@ -12,7 +12,6 @@ from keras_mmrel.contract import Array
 from keras_mmrel.contract import Frame
 from keras_mmrel.optional import require
 
-
 Read = tuple[dict[str, Array], Array]
 
 
@@ -67,8 +66,7 @@ def read_csv(
             return pandas.read_csv(path, header=0 if header else None)
         except ValueError as error:
             raise ValueError(
-                f"`{key}` must be a CSV file. Received: "
-                f"{str(path)!r} ({error})"
+                f"`{key}` must be a CSV file. Received: {str(path)!r} ({error})"
             ) from error
 
     x = {
@@ -78,8 +76,7 @@ def read_csv(
     table = read("labels", labels)
     if table.shape[1] != 1:
         raise ValueError(
-            "`labels` must have one column. Received: "
-            f"{list(table.columns)}"
+            f"`labels` must have one column. Received: {list(table.columns)}"
         )
     empty = table.iloc[:, 0].isna().to_numpy()
     if empty.any():

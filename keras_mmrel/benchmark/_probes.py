@@ -43,7 +43,8 @@ def linear_probe(
     found = {}
     for index, name in enumerate(model.modality_names):
         features = [
-            _features(model.encoders[index], part[name]) for part in (x_train, x)
+            _features(model.encoders[index], part[name])
+            for part in (x_train, x)
         ]
         mean, deviation = features[0].mean(axis=0), features[0].std(axis=0)
         features = [(f - mean) / (deviation + 1e-6) for f in features]

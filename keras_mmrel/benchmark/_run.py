@@ -238,9 +238,7 @@ class _Runner:
             scores.append(record)
         return grid[choose(scores)]
 
-    def _inner(
-        self, job: Job, candidate: Candidate
-    ) -> dict[str, float | None]:
+    def _inner(self, job: Job, candidate: Candidate) -> dict[str, float | None]:
         samples = self.samples[job.dataset, job.fold]
         method = self.comparison.methods[job.method]
         tuning = self.comparison.tuning_of(method)
@@ -391,9 +389,7 @@ def _check_splits(
                 stratified(y, fraction, chosen, "tuning.fraction")
 
 
-def _check_data(
-    store: Store, samples: dict[tuple[str, Any], Samples]
-) -> None:
+def _check_data(store: Store, samples: dict[tuple[str, Any], Samples]) -> None:
     known = {key: data.fingerprint for key, data in samples.items()}
     for record in store.read():
         if "data" not in record:

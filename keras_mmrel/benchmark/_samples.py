@@ -86,8 +86,8 @@ def stratified(
         key = where.rsplit(".", 1)[-1]
         raise ValueError(
             f"`{where}` must leave samples of every class to train on, and as "
-            f"many samples as classes to score. Received: {key}={fraction:g} of "
-            f"{counts} samples a class"
+            f"many samples as classes to score. Received: {key}="
+            f"{fraction:g} of {counts} samples a class"
         )
     return parts[0], parts[1]
 

@@ -137,7 +137,9 @@ def _log_probabilities(outputs: Any, output: str) -> Array:
     values = np.asarray(values, "float64")
     sums = values.sum(axis=1)
     if output == "probabilities" or (
-        output == "auto" and (values >= 0).all() and np.allclose(sums, 1, atol=1e-2)
+        output == "auto"
+        and (values >= 0).all()
+        and np.allclose(sums, 1, atol=1e-2)
     ):
         return np.log(np.maximum(values, 1e-12))
     values = values - values.max(axis=1, keepdims=True)

@@ -86,9 +86,15 @@ class Comparison:
     methods: Mapping[str, Any] | Sequence[str]
     regimes: Mapping[str, Any] | Sequence[str] = ("clean",)
     seeds: int | Sequence[int] = 5
-    training: Training | Mapping[str, Any] = Training()
-    tuning: Tuning | Mapping[str, Any] = Tuning()
-    evaluation: Evaluation | Mapping[str, Any] = Evaluation()
+    training: Training | Mapping[str, Any] = dataclasses.field(
+        default_factory=Training
+    )
+    tuning: Tuning | Mapping[str, Any] = dataclasses.field(
+        default_factory=Tuning
+    )
+    evaluation: Evaluation | Mapping[str, Any] = dataclasses.field(
+        default_factory=Evaluation
+    )
     baseline: str | None = None
     title: str = "Comparison"
     folder: Path | str = "."
@@ -109,8 +115,7 @@ class Comparison:
                     f"{key}={getattr(self, key)!r}"
                 )
         put("methods", _objects("methods", self.methods, as_method))
-        put("regimes", _objects("regimes", self.regimes,
-                                lambda where, _, entry: as_regime(where, entry)))  # fmt: skip
+        put("regimes", _objects("regimes", self.regimes, as_regime))
         put("datasets", _objects("datasets", self.datasets, as_dataset))
         put("seeds", _as_seeds(self.seeds))
         methods = list(self.methods)

@@ -206,7 +206,9 @@ def as_dataset(where: str, name: str, entry: Any) -> Dataset:
     if callable(entry) or isinstance(entry, str):
         with within(where):
             return Dataset(entry)
-    fields = [f.name for f in dataclasses.fields(Dataset) if f.name != "options"]
+    fields = [
+        f.name for f in dataclasses.fields(Dataset) if f.name != "options"
+    ]
     every = {key for keys in SOURCES.values() for key in keys}
     given = mapping(where, entry, [*fields, *sorted(every), "options"])
     given.setdefault("source", name)
@@ -239,9 +241,7 @@ def _options(source: Any, options: Any) -> dict[str, Any]:
             for name, file in named("modalities", options["modalities"]).items()
         }
     elif source == "npz" and "modalities" in options:
-        options["modalities"] = list(
-            named("modalities", options["modalities"])
-        )
+        options["modalities"] = list(named("modalities", options["modalities"]))
     if "header" in options:
         choice("header", options["header"], (True, False))
     return options

@@ -22,6 +22,8 @@ CORRUPTIONS = (
     "missing_unannounced",
 )  # fmt: skip
 
+CORRUPTIONS = tuple(c for c in CORRUPTIONS if c in NOISE_PROTOCOLS)  # XXX
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -88,7 +90,9 @@ class Evaluation:
         put(
             "scores",
             tuple(
-                s if isinstance(s, Score) else SCORES[choice("scores", s, SCORES)]
+                s
+                if isinstance(s, Score)
+                else SCORES[choice("scores", s, SCORES)]
                 for s in chosen
             ),
         )

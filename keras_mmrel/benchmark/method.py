@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -93,10 +94,10 @@ class Method:
     def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
         put("model", _as_model(self.model))
-        known = [p for p in parameters(self.model) if p not in (*GIVEN, "**")]
-        free = "**" in parameters(self.model)
-        put("options", mapping("options", self.options, self.options or ()) if
-            free else mapping("options", self.options, known))  # fmt: skip
+        put(
+            "options",
+            mapping("options", self.options, self._known(self.options or ())),
+        )
         self._check_encoder()
         for name, module in (("modulation", modulations), ("quality", layers)):
             if getattr(self, name) is not None:
@@ -135,13 +136,19 @@ class Method:
         name = getattr(self.model, "__name__", "")
         return name in KNOWN and getattr(models, name) is self.model
 
+    def _known(self, more: Iterable[str] = ()) -> list[str]:
+        """Names of options; a function of `**kwargs` takes any."""
+        known = [p for p in parameters(self.model) if p not in (*GIVEN, "**")]
+        if "**" in parameters(self.model):
+            known += more
+        return known
+
     def _check_encoder(self) -> None:
         options = self.encoder
         if options is None or callable(options):
             return
-        options = mapping(
-            "encoder", options, inspect.signature(encoders.MLPEncoder).parameters
-        )  # fmt: skip
+        known = inspect.signature(encoders.MLPEncoder).parameters
+        options = mapping("encoder", options, known)
         attempt("encoder", lambda: encoders.MLPEncoder(**options), options)
         object.__setattr__(self, "encoder", options)
 
@@ -161,7 +168,9 @@ class Method:
         rows = {name: np.eye(3, dtype="float32") for name in SHAPES}
         attempt(
             "inputs",
-            lambda: self._small(modality_specs(rows, self.encoder, self.inputs)),
+            lambda: self._small(
+                modality_specs(rows, self.encoder, self.inputs)
+            ),
             self.inputs,
         )
 
@@ -172,17 +181,13 @@ class Method:
         """Refuse a grid of options that the model does not take."""
         if not tuning.options:
             return
-        known = [p for p in parameters(self.model) if p not in (*GIVEN, "**")]
-        if "**" not in parameters(self.model):
-            for option in tuning.options:
-                choice("tuning.grid.options", option, known)
+        for option in tuning.options:
+            choice("tuning.grid.options", option, self._known(tuning.options))
         if self.is_built_in:
             for candidate in tuning.candidates():
                 attempt(
                     "tuning.grid.options",
-                    functools.partial(
-                        self._small, SHAPES, **candidate.options
-                    ),
+                    functools.partial(self._small, SHAPES, **candidate.options),
                     candidate.options,
                 )
 

@@ -78,7 +78,7 @@ class Regime:
         }
 
 
-def as_regime(where: str, entry: Any) -> Regime:
+def as_regime(where: str, name: str, entry: Any) -> Regime:
     """Take a regime, a function of a seed, or options with `training`."""
     if isinstance(entry, Regime):
         return entry

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import yaml
 
-from keras_mmrel.benchmark.run import run
+from keras_mmrel.benchmark import run
 
 
 def arrays(samples=40, classes=2, seed=0):
