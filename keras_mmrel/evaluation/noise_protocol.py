@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_mmrel.constraints import Number
+from keras_mmrel.corruptions import ClippedGaussianNoise
 from keras_mmrel.corruptions import Corruption
+from keras_mmrel.corruptions import FeaturePermutation
+from keras_mmrel.corruptions import FeatureSwap
 from keras_mmrel.corruptions import GaussianNoise
 from keras_mmrel.corruptions import MissingModality
+from keras_mmrel.corruptions import ModalityConflict
 from keras_mmrel.corruptions import QMFImageNoise
 from keras_mmrel.corruptions import SaltAndPepper
 from keras_mmrel.corruptions import TokenReplacement
@@ -192,6 +196,34 @@ NOISE_PROTOCOLS: Mapping[str, NoiseProtocol] = {
         (0.5, 1.0),
         "One random modality of a fraction of the samples is zero, and nobody "
         "says so.",
+    ),
+    **_named(
+        "gaussian_clipped",
+        ClippedGaussianNoise(1.0, "one"),
+        SIGMAS,
+        "Gaussian noise σ on one random modality of each sample, clipped to "
+        "the range of each feature.",
+    ),
+    **_named(
+        "feature_swap",
+        FeatureSwap(0.5, "one"),
+        (0.1, 0.3, 0.5),
+        "A fraction of the features of one random modality of each sample is "
+        "taken from other samples.",
+    ),
+    **_named(
+        "marginals_kept",
+        FeaturePermutation(1.0, "one"),
+        (0.3, 0.5, 1.0),
+        "In one random modality of a fraction of the samples each feature is "
+        "permuted over these samples, apart from the others.",
+    ),
+    **_named(
+        "conflict",
+        ModalityConflict(0.3, "one"),
+        FRACTIONS,
+        "One random modality of a fraction of the samples comes from a "
+        "sample of another class.",
     ),
 }
 

@@ -4,9 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from keras_mmrel.corruptions import ClippedGaussianNoise
 from keras_mmrel.corruptions import Corruption
+from keras_mmrel.corruptions import FeaturePermutation
+from keras_mmrel.corruptions import FeatureSwap
 from keras_mmrel.corruptions import GaussianNoise
 from keras_mmrel.corruptions import MissingModality
+from keras_mmrel.corruptions import ModalityConflict
 from keras_mmrel.corruptions import SaltAndPepper
 from keras_mmrel.corruptions import UnalignedSamples
 
@@ -15,6 +19,9 @@ ALL = {
     "gaussian": GaussianNoise(0.5, target="one", feature_fraction=0.5),
     "salt_and_pepper": SaltAndPepper(0.3, "independent", 0.25, -1.0, 2.0),
     "unaligned": UnalignedSamples(0.6, target=["image", "sound"]),
+    "clipped": ClippedGaussianNoise(0.5, "independent", 0.4, 0.5, high=1.5),
+    "feature_swap": FeatureSwap(0.3, target="one"),
+    "permutation": FeaturePermutation(0.6, target="one"),
     "missing": MissingModality(0.4, target="image", announce=False),
 }
 corruptions = pytest.mark.parametrize(
@@ -240,9 +247,17 @@ def test_severity_that_is_no_number_from_zero_on_is_refused(cls, severity):
 
 
 @pytest.mark.parametrize(
-    "cls", [SaltAndPepper, UnalignedSamples, MissingModality]
+    "cls",
+    [
+        FeaturePermutation,
+        FeatureSwap,
+        MissingModality,
+        ModalityConflict,
+        SaltAndPepper,
+        UnalignedSamples,
+    ],
 )
-def test_share_above_one_is_refused(cls):
+def test_fraction_above_one_is_refused(cls):
     with pytest.raises(ValueError, match=r"number in \[0, 1\].*severity=1.1"):
         cls(1.1)
 
@@ -301,3 +316,36 @@ def test_inputs_that_are_no_dict_of_modalities_are_refused(inputs, sentence):
         GaussianNoise(1.0)(inputs)
     with pytest.raises(ValueError, match=sentence):
         GaussianNoise(1.0).corrupted(inputs)
+
+
+@pytest.mark.parametrize(
+    "corruption",
+    [c for c in ALL.values() if c.in_range],
+)
+@pytest.mark.parametrize("severity", [0.5, 1.0])
+def test_corruption_that_says_so_stays_in_the_range(corruption, severity):
+    config = {**corruption.get_config(), "severity": severity}
+    config.pop("high", None)
+    inputs = make_inputs(mask=True)
+    result = type(corruption)(**config)(inputs)
+    for column, name in enumerate(["text", "image", "sound"]):
+        present = inputs[MASK][:, column] == 1
+        clean, after = inputs[name][present], result[name][present]
+        assert (after >= clean.min(axis=0)).all()
+        assert (after <= clean.max(axis=0)).all()
+
+
+def test_only_what_the_mask_tells_is_announced():
+    assert MissingModality(0.5).announced
+    assert not MissingModality(0.5, announce=False).announced
+    assert not any(c.announced for c in ALL.values())
+    assert not GaussianNoise(1.0).in_range
+    assert ClippedGaussianNoise(1.0).in_range
+
+
+@corruptions
+def test_labels_are_taken_and_change_nothing_where_none_are_needed(corruption):
+    inputs = make_inputs()
+    expected = corruption(inputs, 8)
+    received = corruption(inputs, 8, labels=np.arange(40) % 3)
+    assert all(np.array_equal(expected[k], received[k]) for k in expected)

@@ -51,7 +51,9 @@ def test_named_protocol_corrupts_data_that_fit_it_at_every_severity(name):
         corruption = protocol.at(severity)
         assert type(corruption) is type(protocol.corruption)
         assert corruption.severity == severity
-        corrupted, hits = corruption(inputs, 1), corruption.corrupted(inputs, 1)
+        y = np.arange(24) % 3
+        corrupted = corruption(inputs, 1, labels=y)
+        hits = corruption.corrupted(inputs, 1, labels=y)
         assert hits.any()
         for column, modality in enumerate(inputs):
             assert np.isfinite(corrupted[modality]).all()
