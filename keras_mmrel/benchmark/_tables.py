@@ -147,10 +147,9 @@ def ranks_table(
         for column in columns
         if column.higher_is_better is not None
     }
-    for inside in (True, False):
-        if any(inside in b.in_range.values() for b in blocks):
-            where = "inside" if inside else "outside"
-            parts[f"{primary.title}, {where}"] = (primary, inside)
+    for where, inside_range in (("inside", True), ("outside", False)):
+        if any(inside_range in b.in_range.values() for b in blocks):
+            parts[f"{primary.title}, {where}"] = (primary, inside_range)
     ranks = {}
     for name, (column, inside) in parts.items():
         table = pandas.DataFrame(

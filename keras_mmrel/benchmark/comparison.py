@@ -1,10 +1,13 @@
+import contextlib
 import dataclasses
-import functools
+import sys
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from typing import TypeVar
 
 from keras_mmrel.benchmark._checks import build
 from keras_mmrel.benchmark._checks import count
@@ -13,12 +16,10 @@ from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import nearest
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._job import Job
-from keras_mmrel.benchmark.dataset import Dataset
 from keras_mmrel.benchmark.dataset import as_dataset
 from keras_mmrel.benchmark.evaluation import Evaluation
 from keras_mmrel.benchmark.method import Method
 from keras_mmrel.benchmark.method import as_method
-from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.regime import as_regime
 from keras_mmrel.benchmark.training import Training
 from keras_mmrel.benchmark.tuning import Candidate
@@ -26,9 +27,13 @@ from keras_mmrel.benchmark.tuning import Tuning
 
 # 1000 times as much is still a seed of NumPy.
 LARGEST = 4_000_000
+Made = TypeVar("Made")
+SECTIONS = (
+    "title", "datasets", "methods", "regimes", "seeds", "training", "tuning",
+    "evaluation", "baseline",
+)  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
 class Comparison:
     """Methods on data sets in training regimes with seeds: rows for a table.
 
@@ -82,51 +87,43 @@ class Comparison:
     'report.md'
     """
 
-    datasets: Mapping[str, Any] | Sequence[str]
-    methods: Mapping[str, Any] | Sequence[str]
-    regimes: Mapping[str, Any] | Sequence[str] = ("clean",)
-    seeds: int | Sequence[int] = 5
-    training: Training | Mapping[str, Any] = dataclasses.field(
-        default_factory=Training
-    )
-    tuning: Tuning | Mapping[str, Any] = dataclasses.field(
-        default_factory=Tuning
-    )
-    evaluation: Evaluation | Mapping[str, Any] = dataclasses.field(
-        default_factory=Evaluation
-    )
-    baseline: str | None = None
-    title: str = "Comparison"
-    folder: Path | str = "."
-    data: Path | str | None = None
-
-    def __post_init__(self) -> None:
-        put = functools.partial(object.__setattr__, self)
-        put("title", str(self.title))
-        put("folder", Path(self.folder))
-        put("data", None if self.data is None else Path(self.data))
-        put("training", build(Training, "training", self.training))
-        put("tuning", build(Tuning, "tuning", self.tuning))
-        put("evaluation", build(Evaluation, "evaluation", self.evaluation))
-        for key in ("datasets", "methods"):
-            if not getattr(self, key):
+    def __init__(
+        self,
+        datasets: Mapping[str, Any] | Sequence[str],
+        methods: Mapping[str, Any] | Sequence[str],
+        regimes: Mapping[str, Any] | Sequence[str] = ("clean",),
+        seeds: int | Sequence[int] = 5,
+        training: Training | Mapping[str, Any] | None = None,
+        tuning: Tuning | Mapping[str, Any] | None = None,
+        evaluation: Evaluation | Mapping[str, Any] | None = None,
+        baseline: str | None = None,
+        title: str = "Comparison",
+        folder: Path | str = ".",
+        data: Path | str | None = None,
+    ) -> None:
+        for key, entries in (("datasets", datasets), ("methods", methods)):
+            if not entries:
                 raise ValueError(
                     f"`{key}` must name at least one. Received: "
-                    f"{key}={getattr(self, key)!r}"
+                    f"{key}={entries!r}"
                 )
-        put("methods", _objects("methods", self.methods, as_method))
-        put("regimes", _objects("regimes", self.regimes, as_regime))
-        put("datasets", _objects("datasets", self.datasets, as_dataset))
-        put("seeds", _as_seeds(self.seeds))
-        methods = list(self.methods)
-        put(
-            "baseline",
-            methods[0] if self.baseline is None else str(self.baseline),
-        )
-        if self.baseline not in methods:
+        self.title = str(title)
+        self.folder = Path(folder)
+        self.data = None if data is None else Path(data)
+        self.training = build(Training, "training", training)
+        self.tuning = build(Tuning, "tuning", tuning)
+        self.evaluation = build(Evaluation, "evaluation", evaluation)
+        self.methods = _objects("methods", methods, as_method)
+        self.regimes = _objects("regimes", regimes, as_regime)
+        self.datasets = _objects("datasets", datasets, as_dataset)
+        self.seeds = _as_seeds(seeds)
+        first = next(iter(self.methods))
+        self.baseline = first if baseline is None else str(baseline)
+        if self.baseline not in self.methods:
             raise ValueError(
-                f"`baseline` must be one of the methods {methods}. Received: "
-                f"baseline={self.baseline!r}{nearest(self.baseline, methods)}"
+                f"`baseline` must be one of the methods {list(self.methods)}. "
+                f"Received: baseline={self.baseline!r}"
+                f"{nearest(self.baseline, self.methods)}"
             )
         self._check_methods()
 
@@ -145,7 +142,8 @@ class Comparison:
         """Read a comparison from a file with the arguments as sections.
 
         Args:
-            path: Path of a YAML file; relative paths in it begin beside it.
+            path: Path of a YAML file; relative paths in it begin beside it,
+                and classes may be those of modules beside it.
             data: As the argument `data`.
 
         Raises:
@@ -169,11 +167,11 @@ class Comparison:
                 "`config` must be a YAML file. Received: "
                 f"config={str(path)!r}, which is none"
             )
-        sections = [f.name for f in dataclasses.fields(cls)][:-2]
-        given = mapping("the config", read_yaml(path), sections)
+        given = mapping("the config", read_yaml(path), SECTIONS)
         for key in ("datasets", "methods"):
             given.setdefault(key, None)
-        return cls(**given, folder=path.parent, data=data)
+        with _importable(path.parent):
+            return cls(**given, folder=path.parent, data=data)
 
     def run(
         self,
@@ -254,9 +252,20 @@ class Comparison:
         }
 
 
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let a file name classes of modules that stand beside it."""
+    added = str(folder.resolve())
+    sys.path.append(added)
+    try:
+        yield
+    finally:
+        sys.path.remove(added)
+
+
 def _objects(
-    key: str, entries: Any, make: Callable[[str, str, Any], Any]
-) -> dict[str, Dataset | Method | Regime]:
+    key: str, entries: Any, make: Callable[[str, str, Any], Made]
+) -> dict[str, Made]:
     return {
         name: make(f"{key}.{name}", name, entry)
         for name, entry in named(key, entries).items()

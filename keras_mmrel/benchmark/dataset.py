@@ -61,8 +61,8 @@ class Dataset:
             name or a CSV file; `header`; a loader's own.
         split: `"published"`, that of the source, or `"resampled"`: drawn anew
             with every seed. By default the first where there is one.
-        test_fraction: Number in [0.05, 0.95] for resampled splits; by default
-            that of the published split, or 0.3.
+        test_fraction: Number in [0.05, 0.95], which asks for resampled
+            splits; their default is that of the published split, or 0.3.
         scale: `"minmax"`, each feature to [0, 1] on the training part, so
             that the severity of a noise means the same everywhere; or
             `"none"`, which leaves tokens what they are.

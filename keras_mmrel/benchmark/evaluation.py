@@ -2,19 +2,22 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
+from typing import TypeAlias
 
+from keras_mmrel import corruptions
 from keras_mmrel.benchmark._checks import attempt
 from keras_mmrel.benchmark._checks import choice
 from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import imported
 from keras_mmrel.benchmark._component import OWN
+from keras_mmrel.benchmark._component import as_component
 from keras_mmrel.benchmark._probes import PROBES
 from keras_mmrel.evaluation import NOISE_PROTOCOLS
 from keras_mmrel.evaluation import SCORES
 from keras_mmrel.evaluation import NoiseProtocol
 from keras_mmrel.evaluation import Score
+from keras_mmrel.evaluation.noise_protocol import as_protocols
 
 CORRUPTIONS = (
     "gaussian_one", "gaussian_half", "feature_noise", "gaussian_clipped",
@@ -22,7 +25,10 @@ CORRUPTIONS = (
     "missing_unannounced",
 )  # fmt: skip
 
-CORRUPTIONS = tuple(c for c in CORRUPTIONS if c in NOISE_PROTOCOLS)  # XXX
+
+# What a user gives becomes a tuple of `Score`s, and a dict of functions.
+Scores: TypeAlias = Any
+Probes: TypeAlias = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +37,8 @@ class Evaluation:
 
     Args:
         corruptions: Names of `keras_mmrel.evaluation.NOISE_PROTOCOLS`,
-            `NoiseProtocol`s or `Corruption`s, in a sequence or a dict by name.
+            `NoiseProtocol`s or `Corruption`s, in a sequence or a dict by
+            name, in which `{class: options}` stands for a corruption too.
         severities: Sequence of severities for all corruptions, or a dict of
             corruption name -> sequence; by default the protocols' own.
         seeds: Number of draws of each corruption.
@@ -60,10 +67,10 @@ class Evaluation:
     corruptions: Any = CORRUPTIONS
     severities: Any = None
     seeds: int = 1
-    scores: Sequence[str | Score] | None = None
+    scores: Scores = None
     bins: int = 15
     batch_size: int = 1024
-    probes: Sequence[str] | Mapping[str, Callable | str] = ()
+    probes: Probes = ()
     protocols: tuple[NoiseProtocol, ...] = dataclasses.field(
         init=False, compare=False
     )
@@ -99,14 +106,20 @@ class Evaluation:
         put("probes", _as_probes(self.probes))
 
     def _protocols(self) -> tuple[NoiseProtocol, ...]:
-        from keras_mmrel.evaluation.noise_protocol import as_protocols
-
-        for item in self.corruptions:
-            if isinstance(item, str) and not isinstance(
-                self.corruptions, Mapping
-            ):
+        given = self.corruptions
+        if isinstance(given, Mapping):
+            # Of a file: a class and its options.
+            given = {
+                str(name): as_component(name, item, corruptions).make()
+                if isinstance(item, Mapping)
+                else item
+                for name, item in given.items()
+            }
+        names = given.values() if isinstance(given, Mapping) else given
+        for item in names:
+            if isinstance(item, str):
                 choice("corruptions", item, NOISE_PROTOCOLS)
-        return tuple(as_protocols(self.corruptions, self.severities))
+        return tuple(as_protocols(given, self.severities))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what identifies it in a file."""

@@ -9,6 +9,7 @@ from keras_mmrel.benchmark._checks import choice
 from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import number
+from keras_mmrel.benchmark._checks import within
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "step", "constant")
@@ -105,5 +106,6 @@ def overrides(where: str, entry: Any) -> Mapping[str, Any]:
     """Check the training settings that somebody's own replace."""
     given = mapping(where, entry, FIELDS)
     # The values as the object has them: 1e-3 is a number.
-    made = Training(**given)
+    with within(where):
+        made = Training(**given)
     return {name: getattr(made, name) for name in given}

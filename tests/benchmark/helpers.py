@@ -53,7 +53,7 @@ def tuned(**changes):
             "regimes": {"clean": {}, "noisy": {"noise_probability": 0.5}},
             "seeds": 2,
             "tuning": {
-                "share": 0.3,
+                "fraction": 0.3,
                 "repeats": 1,
                 "grid": {"learning_rate": [0.0001, 0.05]},
             },

@@ -11,8 +11,8 @@ from keras_mmrel.benchmark import report
 from keras_mmrel.benchmark import run
 from keras_mmrel.benchmark._config import load_config
 from keras_mmrel.benchmark._data import load_dataset
-from keras_mmrel.benchmark.run import candidates
-from keras_mmrel.benchmark.run import choose
+from keras_mmrel.benchmark._run import candidates
+from keras_mmrel.benchmark._run import choose
 from tests.benchmark.helpers import arrays
 from tests.benchmark.helpers import compare
 from tests.benchmark.helpers import files
@@ -297,7 +297,7 @@ def test_a_class_that_is_too_small_is_found_before_the_first_run(tmp_path):
     x, _ = arrays(samples=30)
     y = np.array([0] * 14 + [1] * 14 + [2] * 2)
     path = write(tmp_path, tuned(), (x, y))
-    with pytest.raises(ValueError, match="`tuning.share` must leave samples"):
+    with pytest.raises(ValueError, match="`tuning.fraction` must leave samples"):
         run(path, tmp_path / "out", verbose=0)
     assert not (tmp_path / "out").exists()
 
