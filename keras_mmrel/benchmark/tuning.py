@@ -7,7 +7,6 @@ from typing import Any
 from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import number
-from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark.training import FIELDS
 from keras_mmrel.benchmark.training import overrides
@@ -104,5 +103,4 @@ class Tuning:
 
 
 def _values(key: str, values: Sequence[Any]) -> list[Any]:
-    with within("grid"):
-        return [overrides("grid", {key: value})[key] for value in values]
+    return [overrides("grid", {key: value})[key] for value in values]
