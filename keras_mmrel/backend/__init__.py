@@ -1,13 +1,14 @@
 """The only place of the library that knows which backend runs.
 
-Each backend file offers the same six functions: `train_step`,
-`value_and_gradients`, `all_reduce_sum`, `replica_share`, `lgamma` and
-`digamma`.
+Each backend file offers the same seven functions: `train_step`,
+`value_and_gradients`, `all_reduce_sum`, `all_reduce_max`, `replica_share`,
+`lgamma` and `digamma`.
 """
 
 import keras
 
 if keras.config.backend() == "jax":
+    from keras_mmrel.backend.jax import all_reduce_max
     from keras_mmrel.backend.jax import all_reduce_sum
     from keras_mmrel.backend.jax import digamma
     from keras_mmrel.backend.jax import lgamma
@@ -15,6 +16,7 @@ if keras.config.backend() == "jax":
     from keras_mmrel.backend.jax import train_step
     from keras_mmrel.backend.jax import value_and_gradients
 elif keras.config.backend() == "tensorflow":
+    from keras_mmrel.backend.tensorflow import all_reduce_max
     from keras_mmrel.backend.tensorflow import all_reduce_sum
     from keras_mmrel.backend.tensorflow import digamma
     from keras_mmrel.backend.tensorflow import lgamma
@@ -22,6 +24,7 @@ elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import train_step
     from keras_mmrel.backend.tensorflow import value_and_gradients
 elif keras.config.backend() == "torch":
+    from keras_mmrel.backend.torch import all_reduce_max
     from keras_mmrel.backend.torch import all_reduce_sum
     from keras_mmrel.backend.torch import digamma
     from keras_mmrel.backend.torch import lgamma
@@ -35,6 +38,7 @@ else:
     )
 
 __all__ = [
+    "all_reduce_max",
     "all_reduce_sum",
     "digamma",
     "lgamma",

@@ -62,6 +62,14 @@ def all_reduce_sum(x: Any) -> Any:
     return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
+def all_reduce_max(x: Any) -> Any:
+    """Take the maximum of `x` over the replicas of the current strategy."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return x
+    return tf.reduce_max(context.all_gather(x[None], axis=0), axis=0)
+
+
 def replica_share(x: Any) -> Any:
     """Divide a loss by the replica count, as gradients are summed."""
     return x / tf.distribute.get_strategy().num_replicas_in_sync

@@ -47,12 +47,23 @@ def train_step(model: Any, data: Any) -> dict:
 
 def all_reduce_sum(x: Any) -> Any:
     """Sum `x` over the processes of the default process group."""
+    return _all_reduce(x, "SUM")
+
+
+def all_reduce_max(x: Any) -> Any:
+    """Take the maximum of `x` over the processes of that group."""
+    return _all_reduce(x, "MAX")
+
+
+def _all_reduce(x: Any, operation: str) -> Any:
     if not (
         torch.distributed.is_available() and torch.distributed.is_initialized()
     ):
         return x
     total = x.detach().clone()
-    torch.distributed.all_reduce(total)
+    torch.distributed.all_reduce(
+        total, getattr(torch.distributed.ReduceOp, operation)
+    )
     return total
 
 

@@ -16,6 +16,7 @@ from keras_mmrel.layers.information_bottleneck import InformationBottleneck
 from keras_mmrel.layers.modality_contribution import ModalityContribution
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.layers.prototype_confidence import PrototypeConfidence
+from keras_mmrel.layers.range_control import RangeControl
 from keras_mmrel.layers.running_standardization import RunningStandardization
 from keras_mmrel.layers.sample_history import SampleHistory
 
@@ -36,6 +37,7 @@ __all__ = [
     "ModalityContribution",
     "ModalityEmbedding",
     "PrototypeConfidence",
+    "RangeControl",
     "RunningStandardization",
     "SampleHistory",
 ]

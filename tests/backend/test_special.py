@@ -25,3 +25,10 @@ def test_all_reduce_sum_on_one_replica_is_the_identity():
     np.testing.assert_array_equal(
         ops.convert_to_numpy(backend.all_reduce_sum(x)), [0, 1, 2]
     )
+
+
+def test_all_reduce_max_on_one_replica_is_the_identity():
+    x = ops.convert_to_tensor(np.arange(3.0, dtype="float32"))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(backend.all_reduce_max(x)), [0, 1, 2]
+    )
