@@ -108,7 +108,7 @@ class TestSampling:
             )
         rng = np.random.default_rng(0)
         count, samples = values.shape
-        rows = rng.multinomial(count, np.full(count, 1 / count), DRAWS) / count
+        rows = np.stack([_seed_weights(rng, count) for _ in range(DRAWS)])
         columns = rng.multinomial(
             samples, np.full(samples, 1 / samples), DRAWS
         ) / samples  # fmt: skip
@@ -121,19 +121,18 @@ class TestSampling:
         rng = np.random.default_rng(0)
         function = SCORES[score].function
         found = []
+        samples = len(self._clean(method, seeds[0]).labels)
         for _ in range(FEW_DRAWS):
-            chosen = rng.choice(seeds, len(seeds))
-            values = []
-            first = self._clean(method, seeds[0])
-            samples = rng.integers(len(first.labels), size=len(first.labels))
-            for seed, times in zip(
-                *np.unique(chosen, return_counts=True), strict=True
+            rows = rng.integers(samples, size=samples)
+            mean = 0.0
+            for seed, weight in zip(
+                seeds, _seed_weights(rng, len(seeds)), strict=True
             ):
-                drawn = self._clean(method, int(seed)).take(samples)
+                drawn = self._clean(method, seed).take(rows)
                 if not all(map(drawn.has, SCORES[score].needs)):
                     return np.nan
-                values += [float(function(drawn))] * int(times)
-            found.append(np.mean(values))
+                mean += weight * float(function(drawn))
+            found.append(mean)
         return float(np.std(found, ddof=1))
 
     def _read(self, method: str, seed: int) -> dict[str, Array]:
@@ -158,6 +157,14 @@ class TestSampling:
         arrays = self._load(method, seed)
         p = arrays["probabilities"][arrays["corruption"] == corruption]
         return MEANS[score](p.astype("float64"), arrays["labels"]).mean(axis=0)
+
+
+def _seed_weights(rng: np.random.Generator, count: int) -> Array:
+    """Weights of drawn seeds, wide enough that few seeds do not look sure."""
+    drawn = rng.multinomial(count, np.full(count, 1 / count)) / count
+    if count == 1:
+        return drawn
+    return 1 / count + (drawn - 1 / count) * np.sqrt(count / (count - 1))
 
 
 def _is_general(score: str) -> bool:

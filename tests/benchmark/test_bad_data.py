@@ -12,7 +12,9 @@ from tests.benchmark.made_data import load_npz
 def test_rows_with_nan_are_counted_and_the_first_is_named(tmp_path):
     x, y = arrays()
     x["b"][[9, 30], 1] = np.nan
-    message = "`datasets.d.source` .* finite .* 'b'.* 2 rows, the first is row 9"
+    message = (
+        "`datasets.d.source` .* finite .* 'b'.* 2 rows, the first is row 9"
+    )
     with pytest.raises(ValueError, match=message):
         load_npz(tmp_path, x, y)
     with pytest.raises(ValueError, match=message):
