@@ -52,6 +52,12 @@ class Claims:
             if _read(path).get("token") == token:
                 path.unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Remove what processes that were killed have left behind."""
+        for path in self.folder.glob("*.json"):
+            if _is_dead(path, _read(path)):
+                path.unlink(missing_ok=True)
+
     def _make(self, path: Path, token: str) -> bool:
         if self._write(path, token):
             return True

@@ -126,6 +126,7 @@ def run_comparison(
             todo = left
             if pressed:
                 raise KeyboardInterrupt
+    store.claims.sweep()
 
 
 @contextlib.contextmanager
