@@ -134,7 +134,7 @@ for name, corruptions in CONDITIONS.items():
 """
 ## Who was confused?
 
-`ici_share` is the share of a modality that was taken away, and `confidence` the
+`ici_fraction` is the share of a modality that was taken away, and `confidence` the
 estimated probability that the modality, after that, gives to the true class.
 Noise is removed the more, the stronger it is. A part of another sample is no
 noise at all: nothing about it is surprising, and only the disagreement with the
@@ -146,7 +146,7 @@ hit = noise.corrupted(x_test, seed=0)
 shares, confidences = [], []
 for sigma in sigmas:
     out = model.predict(GaussianNoise(sigma, "one")(x_test, seed=0), verbose=0)
-    shares.append([out["ici_share"][h].mean() for h in (hit, ~hit)])
+    shares.append([out["ici_fraction"][h].mean() for h in (hit, ~hit)])
     confidences.append([out["confidence"][h].mean() for h in (hit, ~hit)])
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
@@ -179,7 +179,7 @@ first, after the removal, and after the compensation.
 x_noisy = noise(x_test, seed=0)
 explanation = model.explain(x_noisy)
 # A sample whose noisy modality was wrong at first.
-first = explanation["guess_logits"].argmax(axis=2)
+first = explanation["initial_logits"].argmax(axis=2)
 sample = int(np.argmax((hit & (first != y_test[:, None])).any(axis=1)))
 figure = keras_mmrel.evaluation.plot_ici(
     explanation,
@@ -195,7 +195,7 @@ what the better ones say? How often the modality that was hit is right by
 itself, at the three stages:
 """
 
-for stage in ("guess_logits", "kept_logits", "modality_logits"):
+for stage in ("initial_logits", "kept_logits", "modality_logits"):
     right = explanation[stage].argmax(axis=2) == y_test[:, None]
     print(
         f"{stage:>16}: hit {right[hit].mean():.2f}, "

@@ -1,6 +1,5 @@
 """Reliable and balanced multimodal classification in Keras 3."""
 
-from keras_mmrel import backend
 from keras_mmrel import benchmark
 from keras_mmrel import callbacks
 from keras_mmrel import corruptions
@@ -38,7 +37,6 @@ __all__ = [
     "QADMNet",
     "QMF",
     "TMC",
-    "backend",
     "benchmark",
     "callbacks",
     "corruptions",

@@ -48,6 +48,8 @@ Variables: TypeAlias = Sequence[Any]  # of `keras.Variable`
 Initializer: TypeAlias = Any  # as in `keras.initializers.get`
 DType: TypeAlias = Any  # a name, or a `keras.DTypePolicy`
 Frame: TypeAlias = Any  # a `pandas.DataFrame`
+Figure: TypeAlias = Any  # a `matplotlib.figure.Figure`
+Axes: TypeAlias = Any  # a `matplotlib.axes.Axes`
 # Name -> an input shape, an encoder, or a list of blocks.
 ModalitySpecs: TypeAlias = Mapping[str, Any]
 

@@ -6,12 +6,14 @@ import math
 
 import numpy as np
 
+from keras_mmrel.contract import Array
+
 LARGEST_EXACT = 6
 ORDERINGS = 64
 
 
 @functools.cache
-def shapley_weights(count: int) -> tuple[np.ndarray, np.ndarray]:
+def shapley_weights(count: int) -> tuple[Array, Array]:
     """Return coalitions and the matrix from their values to Shapley values.
 
     Up to 6 players all coalitions are there and the values are exact. Beyond,
@@ -49,7 +51,7 @@ def shapley_weights(count: int) -> tuple[np.ndarray, np.ndarray]:
         members[index, list(c)] = 1.0
     weights = np.zeros((count, len(chosen)))
 
-    def add(player: int, before: frozenset, weight: float) -> None:
+    def add(player: int, before: frozenset[int], weight: float) -> None:
         weights[player, column[before | {player}]] += weight
         if before:
             weights[player, column[before]] -= weight
@@ -59,8 +61,8 @@ def shapley_weights(count: int) -> tuple[np.ndarray, np.ndarray]:
             for before in [frozenset(), *chosen]:
                 if player not in before:
                     size = len(before)
-                    share = math.comb(count - 1, size) * count
-                    add(player, before, 1.0 / share)
+                    orders = math.comb(count - 1, size) * count
+                    add(player, before, 1.0 / orders)
     else:
         for order in orderings:
             for position, player in enumerate(order.tolist()):

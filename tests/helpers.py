@@ -128,6 +128,79 @@ def check_in_functional_model(layer, args, call_kwargs):
         assert np.abs(ops.convert_to_numpy(weight) - old).max() > 0, weight.path
 
 
+def assert_same_state(layer, other):
+    """Two layers hold the same statistics."""
+    pairs = zip(
+        layer.non_trainable_weights, other.non_trainable_weights, strict=True
+    )
+    for own, expected in pairs:
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(own), ops.convert_to_numpy(expected)
+        )
+
+
+def check_statistics_move_in_fit_only(
+    layer, args, as_list=False, output=None, epochs=2
+):
+    """A layer keeps statistics as `keras.layers.BatchNormalization` does.
+
+    They move in `fit` and as in a training call on the same batches, not in
+    `predict` or `evaluate`, and not with `trainable=False`.
+
+    Args:
+        layer: An unbuilt layer.
+        args: List of NumPy arrays, the layer's call arguments.
+        as_list: Whether these are one argument, a list.
+        output: Key of the output to train on.
+        epochs: Epochs of `fit`.
+    """
+    tensors = [keras.Input(a.shape[1:]) for a in args]
+    outputs = layer(tensors) if as_list else layer(*tensors)
+    outputs = outputs[output] if output else outputs
+    model = keras.Model(tensors, keras.layers.Dense(1)(outputs))
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    twin = type(layer).from_config(layer.get_config())
+    twin(args) if as_list else twin(*args)
+    twin.set_weights(layer.get_weights())
+
+    statistics = layer.non_trainable_weights
+    expected = twin.non_trainable_weights
+
+    def state():
+        return [ops.convert_to_numpy(w) for w in statistics]
+
+    def moved(before):
+        pairs = zip(state(), before, strict=True)
+        return any((new != old).any() for new, old in pairs)
+
+    target = np.zeros((len(args[0]), *model.output_shape[1:]), "float32")
+    start = state()
+    assert start
+    model.predict(args, verbose=0)
+    model.evaluate(args, target, verbose=0)
+    assert not moved(start)
+    layer.trainable = False
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.fit(args, target, batch_size=10, epochs=1, verbose=0)
+    assert not moved(start)
+    layer.trainable = True
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    settings = {"batch_size": 10, "shuffle": False, "verbose": 0}
+    model.fit(args, target, epochs=epochs, **settings)
+    assert moved(start)
+    for _ in range(epochs):
+        for row in range(0, len(args[0]), 10):
+            batch = [a[row : row + 10] for a in args]
+            if as_list:
+                twin(batch, training=True)
+            else:
+                twin(*batch, training=True)
+    for own, other in zip(state(), expected, strict=True):
+        np.testing.assert_allclose(
+            own, ops.convert_to_numpy(other), atol=1e-5, rtol=1e-5
+        )
+
+
 def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     """What every model of the library must pass.
 

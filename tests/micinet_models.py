@@ -27,8 +27,8 @@ def compiled(optimizer=None, run_eagerly=True, **kwargs):
 
 def begin(model, phase):
     """Put the model at the beginning of its first or second phase."""
-    model.step.assign(0.0)
-    model.warmup_steps.assign(100.0 if phase == 1 else 0.0)
+    # By default the warm-up is a part of 1,000 steps.
+    model.clock.step.assign(0.0 if phase == 1 else 1000.0)
 
 
 def normal(*shape, seed=0, scale=1.0):

@@ -64,7 +64,7 @@ def aim():
         3,
         auxiliary_loss_weight=1.0,
         strength=1.0,
-        mask_share=0.5,
+        mask_fraction=0.5,
         selection="under_optimised",
         prototypes="centroids",
         paths="two",
@@ -124,7 +124,7 @@ MODELS = {
     "MMDynamics": lambda: keras_mmrel.MMDynamics(
         SHAPES, 3, hidden_units=8, dropout=0.0
     ),
-    "TMC": lambda: keras_mmrel.TMC(encoders(), 3, annealing_epochs=2),
+    "TMC": lambda: keras_mmrel.TMC(encoders(), 3, annealing=1.0),
     "QMF": lambda: keras_mmrel.QMF(encoders(), 3, rank_weight=1.0),
     "PDF": lambda: keras_mmrel.PDF(encoders(), 3, confidence_units=8),
 }

@@ -74,11 +74,11 @@ def test_share_removed_grows_with_noise(models, digits):
     x = digits[1][0]
 
     def shares(model):
-        found = [predict(model, x)["ici_share"].mean()]
+        found = [predict(model, x)["ici_fraction"].mean()]
         for sigma in SIGMAS:
             out = predict(model, x, one(sigma))
             found.append(
-                out["ici_share"][one(sigma).corrupted(x, seed=0)].mean()
+                out["ici_fraction"][one(sigma).corrupted(x, seed=0)].mean()
             )
         return found
 

@@ -6,6 +6,8 @@ import jax
 import keras
 from jax.scipy import special
 
+from keras_mmrel.backend import upstream
+
 
 def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
     """Run `keras.Model`'s JAX train step, open to modulation.
@@ -17,7 +19,7 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
     trainable, non_trainable, optimizer_variables, metrics_variables = state
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     gradient_function = jax.value_and_grad(
-        model.compute_loss_and_updates, has_aux=True
+        upstream.loss_and_updates(model), has_aux=True
     )
     (_, auxiliary), gradients = gradient_function(
         trainable,
@@ -47,21 +49,21 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
     trainable, optimizer_variables = model.optimizer.stateless_apply(
         optimizer_variables, gradients, trainable
     )
-    if model.edits_updates:
+    if model.modulation_slot.edits_updates:
         mapping = [
             *zip(model.trainable_variables, trainable, strict=True),
             *zip(model.non_trainable_variables, non_trainable, strict=True),
             *zip(model.optimizer.variables, optimizer_variables, strict=True),
         ]
         with keras.StatelessScope(state_mapping=mapping) as scope:
-            trainable = model.modulate_updates(
-                old, trainable, model.trainable_variables
+            trainable = model.modulation_slot.edit_updates(
+                old, trainable, model.trainable_variables, model.optimizer
             )
         optimizer_variables = [
             scope.get_current_value(v) for v in model.optimizer.variables
         ]
-    logs, metrics_variables = model._update_metrics_variables(
-        metrics_variables, loss, x, y, y_pred, sample_weight
+    logs, metrics_variables = upstream.update_metrics(
+        model, metrics_variables, loss, x, y, y_pred, sample_weight
     )
     return logs, (
         trainable,

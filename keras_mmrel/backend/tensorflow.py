@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_mmrel.backend import upstream
+
 
 def train_step(model: Any, data: Any) -> dict:
     """Run `keras.Model`'s TensorFlow train step, open to modulation.
@@ -16,10 +18,15 @@ def train_step(model: Any, data: Any) -> dict:
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     with tf.GradientTape() as tape:
         y_pred = model(x, training=True)
-        loss = model._compute_loss(
-            x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
+        loss = upstream.compute_loss(
+            model,
+            x=x,
+            y=y,
+            y_pred=y_pred,
+            sample_weight=sample_weight,
+            training=True,
         )
-        model._loss_tracker.update_state(
+        upstream.loss_tracker(model).update_state(
             _unscale_for_distribution(loss),
             sample_weight=tf.shape(_first_tensor(x))[0],
         )
@@ -31,12 +38,13 @@ def train_step(model: Any, data: Any) -> dict:
         gradients = model.modulate_gradients(
             gradients, variables, {"y": y, "y_pred": y_pred}
         )
-        edits = model.edits_updates
+        slot = model.modulation_slot
+        edits = slot.edits_updates
         old = [tf.identity(v.value) for v in variables] if edits else []
         model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if edits:
             new = [tf.identity(v.value) for v in variables]
-            edited = model.modulate_updates(old, new, variables)
+            edited = slot.edit_updates(old, new, variables, model.optimizer)
             for variable, value in zip(variables, edited, strict=True):
                 variable.assign(value)
     else:

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import torch
 
+from keras_mmrel.backend import upstream
+
 
 def train_step(model: Any, data: Any) -> dict:
     """Run `keras.Model`'s torch train step, open to modulation.
@@ -16,11 +18,17 @@ def train_step(model: Any, data: Any) -> dict:
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     y_pred = model(x, training=True)
     model.zero_grad()
-    loss = model._compute_loss(
-        x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True
+    loss = upstream.compute_loss(
+        model,
+        x=x,
+        y=y,
+        y_pred=y_pred,
+        sample_weight=sample_weight,
+        training=True,
     )
     batch = next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
-    model._loss_tracker.update_state(loss, sample_weight=batch.shape[0])
+    tracker = upstream.loss_tracker(model)
+    tracker.update_state(loss, sample_weight=batch.shape[0])
     loss = model.optimizer.scale_loss(loss)
 
     variables = model.trainable_weights[:]
@@ -32,12 +40,13 @@ def train_step(model: Any, data: Any) -> dict:
                 variables,
                 {"y": y, "y_pred": y_pred},
             )
-            edits = model.edits_updates
+            slot = model.modulation_slot
+            edits = slot.edits_updates
             old = [v.value.clone() for v in variables] if edits else []
             model.optimizer.apply(gradients, variables)
             if edits:
                 new = [v.value for v in variables]
-                edited = model.modulate_updates(old, new, variables)
+                edited = slot.edit_updates(old, new, variables, model.optimizer)
                 for variable, value in zip(variables, edited, strict=True):
                     variable.assign(value)
     else:

@@ -1,16 +1,28 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_mmrel.checks import check_choice
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import to_numpy
+from keras_mmrel.optional import require
 from keras_mmrel.shapley import shapley_weights
 
-ACCURACIES = ("head", "probe")
 
-
+@constrained(
+    accuracy=Choice("head", "probe"),
+    contributions=Flag(),
+    every=Integer(1),
+    batch_size=Integer(1),
+)
 class ModalityMonitor(keras.callbacks.Callback):
     """Watch what each modality has learnt while a model trains.
 
@@ -64,8 +76,8 @@ class ModalityMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        x: Mapping[str, Any],
-        y: Any,
+        x: Modalities,
+        y: Labels,
         accuracy: str = "head",
         training_data: tuple | None = None,
         contributions: bool = True,
@@ -73,7 +85,6 @@ class ModalityMonitor(keras.callbacks.Callback):
         batch_size: int = 256,
     ) -> None:
         super().__init__()
-        check_choice("accuracy", accuracy, ACCURACIES)
         if accuracy == "probe" and training_data is None:
             raise ValueError(
                 "`training_data` must be (x, y) to fit the probes. Received: "
@@ -82,10 +93,6 @@ class ModalityMonitor(keras.callbacks.Callback):
         if MASK in x:
             raise ValueError(
                 f"`x` must hold complete samples. Received: an '{MASK}'"
-            )
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(
-                f"`every` must be a positive integer. Received: every={every!r}"
             )
         self.x = dict(x)
         self.y = _class_numbers(y)
@@ -104,12 +111,12 @@ class ModalityMonitor(keras.callbacks.Callback):
         last = epoch + 1 == self.params.get("epochs")
         if (epoch + 1) % self.every and not last:
             return
-        found = self.look()
+        quantities = self.look()
         self.epochs.append(epoch)
-        for key, value in found.items():
+        for key, value in quantities.items():
             self.history.setdefault(key, []).append(value)
         if logs is not None:
-            logs.update(found)
+            logs.update(quantities)
 
     # -- One look ------------------------------------------------------------
 
@@ -124,22 +131,22 @@ class ModalityMonitor(keras.callbacks.Callback):
             ]
         else:
             right = [self._probe(index) for index in range(len(names))]
-        found = {
+        quantities = {
             f"val_{name}_accuracy": value
             for name, value in zip(names, right, strict=True)
         }
         if self.contributions:
             values = self._shapley_values()
             for name, value in zip(names, values, strict=True):
-                found[f"val_{name}_contribution"] = float(value)
-        found["val_modality_imbalance"] = max(right) / max(min(right), 1e-12)
-        return found
+                quantities[f"val_{name}_contribution"] = float(value)
+        imbalance = max(right) / max(min(right), 1e-12)
+        return {**quantities, "val_modality_imbalance": imbalance}
 
-    def _predict(self, mask: np.ndarray) -> dict[str, np.ndarray]:
+    def _predict(self, mask: Array) -> dict[str, Array]:
         inputs = {**self.x, MASK: mask.astype("float32")}
         return self.model.predict(inputs, batch_size=self.batch_size, verbose=0)
 
-    def _shapley_values(self) -> np.ndarray:
+    def _shapley_values(self) -> Array:
         members, weights = shapley_weights(len(self.model.modality_names))
         chance = 1.0 / self.model.num_classes
         values = []
@@ -152,37 +159,33 @@ class ModalityMonitor(keras.callbacks.Callback):
         return weights @ np.array(values)
 
     def _probe(self, index: int) -> float:
-        try:
-            from sklearn.linear_model import LogisticRegression
-            from sklearn.pipeline import make_pipeline
-            from sklearn.preprocessing import StandardScaler
-        except ImportError as error:
-            raise ImportError(
-                "The probes of `ModalityMonitor` need scikit-learn: "
-                "`pip install keras-mmrel[data]`"
-            ) from error
+        user = "ModalityMonitor"
+        linear = require("sklearn.linear_model", user)
+        pipeline = require("sklearn.pipeline", user)
+        preprocessing = require("sklearn.preprocessing", user)
         x, y = self.training_data or (self.x, self.y)
         name = self.model.modality_names[index]
-        classifier = make_pipeline(
-            StandardScaler(), LogisticRegression(C=0.1, max_iter=200)
+        classifier = pipeline.make_pipeline(
+            preprocessing.StandardScaler(),
+            linear.LogisticRegression(C=0.1, max_iter=200),
         )
         classifier.fit(self._features(index, x[name]), _class_numbers(y))
         return float(
             classifier.score(self._features(index, self.x[name]), self.y)
         )
 
-    def _features(self, index: int, values: Any) -> np.ndarray:
+    def _features(self, index: int, values: ArrayLike) -> Array:
         """Features of one encoder, in batches."""
         encoder = self.model.encoders[index]
         count = len(keras.tree.flatten(values)[0])
-        parts = []
+        features = []
         for start in range(0, count, self.batch_size):
             batch = keras.tree.map_structure(
                 lambda v, s=start: v[s : s + self.batch_size], values
             )
             feature = encoder(batch, training=False)
-            parts.append(keras.ops.convert_to_numpy(feature))
-        return np.concatenate(parts).astype("float32")
+            features.append(keras.ops.convert_to_numpy(feature))
+        return np.concatenate(features).astype("float32")
 
     # -- Picture -------------------------------------------------------------
 
@@ -204,12 +207,7 @@ class ModalityMonitor(keras.callbacks.Callback):
                 "`plot` must come after `fit` with this callback. Received: "
                 "no epoch"
             )
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ImportError(
-                "The figure needs matplotlib: `pip install keras-mmrel[report]`"
-            ) from error
+        plots = require("matplotlib.figure", "ModalityMonitor.plot")
         panels = [
             ("accuracy", "Accuracy of each modality alone"),
             ("contribution", "Contribution to the accuracy"),
@@ -220,7 +218,9 @@ class ModalityMonitor(keras.callbacks.Callback):
             for panel in panels
             if any(key.endswith(f"_{panel[0]}") for key in self.history)
         ]
-        figure = Figure(figsize=(4 * len(panels), 3), layout="constrained")
+        figure = plots.Figure(
+            figsize=(4 * len(panels), 3), layout="constrained"
+        )
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         epochs = [epoch + 1 for epoch in self.epochs]
         for axis, (kind, title) in zip(axes, panels, strict=True):
@@ -241,8 +241,8 @@ class ModalityMonitor(keras.callbacks.Callback):
         return figure
 
 
-def _class_numbers(y: Any) -> np.ndarray:
-    y = np.asarray(keras.ops.convert_to_numpy(y))
+def _class_numbers(y: Labels) -> Array:
+    y = to_numpy(y)
     if y.ndim == 2 and y.shape[1] > 1:
         return y.argmax(axis=1)
     return y.reshape(-1)

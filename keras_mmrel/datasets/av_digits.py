@@ -1,13 +1,15 @@
-import math
-import numbers
 import os
-from typing import Any
 
 import numpy as np
 
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
 from keras_mmrel.datasets._fsdd import Clip
 from keras_mmrel.datasets._fsdd import load_clips
 from keras_mmrel.datasets._spectrogram import log_mel
+from keras_mmrel.optional import require
 
 IMAGE_SPLITS = {"test": 600, "val": 300, "train": 897}
 CANVAS = 12
@@ -15,6 +17,7 @@ PATCH = 3
 SEED = 1000
 
 
+@constrained(fold=Integer(0), image_noise=Number(0), distractor=Flag())
 def load_av_digits(
     path: str | os.PathLike | None = None,
     fold: int = 0,
@@ -105,15 +108,7 @@ def load_av_digits(
         - [Alpaydin and Kaynak, 1998, Optical Recognition of Handwritten
           Digits](https://doi.org/10.24432/C50P49)
     """
-    _check_options(fold, image_noise, distractor)
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "`load_av_digits` needs scikit-learn, which holds the images: "
-            "`pip install keras-mmrel[data]`"
-        ) from error
-
+    load_digits = require("sklearn.datasets", "load_av_digits").load_digits
     clips = load_clips(path)
     split_of = _split_speakers(clips, fold)
     digits = load_digits()
@@ -136,32 +131,6 @@ def load_av_digits(
     for modality in ("audio", "image"):
         _standardise([x for x, _ in splits], modality)
     return tuple(splits)
-
-
-def _check_options(fold: Any, image_noise: Any, distractor: Any) -> None:
-    # The upper end depends on the speakers, see `_split_speakers`.
-    if (
-        isinstance(fold, bool)
-        or not isinstance(fold, numbers.Integral)
-        or int(fold) < 0
-    ):
-        raise ValueError(
-            f"`fold` must be an integer of 0 or more. Received: fold={fold!r}"
-        )
-    if (
-        isinstance(image_noise, bool)
-        or not isinstance(image_noise, numbers.Real)
-        or not 0 <= float(image_noise) < math.inf
-    ):
-        raise ValueError(
-            "`image_noise` must be a finite number of 0 or more. Received: "
-            f"image_noise={image_noise!r}"
-        )
-    if not isinstance(distractor, bool):
-        raise ValueError(
-            "`distractor` must be True or False. Received: "
-            f"distractor={distractor!r}"
-        )
 
 
 def _split_speakers(clips: list[Clip], fold: int) -> dict[str, str]:

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_mmrel.datasets._digit_views import VIEWS
+from keras_mmrel.optional import require
 
 TEST_SAMPLES = 540
 SPLIT_SEED = 0
@@ -53,15 +54,12 @@ def load_multiview_digits(
           Digits](https://doi.org/10.24432/C50P49)
     """
     names = _check_modalities(modalities)
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ImportError as error:
-        raise ImportError(
-            "`load_multiview_digits` needs scikit-learn, which holds the "
-            "digits: `pip install keras-mmrel[data]`"
-        ) from error
-
+    load_digits = require(
+        "sklearn.datasets", "load_multiview_digits"
+    ).load_digits
+    train_test_split = require(
+        "sklearn.model_selection", "load_multiview_digits"
+    ).train_test_split
     digits = load_digits()
     train, test = train_test_split(
         np.arange(len(digits.target)),

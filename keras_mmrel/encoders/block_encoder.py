@@ -4,6 +4,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.contract import Tensor
+
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 class BlockEncoder(keras.layers.Layer):
@@ -43,16 +45,16 @@ class BlockEncoder(keras.layers.Layer):
         self.blocks = list(blocks)
 
     @property
-    def input_shape(self) -> Any:
-        """Shape that the first block takes, batch axis included."""
+    def input_shape(self) -> Tensor:
+        """Tuple that the first block takes, batch axis included."""
         return self.blocks[0].input_shape
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple) -> None:
         x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
         for block in self.blocks:
             x = block(x)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         for block in self.blocks:
             inputs = block(inputs, training=training)
         return mean_over_positions(inputs)
@@ -70,7 +72,7 @@ class BlockEncoder(keras.layers.Layer):
         return cls(**restore_blocks(config))
 
 
-def mean_over_positions(x: Any) -> Any:
+def mean_over_positions(x: Tensor) -> Tensor:
     """Average over the axes between the batch and the channels."""
     axes = tuple(range(1, len(x.shape) - 1))
     return ops.mean(x, axis=axes) if axes else x

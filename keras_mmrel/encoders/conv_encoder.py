@@ -3,12 +3,22 @@ from typing import Any
 
 import keras
 
-from keras_mmrel.encoders.checks import check_positive_integers
-from keras_mmrel.encoders.checks import check_rate
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders.residual_block import ResidualBlock
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    filters=Every(Integer(1)),
+    groups=Integer(1),
+    dropout=Number(0, 1, high_open=True),
+    seed=SEED,
+)
 class ConvEncoder(keras.layers.Layer):
     """Encode an image or a spectrogram with residual convolution blocks.
 
@@ -26,6 +36,7 @@ class ConvEncoder(keras.layers.Layer):
         groups: Positive integer, the most channel groups a normalisation
             uses; a block takes the largest divisor of its channels up to it.
         dropout: Float in `[0, 1)`, dropout rate on the pooled feature.
+        seed: Integer or `None`, seed of the dropout, see `MLPEncoder`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -52,15 +63,14 @@ class ConvEncoder(keras.layers.Layer):
         filters: Sequence[int] = (16, 32, 64),
         groups: int = 8,
         dropout: float = 0.0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_positive_integers("filters", filters)
-        check_positive_integers("groups", (groups,))
-        check_rate("dropout", dropout)
         super().__init__(**kwargs)
         self.filters = tuple(filters)
         self.groups = groups
         self.dropout = dropout
+        self.seed = seed
         self.blocks = [
             ResidualBlock(
                 count,
@@ -72,14 +82,16 @@ class ConvEncoder(keras.layers.Layer):
             for index, count in enumerate(self.filters)
         ]
         self.pool = keras.layers.GlobalAveragePooling2D(dtype=self.dtype_policy)
-        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.drop = keras.layers.Dropout(
+            dropout, seed=seed, dtype=self.dtype_policy
+        )
 
     def build(self, input_shape: tuple) -> None:
         for block in self.blocks:
             block.build(input_shape)
             input_shape = block.compute_output_shape(input_shape)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         for block in self.blocks:
             inputs = block(inputs, training=training)
         return self.drop(self.pool(inputs), training=training)
@@ -93,4 +105,5 @@ class ConvEncoder(keras.layers.Layer):
             "filters": list(self.filters),
             "groups": self.groups,
             "dropout": self.dropout,
+            "seed": self.seed,
         }

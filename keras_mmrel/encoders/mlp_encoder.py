@@ -3,11 +3,20 @@ from typing import Any
 
 import keras
 
-from keras_mmrel.encoders.checks import check_positive_integers
-from keras_mmrel.encoders.checks import check_rate
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    hidden_units=Every(Integer(1)),
+    dropout=Number(0, 1, high_open=True),
+    seed=SEED,
+)
 class MLPEncoder(keras.layers.Layer):
     """Encode a vector modality with dense blocks.
 
@@ -50,8 +59,6 @@ class MLPEncoder(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_positive_integers("hidden_units", hidden_units)
-        check_rate("dropout", dropout)
         super().__init__(**kwargs)
         self.hidden_units = tuple(hidden_units)
         self.dropout = dropout
@@ -79,7 +86,7 @@ class MLPEncoder(keras.layers.Layer):
             block.build(input_shape)
             input_shape = block.compute_output_shape(input_shape)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         for block in self.blocks:
             inputs = block(inputs, training=training)
         return inputs

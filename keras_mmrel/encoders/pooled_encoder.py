@@ -3,8 +3,17 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Instance
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    backbone=Instance(keras.layers.Layer, "a `keras.Layer` or `keras.Model`"),
+    output_key=Either(Instance(str, "a string"), None),
+)
 class PooledEncoder(keras.layers.Layer):
     """Make an encoder of a backbone that returns a feature map.
 
@@ -46,25 +55,20 @@ class PooledEncoder(keras.layers.Layer):
         output_key: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(backbone, keras.layers.Layer):
-            raise ValueError(
-                "`backbone` must be a `keras.Layer` or `keras.Model`. "
-                f"Received: backbone={backbone!r}"
-            )
         super().__init__(**kwargs)
         self.backbone = backbone
         self.output_key = output_key
 
     @property
-    def input_shape(self) -> Any:
-        """Shape that the backbone takes, batch axis included."""
+    def input_shape(self) -> Tensor:
+        """Tuple that the backbone takes, batch axis included."""
         return self.backbone.input_shape
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple) -> None:
         if not self.backbone.built:
             self.backbone.build(input_shape)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         outputs = self.backbone(inputs, training=training)
         if isinstance(outputs, dict):
             if self.output_key not in outputs:

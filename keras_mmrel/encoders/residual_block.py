@@ -3,8 +3,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(filters=Integer(1), strides=Integer(1), groups=Integer(1))
 class ResidualBlock(keras.layers.Layer):
     """Two normalised convolutions added to a projection of the input.
 
@@ -74,7 +79,7 @@ class ResidualBlock(keras.layers.Layer):
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         x = ops.cast(inputs, self.compute_dtype)
         if len(x.shape) == 3:
             x = ops.expand_dims(x, axis=-1)

@@ -1,8 +1,13 @@
 """What the columns of a report are: read from its scores."""
 
+from typing import TYPE_CHECKING
 from typing import Any
 
+from keras_mmrel.evaluation.predictions import Predictions
 from keras_mmrel.evaluation.score import Score
+
+if TYPE_CHECKING:
+    from keras_mmrel.evaluation.robustness_report import RobustnessReport
 
 # The number of invalid predictions is no score.
 COUNT = Score(
@@ -12,7 +17,7 @@ COUNT = Score(
 )
 
 
-def column_scores(report: Any) -> dict[str, Score]:
+def column_scores(report: "RobustnessReport") -> dict[str, Score]:
     """Return the score of each column of a report that has one."""
     scores = [_restored(record) for record in report.info["scores"]]
     return {
@@ -24,7 +29,7 @@ def column_scores(report: Any) -> dict[str, Score]:
     }
 
 
-def legend(report: Any) -> str:
+def legend(report: "RobustnessReport") -> str:
     """One item a score: name, direction, what it is."""
     scores = {score.name: score for score in column_scores(report).values()}
     lines = []
@@ -40,5 +45,5 @@ def _restored(record: dict[str, Any]) -> Score:
     return Score(function=_lost, **record)
 
 
-def _lost(predictions: Any) -> float:
+def _lost(predictions: Predictions) -> float:
     raise NotImplementedError("The report holds no functions of its scores")

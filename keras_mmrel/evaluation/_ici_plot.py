@@ -1,11 +1,12 @@
 """The function that draws what MICINet removed and added."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from keras_mmrel.contract import Array
+from keras_mmrel.contract import Axes
+from keras_mmrel.contract import Figure
 from keras_mmrel.contract import Outputs
 from keras_mmrel.optional import require
 
@@ -21,9 +22,9 @@ def plot_ici(
     explanation: Outputs,
     sample: int = 0,
     modality_names: Sequence[str] | None = None,
-    class_names: Sequence[Any] | None = None,
+    class_names: Sequence[str | int] | None = None,
     label: int | None = None,
-) -> Any:
+) -> Figure:
     """Draw why MICINet predicted what it did for one sample.
 
     One row a modality. On the left its standardised feature, sorted: what was
@@ -101,7 +102,7 @@ def plot_ici(
 
 
 def _draw_feature(
-    axis: Any, one: dict[str, Array], row: int, name: str
+    axis: Axes, one: dict[str, Array], row: int, name: str
 ) -> None:
     feature, ici = one["feature"][row], one["ici"][row]
     order = np.argsort(feature)
@@ -122,10 +123,10 @@ def _draw_feature(
 
 
 def _draw_classes(
-    axis: Any,
+    axis: Axes,
     probabilities: Array,
     stages: Sequence[str],
-    classes: Sequence[Any],
+    classes: Sequence[str | int],
     label: int | None,
     title: str,
 ) -> None:

@@ -1,15 +1,22 @@
 """The four panels of a robustness report."""
 
+from typing import TYPE_CHECKING
 from typing import Any
 
+from keras_mmrel.contract import Axes
+from keras_mmrel.contract import Figure
+from keras_mmrel.contract import Frame
 from keras_mmrel.evaluation._columns import column_scores
 from keras_mmrel.evaluation.score import Score
 from keras_mmrel.optional import require
 
+if TYPE_CHECKING:
+    from keras_mmrel.evaluation.robustness_report import RobustnessReport
+
 MARKERS = "osD^vPX*<>"
 
 
-def draw(report: Any) -> Any:
+def draw(report: "RobustnessReport") -> Figure:
     figure_module = require("matplotlib.figure", "RobustnessReport.plot")
     colors = require("matplotlib", "RobustnessReport.plot").color_sequences[
         "tab10"
@@ -49,7 +56,7 @@ def draw(report: Any) -> Any:
     return figure
 
 
-def _drawn(report: Any) -> list[tuple[str, Score]]:
+def _drawn(report: "RobustnessReport") -> list[tuple[str, Score]]:
     """Two columns: accuracy and calibration error, or else the first."""
     known = column_scores(report)
     first = [
@@ -60,7 +67,11 @@ def _drawn(report: Any) -> list[tuple[str, Score]]:
 
 
 def _against_severity(
-    axis: Any, table: Any, names: list[str], column: str, style: dict
+    axis: Axes,
+    table: Frame,
+    names: list[str],
+    column: str,
+    style: dict[str, dict[str, Any]],
 ) -> None:
     """Lines over the position of a severity: units differ by corruption."""
     clean = table[table["corruption"] == "clean"].iloc[0]
@@ -90,7 +101,7 @@ def _number(text: str) -> float:
     return -1.0 if text == "clean" else float(text)
 
 
-def _worst(report: Any, name: str, curve: str) -> Any:
+def _worst(report: "RobustnessReport", name: str, curve: str) -> Frame:
     """Points of the largest severity of a corruption, first seed."""
     points = report.curves
     points = points[(points["corruption"] == name) & (points["curve"] == curve)]
@@ -100,14 +111,17 @@ def _worst(report: Any, name: str, curve: str) -> Any:
     return points[points["seed"] == points["seed"].min()]
 
 
-def _label(points: Any, name: str) -> str:
+def _label(points: Frame, name: str) -> str:
     if name == "clean" or not len(points):
         return name
     return f"{name}, {points['severity'].iloc[0]:g}"
 
 
 def _risk_coverage(
-    axis: Any, report: Any, names: list[str], style: dict
+    axis: Axes,
+    report: "RobustnessReport",
+    names: list[str],
+    style: dict[str, dict[str, Any]],
 ) -> None:
     for name in names:
         points = _worst(report, name, "risk_coverage")
@@ -126,7 +140,12 @@ def _risk_coverage(
     axis.grid(alpha=0.3)
 
 
-def _reliability(axis: Any, report: Any, names: list[str], style: dict) -> None:
+def _reliability(
+    axis: Axes,
+    report: "RobustnessReport",
+    names: list[str],
+    style: dict[str, dict[str, Any]],
+) -> None:
     axis.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     for name in names:
         points = _worst(report, name, "reliability")

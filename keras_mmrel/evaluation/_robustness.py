@@ -28,7 +28,9 @@ from keras_mmrel.evaluation._checks import takes_mask
 from keras_mmrel.evaluation._outputs import read_outputs
 from keras_mmrel.evaluation._scores import as_scores
 from keras_mmrel.evaluation._scores import curves
+from keras_mmrel.evaluation.noise_protocol import Corruptions
 from keras_mmrel.evaluation.noise_protocol import NoiseProtocol
+from keras_mmrel.evaluation.noise_protocol import Severities
 from keras_mmrel.evaluation.noise_protocol import as_protocols
 from keras_mmrel.evaluation.predictions import Predictions
 from keras_mmrel.evaluation.robustness_report import RobustnessReport
@@ -45,6 +47,8 @@ DEFAULT = (
 )
 
 
+Predict = Callable[[Modalities], ArrayLike]
+Job = tuple[NoiseProtocol, float, int]
 POINT = ["corruption", "severity", "seed", "curve", "x", "y", "samples"]
 # From a helper to the line of the user, past the check of the arguments.
 STACK = 4
@@ -59,8 +63,8 @@ def evaluate_robustness(
     model: Model,
     x: Modalities,
     y: Labels,
-    corruptions: Any = DEFAULT,
-    severities: Any = None,
+    corruptions: Corruptions = DEFAULT,
+    severities: Severities = None,
     seeds: int | Sequence[int] = 1,
     *,
     scores: Sequence[str | Score] | None = None,
@@ -148,46 +152,15 @@ def evaluate_robustness(
     ]
     samples = len(next(iter(inputs.values())))
     predict = _predictor(model, names, samples, batch_size)
-    kind, clean = read_outputs(predict(inputs), output)
-    if len(clean["probabilities"]) != samples:
-        raise ValueError(
-            f"`model` must return one row for each of the {samples} samples. "
-            f"Received: {len(clean['probabilities'])} rows"
-        )
-    classes = clean["probabilities"].shape[1]
-    labels = check_labels(to_numpy(y), classes, samples)
+    output, first = _clean(predict(inputs), output, y, inputs, bins)
+    labels, classes = first.labels, first.probabilities.shape[1]
     _warn_of_absent(labels, classes)
-    first = Predictions(
-        labels=labels,
-        present=inputs[MASK].astype(bool) if MASK in inputs else None,
-        modality_names=names,
-        bins=bins,
-        **clean,
-    )
-    output = kind if first.valid.any() else output
-
-    def answers() -> Iterator[tuple[dict[str, Any], Predictions]]:
-        key = {"corruption": "clean", "severity": 0.0, "seed": seed_numbers[0]}
-        yield {**key, "in_range": True}, first
-        for protocol, severity, seed in jobs:
-            corruption = protocol.at(severity)
-            _, values = read_outputs(
-                predict(corruption(inputs, seed, labels)), output
-            )
-            hidden = _hidden(corruption, inputs, seed, labels)
-            key = {
-                "corruption": protocol.name,
-                "severity": severity,
-                "seed": seed,
-                "in_range": corruption.in_range,
-            }
-            yield key, dataclasses.replace(first, **values, corrupted=hidden)
-
     rows: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
     kept: list[Array] = []
     bar = keras.utils.Progbar(len(jobs) + 1, verbose=int(bool(verbose)))
-    for key, predictions in answers():
+    answers = _answers(predict, inputs, output, first, jobs, seed_numbers[0])
+    for key, predictions in answers:
         rows.append({**key, "samples": samples, **_row(chosen, predictions)})
         _warn_of_invalid(rows[-1])
         place = {name: key[name] for name in POINT[:3]}
@@ -206,6 +179,53 @@ def evaluate_robustness(
         predictions=kept if keep_predictions else None,
         labels=labels if keep_predictions else None,
     )
+
+
+def _clean(
+    answer: ArrayLike, output: str, y: Labels, inputs: Modalities, bins: int
+) -> tuple[str, Predictions]:
+    """Settle on the clean data what the model returns, and which labels."""
+    kind, values = read_outputs(answer, output)
+    count, classes = values["probabilities"].shape
+    samples = len(next(iter(inputs.values())))
+    if count != samples:
+        raise ValueError(
+            f"`model` must return one row for each of the {samples} samples. "
+            f"Received: {count} rows"
+        )
+    predictions = Predictions(
+        labels=check_labels(to_numpy(y), classes, samples),
+        present=inputs[MASK].astype(bool) if MASK in inputs else None,
+        modality_names=[name for name in inputs if name != MASK],
+        bins=bins,
+        **values,
+    )
+    return kind if predictions.valid.any() else output, predictions
+
+
+def _answers(
+    predict: Predict,
+    inputs: Modalities,
+    output: str,
+    clean: Predictions,
+    jobs: Sequence[Job],
+    seed: int,
+) -> Iterator[tuple[dict[str, Any], Predictions]]:
+    """The first columns of each row of the report, and the predictions."""
+    key = {"corruption": "clean", "severity": 0.0, "seed": seed}
+    yield {**key, "in_range": True}, clean
+    for protocol, severity, seed in jobs:
+        corruption = protocol.at(severity)
+        corrupted = corruption(inputs, seed, clean.labels)
+        _, values = read_outputs(predict(corrupted), output)
+        hidden = _hidden(corruption, inputs, seed, clean.labels)
+        key = {
+            "corruption": protocol.name,
+            "severity": severity,
+            "seed": seed,
+            "in_range": corruption.in_range,
+        }
+        yield key, dataclasses.replace(clean, **values, corrupted=hidden)
 
 
 def _row(scores: Sequence[Score], predictions: Predictions) -> dict[str, float]:
@@ -288,7 +308,7 @@ def _ordered(model: Model, x: Modalities) -> dict[str, Array]:
 
 def _predictor(
     model: Model, names: list[str], samples: int, batch_size: int
-) -> Callable[[Modalities], ArrayLike]:
+) -> Predict:
     """Return a function that predicts every test set by the same program."""
     if not hasattr(model, "predict") and not callable(model):
         raise ValueError(

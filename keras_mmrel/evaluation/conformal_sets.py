@@ -151,8 +151,8 @@ class ConformalSets(Savable):
             if self.class_conditional
             else [scores]
         )
-        share = Fraction(repr(self.coverage))
-        ranks = [math.ceil((len(g) + 1) * share) for g in groups]
+        coverage = Fraction(repr(self.coverage))
+        ranks = [math.ceil((len(g) + 1) * coverage) for g in groups]
         few = [
             c
             for c, (g, r) in enumerate(zip(groups, ranks, strict=True))
@@ -165,8 +165,9 @@ class ConformalSets(Savable):
                 if self.class_conditional
                 else len(p)
             )
+            least = math.ceil(coverage / (1 - coverage))
             raise ValueError(
-                f"`y` must hold at least {math.ceil(share / (1 - share))} "
+                f"`y` must hold at least {least} "
                 f"calibration samples{of_each} for a coverage of "
                 f"{self.coverage:g}. Received: {received}"
             )

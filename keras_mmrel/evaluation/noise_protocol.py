@@ -2,6 +2,7 @@ import dataclasses
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import TypeAlias
 
 from keras_mmrel.constraints import Number
 from keras_mmrel.corruptions import ClippedGaussianNoise
@@ -228,12 +229,20 @@ NOISE_PROTOCOLS: Mapping[str, NoiseProtocol] = {
 }
 
 
-def as_protocols(corruptions: Any, severities: Any) -> list[NoiseProtocol]:
+# What stands for a protocol, and what `evaluate_robustness` takes of them.
+Item: TypeAlias = str | Corruption | NoiseProtocol
+Corruptions: TypeAlias = Item | Sequence[Item] | Mapping[str, Item]
+Severities: TypeAlias = Sequence[float] | Mapping[str, Sequence[float]] | None
+
+
+def as_protocols(
+    corruptions: Corruptions, severities: Severities
+) -> list[NoiseProtocol]:
     """Make protocols of all that `evaluate_robustness` takes."""
     if isinstance(corruptions, str | Corruption | NoiseProtocol):
         corruptions = [corruptions]
     if isinstance(corruptions, Mapping):
-        named = list(corruptions.items())
+        named: list[tuple[str | None, Item]] = list(corruptions.items())
     elif isinstance(corruptions, Sequence):
         named = [(None, item) for item in corruptions]
     else:
@@ -265,7 +274,7 @@ def as_protocols(corruptions: Any, severities: Any) -> list[NoiseProtocol]:
     ]
 
 
-def _as_protocol(name: str | None, item: Any) -> NoiseProtocol:
+def _as_protocol(name: str | None, item: Item) -> NoiseProtocol:
     if isinstance(item, str):
         if item not in NOISE_PROTOCOLS:
             raise ValueError(

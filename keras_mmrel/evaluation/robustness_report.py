@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_mmrel.contract import Array
+from keras_mmrel.contract import Figure
 from keras_mmrel.contract import Frame
 from keras_mmrel.evaluation._columns import COUNT
 from keras_mmrel.evaluation._columns import column_scores
@@ -163,7 +164,7 @@ class RobustnessReport:
         """Return a line for each score that says what it is."""
         return legend(self)
 
-    def plot(self) -> Any:
+    def plot(self) -> Figure:
         """Draw the report.
 
         Two scores against severity (accuracy and calibration error where they

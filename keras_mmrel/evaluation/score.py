@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+from keras_mmrel.contract import ArrayLike
 from keras_mmrel.evaluation.predictions import Predictions
 
 # What a model may return beside probabilities: without it no column.
@@ -58,7 +59,7 @@ class Score:
     """
 
     name: str
-    function: Callable[[Predictions], Any]
+    function: Callable[[Predictions], ArrayLike]
     higher_is_better: bool | None
     description: str = ""
     percent: bool = False

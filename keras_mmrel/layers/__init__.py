@@ -1,4 +1,3 @@
-from keras_mmrel.layers.auxiliary_block_encoder import AuxiliaryBlockEncoder
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.cross_modality_compensation import (
     CrossModalityCompensation,
@@ -7,10 +6,7 @@ from keras_mmrel.layers.depth_allocator import DepthAllocator
 from keras_mmrel.layers.discriminative_power import DiscriminativePower
 from keras_mmrel.layers.dynamic_depth_fusion import DynamicDepthFusion
 from keras_mmrel.layers.feature_gate import FeatureGate
-from keras_mmrel.layers.global_ici import GlobalICI
 from keras_mmrel.layers.gradient_scale import GradientScale
-from keras_mmrel.layers.ici_fusion import ICIFusion
-from keras_mmrel.layers.ici_injection import ICIInjection
 from keras_mmrel.layers.ici_removal import ICIRemoval
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
 from keras_mmrel.layers.modality_contribution import ModalityContribution
@@ -21,17 +17,13 @@ from keras_mmrel.layers.running_standardization import RunningStandardization
 from keras_mmrel.layers.sample_history import SampleHistory
 
 __all__ = [
-    "AuxiliaryBlockEncoder",
     "CorruptionAugmentation",
     "CrossModalityCompensation",
     "DepthAllocator",
     "DiscriminativePower",
     "DynamicDepthFusion",
     "FeatureGate",
-    "GlobalICI",
     "GradientScale",
-    "ICIFusion",
-    "ICIInjection",
     "ICIRemoval",
     "InformationBottleneck",
     "ModalityContribution",

@@ -1,14 +1,26 @@
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-MASK = "modality_mask"
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    sigmas=Every(Number(0, low_open=True)),
+    noise_probability=Number(0, 1),
+    shuffle_probability=Number(0, 1),
+    drop_probability=Number(0, 1),
+    seed=SEED,
+)
 class CorruptionAugmentation(keras.layers.Layer):
     """Corrupt modalities of training samples, each independently.
 
@@ -21,8 +33,8 @@ class CorruptionAugmentation(keras.layers.Layer):
     that a model keeps are always taken from the samples before corruption.
 
     Args:
-        sigmas: Sequence of positive floats in units of the inputs; each hit
-            draws one.
+        sigmas: Sequence of positive floats in units of the inputs; each noisy
+            modality draws one.
         noise_probability: Float in [0, 1].
         shuffle_probability: Float in [0, 1].
         drop_probability: Float in [0, 1].
@@ -59,20 +71,6 @@ class CorruptionAugmentation(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value in (
-            ("noise_probability", noise_probability),
-            ("shuffle_probability", shuffle_probability),
-            ("drop_probability", drop_probability),
-        ):
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(
-                    f"`{name}` must be in [0, 1]. Received: {name}={value!r}"
-                )
-        if len(sigmas) == 0 or not all(sigma > 0 for sigma in sigmas):
-            raise ValueError(
-                "`sigmas` must hold positive numbers. Received: "
-                f"sigmas={sigmas!r}"
-            )
         super().__init__(autocast=False, **kwargs)
         self.sigmas = tuple(sigmas)
         self.noise_probability = noise_probability
@@ -81,12 +79,12 @@ class CorruptionAugmentation(keras.layers.Layer):
         self.seed = seed
         self.generator = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple) -> None:
         """Hold no weights."""
 
     def call(
-        self, inputs: Mapping[str, Any], training: bool | None = None
-    ) -> dict[str, Any]:
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Tensor]:
         if not training:
             return dict(inputs)
         names = [name for name in inputs if name != MASK]
@@ -111,26 +109,26 @@ class CorruptionAugmentation(keras.layers.Layer):
             }
         return {**corrupted, MASK: mask}
 
-    def _hit(self, shape: tuple, probability: float) -> Any:
+    def _chosen(self, shape: tuple, probability: float) -> Tensor:
         draw = keras.random.uniform(shape, seed=self.generator)
         return ops.cast(draw < probability, "float32")
 
-    def _add_noise(self, x: Any, present: Any, batch: Any) -> Any:
+    def _add_noise(self, x: Tensor, present: Tensor, batch: Tensor) -> Tensor:
         if not keras.backend.is_float_dtype(x.dtype):
             return x
         choice = keras.random.randint(
             (batch,), 0, len(self.sigmas), seed=self.generator
         )
         sigma = ops.take(ops.convert_to_tensor(self.sigmas), choice)
-        sigma = sigma * self._hit((batch,), self.noise_probability) * present
+        sigma = sigma * self._chosen((batch,), self.noise_probability) * present
         noise = keras.random.normal(
             ops.shape(x), dtype="float32", seed=self.generator
         )
         noisy = ops.cast(x, "float32") + noise * _column(sigma, x)
         return ops.cast(noisy, x.dtype)
 
-    def _shuffle(self, inputs: dict, mask: Any, batch: Any) -> dict:
-        """Give hit rows the row of another sample, if that is present."""
+    def _shuffle(self, inputs: dict, mask: Tensor, batch: Tensor) -> dict:
+        """Give chosen rows the row of another sample, if that is present."""
         shuffled = {}
         for index, (name, x) in enumerate(inputs.items()):
             order = keras.random.shuffle(
@@ -138,7 +136,7 @@ class CorruptionAugmentation(keras.layers.Layer):
             )
             present = mask[:, index]
             use = (
-                self._hit((batch,), self.shuffle_probability)
+                self._chosen((batch,), self.shuffle_probability)
                 * present
                 * ops.take(present, order)
             )
@@ -147,8 +145,8 @@ class CorruptionAugmentation(keras.layers.Layer):
             )
         return shuffled
 
-    def _drop(self, mask: Any, batch: Any) -> Any:
-        keep = 1.0 - self._hit((batch, mask.shape[1]), self.drop_probability)
+    def _drop(self, mask: Tensor, batch: Tensor) -> Tensor:
+        keep = 1.0 - self._chosen((batch, mask.shape[1]), self.drop_probability)
         left = mask * keep
         any_left = ops.max(left, axis=1, keepdims=True) > 0
         return ops.where(any_left, left, mask)
@@ -164,14 +162,14 @@ class CorruptionAugmentation(keras.layers.Layer):
         }
 
 
-def _column(values: Any, x: Any) -> Any:
-    """Shape `(batch,)` values so that they broadcast against `x`."""
+def _column(values: Tensor, x: Tensor) -> Tensor:
+    """Tuple `(batch,)` values so that they broadcast against `x`."""
     return ops.reshape(values, (-1, *[1] * (len(x.shape) - 1)))
 
 
 def untouched(
-    before: Mapping[str, Any], after: Mapping[str, Any], names: Sequence[str]
-) -> Any:
+    before: Modalities, after: Modalities, names: Sequence[str]
+) -> Tensor:
     """Say which modalities of which samples an augmentation left as they were.
 
     Args:
@@ -183,7 +181,7 @@ def untouched(
         Tensor `(batch, modalities)`, 1 where every value is the same.
     """
 
-    def same(a: Any, b: Any) -> Any:
+    def same(a: Tensor, b: Tensor) -> Tensor:
         equal = ops.cast(ops.equal(a, b), "float32")
         return ops.min(ops.reshape(equal, (ops.shape(a)[0], -1)), axis=1)
 

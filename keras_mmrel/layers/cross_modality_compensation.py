@@ -1,18 +1,17 @@
-from typing import Any
-
 import keras
 from keras import ops
 
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._glorot import glorot
+from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers.discriminative_power import NONE
-from keras_mmrel.layers.glorot import glorot
-from keras_mmrel.layers.stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 class CrossModalityCompensation(keras.layers.Layer):
     """Repair the features of a poor modality from those of better ones.
 
-    With the power `ρ` of each modality (a logit, see `DiscriminativePower`)
+    With `ρ` the logit of a modality's power (see `DiscriminativePower`)
     the others are weighted by the softmax of their powers, and a small
     network translates them into what the modality should say,
     `c = U relu(Σ w V f) + u`. The gate `k = sigmoid(2 (max ρ_other - ρ) - 2)`
@@ -26,7 +25,7 @@ class CrossModalityCompensation(keras.layers.Layer):
 
     Call arguments:
         inputs: Features `(batch, modalities, d)`, zero where missing.
-        power: `(batch, modalities)`, -10,000 for a missing modality.
+        power_logits: `(batch, modalities)`, -10,000 for a missing modality.
 
     Returns:
         Dict of `compensated` and `compensation` (`c`), both
@@ -38,8 +37,8 @@ class CrossModalityCompensation(keras.layers.Layer):
     Example:
 
     >>> layer = keras_mmrel.layers.CrossModalityCompensation()
-    >>> power = np.array([[0.0, 0.0, 5.0], [0.0, 0.0, 0.0]])
-    >>> out = layer(np.ones((2, 3, 4)), power)
+    >>> power_logits = np.array([[0.0, 0.0, 5.0], [0.0, 0.0, 0.0]])
+    >>> out = layer(np.ones((2, 3, 4)), power_logits)
     >>> bool(out["gate"][0, 0] > out["gate"][1, 0])
     True
 
@@ -49,7 +48,7 @@ class CrossModalityCompensation(keras.layers.Layer):
     """
 
     def build(
-        self, inputs_shape: tuple, power_shape: tuple | None = None
+        self, inputs_shape: tuple, power_logits_shape: tuple | None = None
     ) -> None:
         check_stacked(inputs_shape)
         _, modalities, size = inputs_shape
@@ -71,26 +70,28 @@ class CrossModalityCompensation(keras.layers.Layer):
             shape=(modalities, size), initializer="zeros", name="bias"
         )
 
-    def call(self, inputs: Any, power: Any) -> dict[str, Any]:
-        power = ops.cast(power, "float32")
+    def call(self, inputs: Tensor, power_logits: Tensor) -> dict[str, Tensor]:
+        power_logits = ops.cast(power_logits, "float32")
         if self.alone:
             return {
                 "compensated": inputs,
                 "compensation": ops.zeros_like(inputs),
-                "gate": ops.zeros_like(power),
+                "gate": ops.zeros_like(power_logits),
             }
         # (modalities, modalities): the power of every other one.
-        own = ops.eye(power.shape[1], dtype="float32")
-        others = ops.where(own > 0, 2.0 * NONE, power[:, None, :])
+        own = ops.eye(power_logits.shape[1], dtype="float32")
+        others = ops.where(own > 0, 2.0 * NONE, power_logits[:, None, :])
         weights = ops.cast(ops.softmax(others, axis=-1), self.compute_dtype)
         hidden = ops.einsum("bmd,mdh->bmh", inputs, self.read)
         hidden = ops.relu(ops.einsum("bmn,bnh->bmh", weights, hidden))
         compensation = ops.einsum("bmh,mhd->bmd", hidden, self.write)
         compensation = compensation + self.bias
-        gate = ops.sigmoid(2.0 * (ops.max(others, axis=-1) - power) - 2.0)
-        share = ops.cast(gate, self.compute_dtype)[:, :, None]
+        gate = ops.sigmoid(
+            2.0 * (ops.max(others, axis=-1) - power_logits) - 2.0
+        )
+        mixed = ops.cast(gate, self.compute_dtype)[:, :, None]
         return {
-            "compensated": inputs + share * (compensation - inputs),
+            "compensated": inputs + mixed * (compensation - inputs),
             "compensation": compensation,
             "gate": gate,
         }

@@ -4,27 +4,44 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    max_depth=Integer(1),
+    quantiles=Every(Number(0, 1)),
+    momentum=Number(0, 1, high_open=True),
+)
 class DepthAllocator(keras.layers.Layer):
     """Turn the confidence of modalities into a depth for each of them.
 
     The scale is global: one low and one high quantile of the confidence of
-    clean training samples, over all modalities together. At the low one and
+    training samples, over all modalities together. As the statistics of
+    `keras.layers.BatchNormalization` the quantiles move in calls with
+    `training=True`, unless `trainable` is `False`, and the depth of such a call
+    is on the scale that has taken in its batch already. At the low one and
     below depth is 0, from the high one on it is `max_depth`, and rounded in
     between. Where no present modality reaches depth 1, all present ones get
-    it. Before the quantiles are known every present modality has full depth.
+    it. A missing modality has depth 0 and does not count. Before the quantiles
+    are known every present modality has full depth.
 
     Args:
         max_depth: Positive integer.
         quantiles: Pair of floats `(low, high)` in [0, 1].
+        momentum: Float in [0, 1), what a step keeps of the older quantiles.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
     Call arguments:
         inputs: Confidence `(batch, modalities)` in [0, 1].
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
+        training: Whether the batch moves the quantiles.
 
     Returns:
         Tensor `(batch, modalities)` of whole numbers from 0 to `max_depth`,
@@ -48,14 +65,10 @@ class DepthAllocator(keras.layers.Layer):
         self,
         max_depth: int,
         quantiles: tuple[float, float] = (0.01, 0.05),
+        momentum: float = 0.95,
         **kwargs: Any,
     ) -> None:
-        if not max_depth >= 1:
-            raise ValueError(
-                "`max_depth` must be at least 1. Received: "
-                f"max_depth={max_depth!r}"
-            )
-        if not 0 <= quantiles[0] < quantiles[1] <= 1:
+        if len(quantiles) != 2 or not quantiles[0] < quantiles[1]:
             raise ValueError(
                 "`quantiles` must be an increasing pair in [0, 1]. Received: "
                 f"quantiles={quantiles!r}"
@@ -63,48 +76,56 @@ class DepthAllocator(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.max_depth = max_depth
         self.quantiles = tuple(quantiles)
+        self.momentum = momentum
 
     def build(self, input_shape: tuple) -> None:
-        def statistic(name: str) -> Any:
-            return self.add_weight(
-                shape=(),
-                initializer="zeros",
-                trainable=False,
-                aggregation="only_first_replica",
-                name=name,
-            )
+        self.low = add_state(self, "low")
+        self.high = add_state(self, "high")
+        self.ready = add_state(self, "ready")
 
-        self.low = statistic("low")
-        self.high = statistic("high")
-        self.ready = statistic("ready")
-
-    def call(self, inputs: Any, modality_mask: Any = None) -> Any:
+    def call(
+        self,
+        inputs: Tensor,
+        modality_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
+        if training and self.trainable:
+            self.update_statistics(inputs, modality_mask)
         confidence = ops.stop_gradient(ops.cast(inputs, "float32"))
         if modality_mask is None:
             modality_mask = ops.ones_like(confidence)
         mask = ops.cast(modality_mask, "float32")
         scale = self.high - self.low + 1e-6
-        share = ops.clip((confidence - self.low) / scale, 0.0, 1.0)
-        depth = ops.round(self.max_depth * share)
+        fraction = ops.clip((confidence - self.low) / scale, 0.0, 1.0)
+        depth = ops.round(self.max_depth * fraction)
         depth = ops.where(self.ready > 0, depth, float(self.max_depth))
-        depth = ops.cast(depth, "float32") * mask
+        depth = ops.where(mask > 0, ops.cast(depth, "float32"), 0.0)
         none = ops.max(depth, axis=1, keepdims=True) == 0
         return ops.where(none, mask, depth)
 
     def update_statistics(
-        self, confidence: Any, mask: Any, use: Any = 1.0, momentum: float = 0.95
+        self,
+        confidence: Tensor,
+        modality_mask: Tensor | None = None,
+        use: Tensor = 1.0,
     ) -> None:
-        """Follow the quantiles of the confidence of clean samples.
+        """Follow the quantiles of a batch, as a call in training does.
+
+        A model that corrupts its training samples calls the layer with
+        `training=False` and this with the confidence of clean ones.
 
         Args:
             confidence: `(batch, modalities)`, computed without dropout.
-            mask: `(batch, modalities)`, 1 = present.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
             use: 0 or 1, or a tensor of it: whether the batch counts.
-            momentum: Share of the old quantiles that stays, after the first
-                batch.
         """
-        present = ops.reshape(ops.cast(mask, "float32"), (-1,))
-        values = ops.reshape(ops.cast(confidence, "float32"), (-1,))
+        if not self.built:
+            self.build(tuple(confidence.shape))
+        confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
+        if modality_mask is None:
+            modality_mask = ops.ones_like(confidence)
+        present = ops.reshape(ops.cast(modality_mask, "float32"), (-1,))
+        values = ops.reshape(confidence, (-1,))
         # Missing modalities are sorted behind all others.
         ordered = ops.sort(ops.where(present > 0, values, 2.0))
         count = ops.sum(present)
@@ -112,12 +133,12 @@ class DepthAllocator(keras.layers.Layer):
         has = ops.cast(count > 0, "float32")
         replicas = backend.all_reduce_sum(has)
         ready = ops.convert_to_tensor(self.ready)
-        keep = ops.where(ready > 0, momentum, 0.0)
+        keep = ops.where(ready > 0, self.momentum, 0.0)
         use = ops.logical_and(replicas > 0, use > 0)
-        for weight, share in zip(
+        for weight, quantile in zip(
             (self.low, self.high), self.quantiles, strict=True
         ):
-            index = ops.maximum(ops.floor(share * count) - 1.0, 0.0)
+            index = ops.maximum(ops.floor(quantile * count) - 1.0, 0.0)
             value = ops.take(ordered, ops.cast(index, "int32"))
             value = backend.all_reduce_sum(value * has)
             value = value / ops.maximum(replicas, 1.0)
@@ -132,4 +153,5 @@ class DepthAllocator(keras.layers.Layer):
             **super().get_config(),
             "max_depth": self.max_depth,
             "quantiles": list(self.quantiles),
+            "momentum": self.momentum,
         }

@@ -4,6 +4,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Tensor
+
 # A logit that no weight can bring back: that of a missing modality.
 NONE = -1e4
 
@@ -15,7 +18,7 @@ class DiscriminativePower(keras.layers.Layer):
     A linear function of six features estimates, as a logit, the probability
     that the modality gives to the true class: the distance between its two
     largest class probabilities, the largest one, their entropy over
-    `log(classes)`, how surprising its features are, four times the share of
+    `log(classes)`, how surprising its features are, four times the fraction of
     them that was removed, and its agreement, the cosine of its probabilities
     and the sum of the other modalities'. The softmax of these logits over the
     modalities is their relative discriminative power. No gradient flows into
@@ -27,22 +30,21 @@ class DiscriminativePower(keras.layers.Layer):
 
     Call arguments:
         probabilities: Class probabilities `(batch, modalities, classes)`.
-        surprise: `(batch, modalities)`, see `ICIRemoval`.
-        share: `(batch, modalities)`, see `ICIRemoval`.
+        surprise: `None` or `(batch, modalities)`, see `ICIRemoval`.
+        ici_fraction: `None` or `(batch, modalities)`, see `ICIRemoval`.
         modality_mask: `None` or `(batch, modalities)`, 1 = present. A missing
             modality agrees with nobody and has no power.
 
     Returns:
-        Dict of `power`, the logits, and `relative`, which sums to 1 over the
-        modalities; both `(batch, modalities)`.
+        Dict of `power_logits` and `discriminative_power`, which sums to 1 over
+        the modalities; both `(batch, modalities)`.
 
     Example:
 
     >>> layer = keras_mmrel.layers.DiscriminativePower()
     >>> sure, unsure = [0.9, 0.05, 0.05], [0.4, 0.3, 0.3]
-    >>> p, none = np.array([[sure, unsure]]), np.zeros((1, 2))
-    >>> out = layer(p, surprise=none, share=none)
-    >>> bool(out["relative"][0, 0] > out["relative"][0, 1])
+    >>> power = layer(np.array([[sure, unsure]]))["discriminative_power"]
+    >>> bool(power[0, 0] > power[0, 1])
     True
 
     References:
@@ -62,7 +64,7 @@ class DiscriminativePower(keras.layers.Layer):
         self,
         probabilities_shape: tuple,
         surprise_shape: tuple | None = None,
-        share_shape: tuple | None = None,
+        ici_fraction_shape: tuple | None = None,
         modality_mask_shape: tuple | None = None,
     ) -> None:
         if len(probabilities_shape) != 3:
@@ -79,15 +81,18 @@ class DiscriminativePower(keras.layers.Layer):
 
     def call(
         self,
-        probabilities: Any,
-        surprise: Any,
-        share: Any,
-        modality_mask: Any = None,
-    ) -> dict[str, Any]:
+        probabilities: Tensor,
+        surprise: Tensor | None = None,
+        ici_fraction: Tensor | None = None,
+        modality_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         p = ops.cast(probabilities, "float32")
         if modality_mask is None:
             modality_mask = ops.ones_like(p[:, :, 0])
         mask = ops.cast(modality_mask, "float32")
+        none = ops.zeros_like(mask)
+        surprise = none if surprise is None else surprise
+        ici_fraction = none if ici_fraction is None else ici_fraction
         entropy = -ops.sum(p * ops.log(p + 1e-9), axis=-1)
         top = ops.max(p, axis=-1)
         # The second largest: the largest one without the (first) largest.
@@ -99,28 +104,31 @@ class DiscriminativePower(keras.layers.Layer):
                 top,
                 entropy / math.log(p.shape[-1]),
                 ops.cast(surprise, "float32"),
-                4.0 * ops.cast(share, "float32"),
+                4.0 * ops.cast(ici_fraction, "float32"),
                 _agreement(p * mask[:, :, None]),
             ],
             axis=-1,
         )
         features = ops.stop_gradient(features)
-        power = ops.sum(features * self.kernel, axis=-1) + self.bias
-        power = ops.where(mask > 0, self.SPEED * power, NONE)
-        return {"power": power, "relative": ops.softmax(power, axis=-1)}
+        logits = ops.sum(features * self.kernel, axis=-1) + self.bias
+        logits = ops.where(mask > 0, self.SPEED * logits, NONE)
+        return {
+            "power_logits": logits,
+            "discriminative_power": ops.softmax(logits, axis=-1),
+        }
 
 
-def _agreement(p: Any) -> Any:
+def _agreement(p: Tensor) -> Tensor:
     """Cosine of each modality's probabilities and the sum of the others'."""
     others = ops.sum(p, axis=1, keepdims=True) - p
 
-    def square(x: Any) -> Any:
+    def square(x: Tensor) -> Tensor:
         return ops.sum(ops.square(x), axis=-1)
 
     scale = ops.sqrt(square(p) * square(others) + 1e-12)
     return ops.sum(p * others, axis=-1) / scale
 
 
-def _start(shape: tuple, dtype: Any = None) -> Any:
+def _start(shape: tuple, dtype: DType = None) -> Tensor:
     """Little trust in what is surprising, some in what agrees."""
     return ops.convert_to_tensor([0.1, 0.0, 0.0, -0.1, 0.0, 0.3], dtype=dtype)

@@ -5,12 +5,32 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._row_skipping import run_by_depth
+from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.layers.depth_allocator import DepthAllocator
-from keras_mmrel.layers.row_skipping import run_by_depth
-from keras_mmrel.layers.stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    num_classes=NUM_CLASSES,
+    max_depth=Integer(1),
+    hidden_dim=Integer(1),
+    dropout=Number(0, 1, high_open=True),
+    sharpness=Number(0),
+    prototype_fraction=Number(0, 1),
+    predicted_parameters=Flag(),
+    inference=Choice("masked", "skip"),
+    seed=SEED,
+)
 class DynamicDepthFusion(keras.layers.Layer):
     """Give every sample its own depth in every modality, and fuse by it.
 
@@ -19,7 +39,8 @@ class DynamicDepthFusion(keras.layers.Layer):
     the classifier can stop after any of them. A modality's *depth* is the
     number of blocks that run on it for one sample. It grows with the
     modality's confidence, on a scale between a low and a high quantile of the
-    confidence of clean training samples: 0 at the low one, where the modality
+    confidence of training samples, which moves in calls with `training=True`
+    (see `DepthAllocator`): 0 at the low one, where the modality
     is not run and has no say, and `max_depth` from the high one on. Where no
     present modality reaches depth 1, all present ones run one block.
 
@@ -46,7 +67,7 @@ class DynamicDepthFusion(keras.layers.Layer):
         dropout: Float in `[0, 1)`, on the hidden units.
         sharpness: Float of at least 0, exponent of the number of modalities
             that run; 0 averages, 1 adds up as if they were independent.
-        prototype_share: Float in [0, 1], weight of `prototype_probabilities`
+        prototype_fraction: Float in [0, 1], weight of `prototype_probabilities`
             in a modality's prediction.
         predicted_parameters: Whether the hidden units from block 2 on are
             scaled by factors predicted for each sample, from what the first
@@ -64,7 +85,10 @@ class DynamicDepthFusion(keras.layers.Layer):
             `(batch, modalities, num_classes)`, `PrototypeConfidence`'s
             `probabilities`. No gradient flows into them.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
-        training: Whether dropout is active.
+        depth: `None`, or a tensor `(batch, modalities)` of whole numbers: the
+            depth to use, 0 for a missing modality, instead of the one that
+            `allocator` gives.
+        training: Whether dropout is active and the scale of depth moves.
 
     Returns:
         Dict with `logits` `(batch, num_classes)`, log-probabilities up to a
@@ -101,42 +125,17 @@ class DynamicDepthFusion(keras.layers.Layer):
         hidden_dim: int = 64,
         dropout: float = 0.5,
         sharpness: float = 0.25,
-        prototype_share: float = 0.3,
+        prototype_fraction: float = 0.3,
         predicted_parameters: bool = False,
         quantiles: tuple[float, float] = (0.01, 0.05),
         inference: str = "masked",
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value, lowest in (
-            ("num_classes", num_classes, 2),
-            ("max_depth", max_depth, 1),
-            ("hidden_dim", hidden_dim, 1),
-            ("sharpness", sharpness, 0),
-        ):
-            kinds: Any = (int, np.integer)
-            if name == "sharpness":
-                kinds = (int, float, np.number)
-            if not isinstance(value, kinds) or not value >= lowest:
-                kind = "a number" if name == "sharpness" else "an integer"
-                raise ValueError(
-                    f"`{name}` must be {kind} of at least {lowest}. Received: "
-                    f"{name}={value!r}"
-                )
         if hidden_dim % max_depth:
             raise ValueError(
                 "`hidden_dim` must be a multiple of `max_depth`. Received: "
                 f"hidden_dim={hidden_dim}, max_depth={max_depth}"
-            )
-        if not 0 <= prototype_share <= 1:
-            raise ValueError(
-                "`prototype_share` must be in [0, 1]. Received: "
-                f"prototype_share={prototype_share!r}"
-            )
-        if inference not in ("masked", "skip"):
-            raise ValueError(
-                "`inference` must be 'masked' or 'skip'. Received: "
-                f"inference={inference!r}"
             )
         super().__init__(**kwargs)
         self.num_classes = num_classes
@@ -144,7 +143,7 @@ class DynamicDepthFusion(keras.layers.Layer):
         self.hidden_dim = hidden_dim
         self.dropout = dropout
         self.sharpness = sharpness
-        self.prototype_share = prototype_share
+        self.prototype_fraction = prototype_fraction
         self.predicted_parameters = predicted_parameters
         self.quantiles = tuple(quantiles)
         self.inference = inference
@@ -159,7 +158,7 @@ class DynamicDepthFusion(keras.layers.Layer):
         _, modalities, features = input_shape
         width, classes = self.hidden_dim, self.num_classes
 
-        def kernel(name: str, rows: int, columns: int, gain: float) -> Any:
+        def kernel(name: str, rows: int, columns: int, gain: float) -> Tensor:
             # A stack of matrices, one a modality.
             deviation = gain * (2.0 / (rows + columns)) ** 0.5
             return self.add_weight(
@@ -168,7 +167,7 @@ class DynamicDepthFusion(keras.layers.Layer):
                 name=name,
             )
 
-        def bias(name: str, columns: int) -> Any:
+        def bias(name: str, columns: int) -> Tensor:
             return self.add_weight(
                 shape=(modalities, columns), initializer="zeros", name=name
             )
@@ -181,18 +180,26 @@ class DynamicDepthFusion(keras.layers.Layer):
         if self.predicted_parameters:
             # Small: at the start every factor is close to 1.
             self.predictor = kernel("predictor", classes, width, 0.05)
-        self.allocator.build((None, modalities))
+        if not self.allocator.built:
+            self.allocator.build((None, modalities))
 
     def call(
         self,
-        inputs: Any,
-        confidence: Any,
-        prototype_probabilities: Any = None,
-        modality_mask: Any = None,
+        inputs: Tensor,
+        confidence: Tensor,
+        prototype_probabilities: Tensor | None = None,
+        modality_mask: Tensor | None = None,
+        depth: Tensor | None = None,
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
-        depth = self.allocator(confidence, modality_mask)
+        if depth is None:
+            depth = self.allocator(confidence, modality_mask, training=training)
+        depth = ops.stop_gradient(ops.cast(depth, "float32"))
+        if modality_mask is not None:
+            inputs = without_missing(inputs, modality_mask)
+            present = ops.cast(modality_mask, "float32") > 0
+            confidence = ops.where(present, confidence, 0.0)
         runs = ops.cast(depth > 0, "float32")
         if self.inference == "skip" and not training:
             evidence = self._run_skipping(inputs, depth, confidence)
@@ -221,20 +228,26 @@ class DynamicDepthFusion(keras.layers.Layer):
             "weights": weights,
         }
 
-    def _mix_prototypes(self, log_probabilities: Any, prototype: Any) -> Any:
+    def _mix_prototypes(
+        self, log_probabilities: Tensor, prototype: Tensor
+    ) -> Tensor:
         """Log of the mixture with the prototypes' probabilities."""
-        if prototype is None or self.prototype_share == 0:
+        if prototype is None or self.prototype_fraction == 0:
             return log_probabilities
-        share = self.prototype_share
+        fraction = self.prototype_fraction
         prototype = ops.stop_gradient(ops.cast(prototype, "float32"))
-        mixture = (1.0 - share) * ops.exp(log_probabilities)
-        return ops.log(mixture + share * prototype + 1e-6)
+        mixture = (1.0 - fraction) * ops.exp(log_probabilities)
+        return ops.log(mixture + fraction * prototype + 1e-6)
 
     # -- Blocks --------------------------------------------------------------
 
     def _run_masked(
-        self, x: Any, depth: Any, confidence: Any, training: bool | None
-    ) -> Any:
+        self,
+        x: Tensor,
+        depth: Tensor,
+        confidence: Tensor,
+        training: bool | None,
+    ) -> Tensor:
         """Evidence of every block, `(batch, modalities, max_depth, classes)`.
 
         Every block runs on every row; the caller keeps what depth allows.
@@ -254,7 +267,9 @@ class DynamicDepthFusion(keras.layers.Layer):
             hidden = hidden * ops.reshape(factors, (-1, *blocks))
         return ops.einsum("bmlg,mlgk->bmlk", hidden, head)
 
-    def _predict(self, first: Any, depth: Any, confidence: Any) -> Any:
+    def _predict(
+        self, first: Tensor, depth: Tensor, confidence: Tensor
+    ) -> Tensor:
         """Factors `(batch, modalities, hidden_dim)` of the hidden units.
 
         Args:
@@ -280,7 +295,9 @@ class DynamicDepthFusion(keras.layers.Layer):
         later = ops.convert_to_tensor(later.astype("float32"))
         return ops.cast(factors * later + (1.0 - later), first.dtype)
 
-    def _run_skipping(self, x: Any, depth: Any, confidence: Any) -> Any:
+    def _run_skipping(
+        self, x: Tensor, depth: Tensor, confidence: Tensor
+    ) -> Tensor:
         """The same, computed as deep as groups of similar rows need."""
         factors = None
         if self.predicted_parameters:
@@ -306,8 +323,12 @@ class DynamicDepthFusion(keras.layers.Layer):
         )
 
     def _evidence(
-        self, modality: int, blocks: int, x: Any, factors: Any = None
-    ) -> Any:
+        self,
+        modality: int,
+        blocks: int,
+        x: Tensor,
+        factors: Tensor | None = None,
+    ) -> Tensor:
         """Evidence `(rows, blocks, classes)` of one modality's first blocks."""
         size = self.hidden_dim // self.max_depth
         part = slice(blocks * size)
@@ -329,7 +350,7 @@ class DynamicDepthFusion(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "dropout": self.dropout,
             "sharpness": self.sharpness,
-            "prototype_share": self.prototype_share,
+            "prototype_fraction": self.prototype_fraction,
             "predicted_parameters": self.predicted_parameters,
             "quantiles": list(self.quantiles),
             "inference": self.inference,

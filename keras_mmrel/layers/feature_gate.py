@@ -5,14 +5,40 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel.layers.moments import class_moments
-from keras_mmrel.layers.moments import merge_moments
-from keras_mmrel.layers.moments import reduce_moments
-from keras_mmrel.layers.moments import weighted_moments
-from keras_mmrel.layers.stack_features import check_stacked
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DataSource
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.layers._batches import batches_of
+from keras_mmrel.layers._batches import first_batch
+from keras_mmrel.layers._moments import class_moments
+from keras_mmrel.layers._moments import merge_moments
+from keras_mmrel.layers._moments import reduce_moments
+from keras_mmrel.layers._moments import weighted_moments
+from keras_mmrel.layers._stack_features import sizes_of
+from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.layers._stack_features import without_missing
+from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    num_classes=NUM_CLASSES,
+    feature_sizes=Either(Every(Integer(1)), None),
+    feature_radius=Number(0, low_open=True),
+    feature_slope=Number(0, low_open=True),
+    typicality_radius=Number(0, low_open=True),
+    typicality_temperature=Number(0, low_open=True),
+    minimum_deviation=Number(0, low_open=True),
+    forgetting=Either(Every(Number(0, 1, low_open=True)), None),
+)
 class FeatureGate(keras.layers.Layer):
     """Judge every feature, and every modality, against clean class statistics.
 
@@ -25,20 +51,23 @@ class FeatureGate(keras.layers.Layer):
       an unreliable feature to the mean over classes.
     - *typicality* compares the sample's overall distance, over the features
       that pass, to that of clean training samples, and multiplies it by the
-      share of features that pass: near 1 for an ordinary sample, near 0 for
+      fraction of features that pass: near 1 for an ordinary sample, near 0 for
       one further away than almost all of them.
 
     Nothing here is trained by gradients, and no gradient flows into quality
     or typicality. Until the statistics are ready both are 1, and `gated` uses
     the statistics seen so far.
 
-    Statistics come from `update_statistics` (streaming, exact: the order of
-    the batches does not matter) or from `adapt`.
+    Statistics come from `adapt`, as those of `keras.layers.Normalization` do,
+    or from `update_statistics` (streaming, exact: the order of the batches
+    does not matter). Training does not move them. A missing modality takes no
+    part in them, and its values are never read.
 
     Args:
         num_classes: Integer of at least 2.
-        feature_sizes: `None`, or for each modality the number of its leading
-            features that are real; the rest is zero padding.
+        feature_sizes: For each modality the number of its leading features
+            that are real, the rest being zero padding; or `None` for what
+            the inputs have.
         feature_radius: Positive float, in within-class deviations.
         feature_slope: Positive float, steepness of the feature quality.
         typicality_radius: Positive float, in deviations of the clean
@@ -53,7 +82,9 @@ class FeatureGate(keras.layers.Layer):
             float32, whatever the `dtype`.
 
     Call arguments:
-        inputs: Tensor `(batch, modalities, features)`.
+        inputs: Tensor `(batch, modalities, features)`, or a list of
+            `(batch, d_m)` tensors, one a modality, which are padded with zeros
+            to the widest.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
 
     Returns:
@@ -92,22 +123,6 @@ class FeatureGate(keras.layers.Layer):
         forgetting: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value in (
-            ("feature_radius", feature_radius),
-            ("feature_slope", feature_slope),
-            ("typicality_radius", typicality_radius),
-            ("typicality_temperature", typicality_temperature),
-            ("minimum_deviation", minimum_deviation),
-        ):
-            if not value > 0:
-                raise ValueError(
-                    f"`{name}` must be positive. Received: {name}={value!r}"
-                )
-        if forgetting is not None and not all(0 < f <= 1 for f in forgetting):
-            raise ValueError(
-                "`forgetting` must hold values in (0, 1]. Received: "
-                f"forgetting={forgetting!r}"
-            )
         # Statistics lose too much in half precision.
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.num_classes = num_classes
@@ -119,10 +134,10 @@ class FeatureGate(keras.layers.Layer):
         self.minimum_deviation = minimum_deviation
         self.forgetting = forgetting and tuple(forgetting)
 
-    def build(self, input_shape: tuple) -> None:
-        check_stacked(input_shape)
-        _, modalities, features = input_shape
-        sizes = self.feature_sizes or (features,) * modalities
+    def build(self, input_shape: Sequence) -> None:
+        widths = sizes_of(input_shape)
+        modalities, features = len(widths), max(widths)
+        sizes = self.feature_sizes or widths
         if len(sizes) != modalities or max(sizes) > features:
             raise ValueError(
                 f"`feature_sizes` must hold {modalities} sizes of at most "
@@ -136,35 +151,33 @@ class FeatureGate(keras.layers.Layer):
             self.forgetting or (1.0,) * modalities, "float32"
         )
 
-        def statistic(name: str, *shape: int) -> Any:
-            return self.add_weight(
-                shape=shape,
-                initializer="zeros",
-                trainable=False,
-                dtype="float32",
-                aggregation="only_first_replica",
-                name=name,
-            )
-
         classes = self.num_classes
-        self.counts = statistic("counts", modalities, classes, 1)
-        self.means = statistic("means", modalities, classes, features)
-        self.squares = statistic("squares", modalities, classes, features)
-        self.distance_counts = statistic("distance_counts", modalities)
-        self.distance_means = statistic("distance_means", modalities)
-        self.distance_squares = statistic("distance_squares", modalities)
-        self.ready = statistic("ready")
+        self.counts = add_state(self, "counts", (modalities, classes, 1))
+        self.means = add_state(self, "means", (modalities, classes, features))
+        self.squares = add_state(
+            self, "squares", (modalities, classes, features)
+        )
+        self.distance_counts = add_state(self, "distance_counts", (modalities,))
+        self.distance_means = add_state(self, "distance_means", (modalities,))
+        self.distance_squares = add_state(
+            self, "distance_squares", (modalities,)
+        )
+        self.ready = add_state(self, "ready")
 
     @property
-    def real(self) -> Any:
+    def real(self) -> Tensor:
         return ops.convert_to_tensor(self._real)
 
     @property
-    def decay(self) -> Any:
+    def decay(self) -> Tensor:
         return ops.convert_to_tensor(self._decay)
 
-    def call(self, inputs: Any, modality_mask: Any = None) -> dict[str, Any]:
-        x = ops.cast(inputs, "float32")
+    def call(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        modality_mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        x = without_missing(stack_features(inputs), modality_mask)
         centre, _, _ = statistics = self._standardisation()
         standardised, quality, distance = self._judge(x, statistics)
         ready = self.ready > 0
@@ -189,7 +202,7 @@ class FeatureGate(keras.layers.Layer):
             "cleaned": quality * x + (self.real - quality) * centre,
         }
 
-    def _standardisation(self) -> tuple[Any, Any, Any]:
+    def _standardisation(self) -> tuple[Tensor, Tensor, Tensor]:
         """Mean over the classes seen, deviation, standardised prototypes."""
         counts = ops.convert_to_tensor(self.counts)
         means = ops.convert_to_tensor(self.means)
@@ -208,7 +221,9 @@ class FeatureGate(keras.layers.Layer):
         prototypes = (means - centre[:, None]) / deviation[:, None]
         return centre, deviation, prototypes * seen
 
-    def _judge(self, x: Any, statistics: tuple) -> tuple[Any, Any, Any]:
+    def _judge(
+        self, x: Tensor, statistics: tuple
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Standardised features, their quality, and the sample's distance."""
         centre, deviation, prototypes = statistics
         standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
@@ -235,35 +250,37 @@ class FeatureGate(keras.layers.Layer):
         distance = ops.log(ops.sum(squares, axis=-1) / passed + 1e-6)
         return standardised, quality, distance
 
-    def _coverage(self, quality: Any) -> Any:
-        """Share of a modality's features that pass the gate."""
+    def _coverage(self, quality: Tensor) -> Tensor:
+        """Fraction of a modality's features that pass the gate."""
         return ops.sum(quality, axis=-1) / ops.sum(self.real, axis=-1)
 
     def update_statistics(
         self,
-        inputs: Any,
-        labels: Any,
-        mask: Any = None,
-        moments: Any = 1.0,
-        distances: Any = 1.0,
+        inputs: Tensor | Sequence[Tensor],
+        labels: Labels,
+        modality_mask: Tensor | None = None,
+        moments: Tensor = 1.0,
+        distances: Tensor = 1.0,
     ) -> None:
         """Add a batch of clean samples to the statistics.
 
         Args:
-            inputs: `(batch, modalities, features)`.
-            labels: One-hot labels `(batch, num_classes)`.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            inputs: As in a call.
+            labels: Class numbers `(batch,)`, or one-hot rows.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
             moments: 0 or 1, or a tensor `(modalities,)` of them: whether the
                 batch counts for the class means and deviations.
             distances: Likewise for the distances that the typicality is
                 measured by; they need the class means to be known.
         """
-        x = ops.stop_gradient(ops.cast(inputs, "float32"))
-        labels = ops.cast(labels, "float32")
-        if mask is None:
-            mask = ops.ones_like(x[:, :, 0])
-        mask = ops.cast(mask, "float32")
-        x = ops.where(mask[:, :, None] > 0, x, ops.zeros_like(x))
+        if not self.built:
+            self.build(_shape_of(inputs))
+        x = ops.stop_gradient(stack_features(inputs))
+        labels = one_hot_labels(labels, self.num_classes)
+        if modality_mask is None:
+            modality_mask = ops.ones_like(x[:, :, 0])
+        mask = ops.cast(modality_mask, "float32")
+        x = without_missing(x, mask)
         decay = self.decay[:, None, None]
         self._merge(
             (self.counts, self.means, self.squares),
@@ -285,7 +302,7 @@ class FeatureGate(keras.layers.Layer):
         )
 
     def _merge(
-        self, state: tuple, weights: Any, decay: Any, compute: Any
+        self, state: tuple, weights: Tensor, decay: Tensor, compute: Tensor
     ) -> None:
         """Merge the moments of a batch into `state`, if any weight is set."""
         touched = ops.max(weights) > 0
@@ -302,33 +319,51 @@ class FeatureGate(keras.layers.Layer):
         for variable, value in zip(state, merged, strict=True):
             variable.assign(value)
 
-    def adapt(self, inputs: Any, y: Any, mask: Any = None) -> None:
+    def adapt(
+        self,
+        data: DataSource,
+        y: Labels | None = None,
+        modality_mask: Tensor | None = None,
+    ) -> None:
         """Fit all statistics on clean samples at once and mark them ready.
 
+        Before or after the layer is built, and before `fit`: a compiled model
+        sees the new statistics, but what it has learnt does not follow them.
+        What was known before is forgotten.
+
         Args:
-            inputs: `(samples, modalities, features)`.
-            y: Class numbers `(samples,)`.
-            mask: `None` or `(samples, modalities)`, 1 = present.
+            data: What a call takes, for all samples at once; or, without `y`,
+                a data set (of any framework) that can be read twice, whose
+                batches are `(inputs, y)` or `(inputs, y, modality_mask)`.
+            y: Class numbers `(samples,)`, or one-hot rows.
+            modality_mask: `None` or `(samples, modalities)`, 1 = present.
 
         Raises:
-            ValueError: If a label is outside `[0, num_classes)`.
+            ValueError: If a label is outside `[0, num_classes)`, or the data
+                set can be read only once or is empty.
         """
-        y = np.reshape(ops.convert_to_numpy(y), (-1,))
-        if y.min() < 0 or y.max() >= self.num_classes:
-            raise ValueError(
-                f"`y` must hold class numbers in [0, {self.num_classes}). "
-                f"Received: values from {y.min()} to {y.max()}"
-            )
-        inputs = ops.convert_to_tensor(inputs)
-        if not self.built:
-            self.build(tuple(inputs.shape))
-        labels = ops.one_hot(
-            ops.cast(y, "int32"), self.num_classes, dtype="float32"
-        )
-        self.reset_statistics()
-        self.update_statistics(inputs, labels, mask, distances=0.0)
-        self.update_statistics(inputs, labels, mask, moments=0.0)
+        if y is not None:
+            data = [(data, y, modality_mask)]
+        self._check_data_set(data)
+        # The distances need the means of all classes.
+        for moments, distances in ((1.0, 0.0), (0.0, 1.0)):
+            for inputs, labels, mask in batches_of(data):
+                inputs = stack_features(inputs)
+                self.update_statistics(
+                    inputs,
+                    check_labels(labels, self.num_classes, len(inputs)),
+                    mask,
+                    moments,
+                    distances,
+                )
         self.ready.assign(1.0)
+
+    def _check_data_set(self, data: DataSource) -> None:
+        """Build for its first batch and forget all, if it can be read."""
+        first, _, _ = first_batch(data)
+        if not self.built:
+            self.build(_shape_of(first))
+        self.reset_statistics()
 
     def reset_statistics(self) -> None:
         """Forget all statistics."""
@@ -347,3 +382,10 @@ class FeatureGate(keras.layers.Layer):
             "minimum_deviation": self.minimum_deviation,
             "forgetting": self.forgetting,
         }
+
+
+def _shape_of(inputs: Tensor) -> Sequence:
+    """Shape of a stack, or those of a list."""
+    if isinstance(inputs, list | tuple):
+        return [tuple(x.shape) for x in inputs]
+    return tuple(inputs.shape)

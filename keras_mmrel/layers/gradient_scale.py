@@ -1,11 +1,15 @@
-import math
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(scale=Number(0))
 class GradientScale(keras.layers.Layer):
     """Pass inputs on unchanged and scale the gradient that comes back.
 
@@ -40,20 +44,15 @@ class GradientScale(keras.layers.Layer):
     """
 
     def __init__(self, scale: float = 1.0, **kwargs: Any) -> None:
-        if not (scale >= 0 and math.isfinite(scale)):
-            raise ValueError(
-                "`scale` must be a non-negative number. Received: "
-                f"scale={scale!r}"
-            )
         super().__init__(**kwargs)
         self.scale = scale
 
-    def call(self, inputs: Any, scale: Any = None) -> Any:
+    def call(self, inputs: Tensor, scale: Tensor | None = None) -> Tensor:
         fixed = ops.stop_gradient(inputs)
         scale = ops.cast(self.scale if scale is None else scale, inputs.dtype)
         return fixed + ops.stop_gradient(scale) * (inputs - fixed)
 
-    def compute_output_shape(self, input_shape: tuple, *args: Any) -> tuple:
+    def compute_output_shape(self, input_shape: tuple, *args: Tensor) -> tuple:
         return input_shape
 
     def get_config(self) -> dict:

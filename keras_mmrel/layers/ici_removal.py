@@ -3,17 +3,21 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.layers.stack_features import check_stacked
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(seed=SEED)
 class ICIRemoval(keras.layers.Layer):
     """Infer what confuses a sample and remove it from its features.
 
     Every feature `z` is compared with what is usual for the classes that the
-    sample may belong to, a Gaussian of mean `μ` and variance `v` (see
-    `GlobalICI`). Its surprise `s = log(1 + (z - μ)² / v)` and that of the
-    whole modality, `t = log(mean (z - μ)² / v)`, open a gate
+    sample may belong to, a Gaussian of mean `μ` and variance `v`. Its
+    surprise `s = log(1 + (z - μ)² / v)` and that of the whole modality,
+    `t = log(mean (z - μ)² / v)`, open a gate
     `g = sigmoid(b + w₁ s + w₂ t)`. The sample's inter-class confusing
     information (ICI) is `n = μ + g (z - μ)`, in training with noise of a
     learnt variance, and `z - n` is what is kept. The more surprising a
@@ -27,14 +31,15 @@ class ICIRemoval(keras.layers.Layer):
 
     Call arguments:
         inputs: Standardised features `(batch, modalities, d)`.
-        mean: `(batch, modalities, d)`.
-        variance: `(batch, modalities, d)`, positive.
+        mean: `(batch, modalities, d)`, or `None` for 0.
+        variance: `(batch, modalities, d)`, positive, or `None` for 1: what
+            features are standardised to, by `RunningStandardization` say.
         training: Whether the ICI is noisy.
 
     Returns:
         Dict of `kept` and `ici`, `(batch, modalities, d)`, which add up to
-        the inputs, and of `(batch, modalities)`: `share` in [0, 1], the ICI's
-        length over that of both parts; `surprise`, which is `t`; and
+        the inputs, and of `(batch, modalities)`: `ici_fraction` in [0, 1], the
+        ICI's length over that of both; `surprise`, which is `t`; and
         `divergence`, the Kullback-Leibler divergence of the ICI's distribution
         from the Gaussian, averaged over the features.
 
@@ -43,8 +48,8 @@ class ICIRemoval(keras.layers.Layer):
     >>> layer = keras_mmrel.layers.ICIRemoval()
     >>> usual, odd = np.ones((1, 2, 4)), 9 * np.ones((1, 2, 4))
     >>> z = np.concatenate([usual, odd])
-    >>> share = layer(z, np.zeros((2, 2, 4)), np.ones((2, 2, 4)))["share"]
-    >>> bool(share[1, 0] > share[0, 0])
+    >>> fraction = layer(z)["ici_fraction"]
+    >>> bool(fraction[1, 0] > fraction[0, 0])
     True
 
     References:
@@ -65,7 +70,7 @@ class ICIRemoval(keras.layers.Layer):
     ) -> None:
         check_stacked(inputs_shape)
 
-        def weight(name: str, value: float) -> Any:
+        def weight(name: str, value: float) -> Tensor:
             return self.add_weight(
                 shape=tuple(inputs_shape[1:]),
                 initializer=keras.initializers.Constant(value),
@@ -79,19 +84,21 @@ class ICIRemoval(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
-        mean: Any,
-        variance: Any,
+        inputs: Tensor,
+        mean: Tensor | None = None,
+        variance: Tensor | None = None,
         training: bool | None = None,
-    ) -> dict[str, Any]:
-        z, mean, variance = (
-            ops.cast(x, "float32") for x in (inputs, mean, variance)
-        )
-        relative = ops.square(z - mean) / variance
+    ) -> dict[str, Tensor]:
+        z = ops.cast(inputs, "float32")
+        mean = ops.zeros_like(z) if mean is None else ops.cast(mean, "float32")
+        if variance is None:
+            variance = ops.ones_like(z)
+        variance = ops.cast(variance, "float32")
+        distance = ops.square(z - mean) / variance
         surprise = surprise_of(z, mean, variance)
         gate = ops.sigmoid(
             self.bias
-            + self.feature_slope * ops.log1p(relative)
+            + self.feature_slope * ops.log1p(distance)
             + self.modality_slope * surprise[:, :, None]
         )
         shift = gate * (z - mean)
@@ -113,7 +120,7 @@ class ICIRemoval(keras.layers.Layer):
         return {
             "kept": kept,
             "ici": ici,
-            "share": removed / (removed + left),
+            "ici_fraction": removed / (removed + left),
             "surprise": surprise,
             "divergence": divergence,
         }
@@ -122,12 +129,12 @@ class ICIRemoval(keras.layers.Layer):
         return {**super().get_config(), "seed": self.seed}
 
 
-def surprise_of(z: Any, mean: Any, variance: Any) -> Any:
+def surprise_of(z: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """How far `z` is from a Gaussian, `(batch, modalities)`."""
-    relative = ops.square(z - mean) / variance
-    return ops.log(ops.mean(relative, axis=-1) + 1e-6)
+    distance = ops.square(z - mean) / variance
+    return ops.log(ops.mean(distance, axis=-1) + 1e-6)
 
 
-def length(x: Any) -> Any:
+def length(x: Tensor) -> Tensor:
     """Length of the last axis, with a gradient at zero."""
     return ops.sqrt(ops.sum(ops.square(x), axis=-1) + 1e-12)

@@ -3,11 +3,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
 from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(strength=Number(0), noise_scale=Number(0), seed=SEED)
 class InformationBottleneck(keras.layers.Layer):
     """Limit how much a feature may say, by noise and a divergence.
 
@@ -20,12 +24,12 @@ class InformationBottleneck(keras.layers.Layer):
     `strength`. What does not pay for its divergence is lost.
 
     `strength` is a weight, not a constant, so that a callback or a method can
-    assign it while a compiled `fit` runs, and so is `noise_scale`, 1 at
-    first, which the noise is multiplied by: with both at 0 the layer does
-    nothing.
+    assign it while a compiled `fit` runs, and so is `noise_scale`, which the
+    noise is multiplied by: with both at 0 the layer does nothing.
 
     Args:
         strength: Non-negative float, the initial value of the weight.
+        noise_scale: Likewise.
         seed: Integer or `None`. Seed of the noise.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -40,7 +44,7 @@ class InformationBottleneck(keras.layers.Layer):
         divergence of each sample, `(batch,)` in float32.
 
     Raises:
-        ValueError: If `strength` is negative.
+        ValueError: If an argument is outside its range.
 
     Example:
 
@@ -59,23 +63,27 @@ class InformationBottleneck(keras.layers.Layer):
     """
 
     def __init__(
-        self, strength: float = 0.0, seed: int | None = None, **kwargs: Any
+        self,
+        strength: float = 0.0,
+        noise_scale: float = 1.0,
+        seed: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        check_strength("strength", strength)
         super().__init__(**kwargs)
         self.initial_strength = strength
+        self.initial_noise_scale = noise_scale
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def build(self, input_shape: tuple) -> None:
         size = input_shape[-1]
+        constant = keras.initializers.Constant
         self.strength = add_state(
-            self,
-            "strength",
-            (),
-            keras.initializers.Constant(self.initial_strength),
+            self, "strength", (), constant(self.initial_strength)
         )
-        self.noise_scale = add_state(self, "noise_scale", (), "ones")
+        self.noise_scale = add_state(
+            self, "noise_scale", (), constant(self.initial_noise_scale)
+        )
         self.kernel = self.add_weight(
             shape=(size, size), initializer="zeros", name="kernel"
         )
@@ -87,10 +95,10 @@ class InformationBottleneck(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
+        inputs: Tensor,
         training: bool | None = None,
         return_divergence: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         log_variance = ops.matmul(inputs, self.kernel) + self.bias
         mean = ops.cast(inputs, "float32")
         log_variance = ops.clip(ops.cast(log_variance, "float32"), -8.0, 4.0)
@@ -113,10 +121,10 @@ class InformationBottleneck(keras.layers.Layer):
 
     def compute_output_spec(
         self,
-        inputs: Any,
+        inputs: Tensor,
         training: bool | None = None,
         return_divergence: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if not return_divergence:
             return outputs
@@ -126,5 +134,6 @@ class InformationBottleneck(keras.layers.Layer):
         return {
             **super().get_config(),
             "strength": self.initial_strength,
+            "noise_scale": self.initial_noise_scale,
             "seed": self.seed,
         }

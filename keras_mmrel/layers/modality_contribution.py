@@ -5,7 +5,12 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.checks import check_choice
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.shapley import shapley_weights
 from keras_mmrel.state import add_state
 
@@ -15,11 +20,12 @@ TREND_MOMENTUM = 0.1
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(measure=Choice(*MEASURES), temperature=Number(0, low_open=True))
 class ModalityContribution(keras.layers.Layer):
     """Estimate what each modality contributes to a classification.
 
-    A coalition of modalities predicts with the sum of its members' parts of
-    the logits and the bias. What it is worth to a sample is
+    A coalition of modalities predicts with the sum of its members' partial
+    logits and the bias. What it is worth to a sample is
 
     - `"accuracy"`: 1 if its prediction is right and 0 if not, on a scale on
       which chance is 0: `(right - 1/K) / (1 - 1/K)`;
@@ -35,9 +41,9 @@ class ModalityContribution(keras.layers.Layer):
     what still grows: the information, 5 times its moving trend, and 0.2 times
     the confidence times what the modality alone still lacks.
 
-    `update` keeps a moving average of the contributions (momentum 0.04 a
-    batch) in the weights of the layer. Calling the layer needs no labels: it
-    returns each sample's Shapley values of the information about the
+    `update_statistics` keeps a moving average of the contributions (momentum
+    0.04 a batch) in the weights of the layer. Calling the layer needs no
+    labels: it returns each sample's Shapley values of the information about the
     predicted class.
 
     A modality that a sample lacks contributes 0 to it, and the sample is left
@@ -46,13 +52,13 @@ class ModalityContribution(keras.layers.Layer):
     Args:
         measure: `"accuracy"`, `"information"`, `"confidence"`, `"combined"`
             or `"trend"`.
-        temperature: Positive float. The layer's `shares` are the softmax of
+        temperature: Positive float. The layer's `fractions` are the softmax of
             the contributions over this temperature.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        parts: `(batch, n_modalities, num_classes)`, each modality's part of
-            the logits.
+        partial_logits: `(batch, n_modalities, num_classes)`, each modality's
+            summand of the logits.
         bias: `(num_classes,)`.
         modality_mask: `(batch, n_modalities)`.
 
@@ -65,8 +71,11 @@ class ModalityContribution(keras.layers.Layer):
     Example:
 
     >>> layer = keras_mmrel.layers.ModalityContribution()
-    >>> layer(np.ones((4, 3, 10)), np.zeros(10), np.ones((4, 3))).shape
-    (4, 3)
+    >>> y, bias = np.array([0, 1]), np.zeros(3)
+    >>> right, nothing = 5 * np.eye(3)[y], np.zeros((2, 3))
+    >>> layer.update_statistics(y, np.stack([right, nothing], 1), bias)
+    >>> bool(layer.contributions[0] > layer.contributions[1])
+    True
 
     References:
         - [CAL, 2025](https://arxiv.org/abs/2510.26289), which measures
@@ -81,18 +90,12 @@ class ModalityContribution(keras.layers.Layer):
         temperature: float = 0.25,
         **kwargs: Any,
     ) -> None:
-        check_choice("measure", measure, MEASURES)
-        if not temperature > 0:
-            raise ValueError(
-                "`temperature` must be positive. Received: "
-                f"temperature={temperature}"
-            )
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.measure = measure
         self.temperature = temperature
 
-    def build(self, input_shape: Any, *args: Any) -> None:
+    def build(self, input_shape: tuple, *args: tuple) -> None:
         shape = (input_shape[1],)
         self.sums = add_state(self, "sums", shape)
         self.counts = add_state(self, "counts", shape)
@@ -102,7 +105,7 @@ class ModalityContribution(keras.layers.Layer):
     # -- What has been estimated ---------------------------------------------
 
     @property
-    def contributions(self) -> Any:
+    def contributions(self) -> Tensor:
         """Moving averages, `(n_modalities,)`; equal before any update."""
         count = self.counts.shape[0]
         mean = self.sums / ops.maximum(self.counts, 1e-12)
@@ -111,7 +114,7 @@ class ModalityContribution(keras.layers.Layer):
         return ops.where(self.counts > 0, mean, 1.0 / count)
 
     @property
-    def shares(self) -> Any:
+    def fractions(self) -> Tensor:
         """Softmax of the contributions over the temperature."""
         contributions = self.contributions
         if contributions.shape[0] == 1:
@@ -120,34 +123,53 @@ class ModalityContribution(keras.layers.Layer):
 
     # -- One batch -----------------------------------------------------------
 
-    def call(self, parts: Any, bias: Any, modality_mask: Any) -> Any:
-        logits = self.coalition_logits(parts, bias)
+    def call(
+        self, partial_logits: Tensor, bias: Tensor, modality_mask: Tensor
+    ) -> Tensor:
+        logits = self.coalition_logits(partial_logits, bias)
         predicted = ops.one_hot(
-            ops.argmax(logits[:, -1], axis=-1), parts.shape[-1], dtype="float32"
+            ops.argmax(logits[:, -1], axis=-1),
+            partial_logits.shape[-1],
+            dtype="float32",
         )
         values = self.information(logits, predicted)
         return self.shapley_values(values, modality_mask)
 
-    def update(
-        self, labels: Any, parts: Any, bias: Any, modality_mask: Any, rows: Any
+    def update_statistics(
+        self,
+        labels: Labels,
+        partial_logits: Tensor,
+        bias: Tensor,
+        modality_mask: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> None:
         """Take a batch into account.
 
         Args:
-            labels: One-hot `(batch, num_classes)`.
-            parts: As in a call.
+            labels: Class numbers `(batch,)`, or one-hot rows.
+            partial_logits: As in a call.
             bias: As in a call.
-            modality_mask: As in a call.
-            rows: `(batch,)` of 0 and 1, the samples to take.
+            modality_mask: As in a call; `None` if all are present.
+            rows: `(batch,)` of 0 and 1, the samples to take, or `None` for
+                all of them.
         """
-        found = self.contribution_of_each(labels, parts, bias, modality_mask)
+        if not self.built:
+            self.build(tuple(partial_logits.shape))
+        labels = one_hot_labels(labels, partial_logits.shape[-1])
+        if modality_mask is None:
+            modality_mask = ops.ones(partial_logits.shape[:2])
+        modality_mask = ops.cast(modality_mask, "float32")
+        rows = ops.ones_like(labels[:, 0]) if rows is None else rows
+        values = self.contribution_of_each(
+            labels, partial_logits, bias, modality_mask
+        )
         # What overflows in half precision must not stay in the averages.
-        found = ops.stop_gradient(found)
-        finite = ops.cast(ops.isfinite(found), "float32")
+        values = ops.stop_gradient(values)
+        finite = ops.cast(ops.isfinite(values), "float32")
         counted = modality_mask * rows[:, None] * finite
-        found = ops.where(counted > 0, found, 0.0)
+        values = ops.where(counted > 0, values, 0.0)
         totals = backend.all_reduce_sum(
-            ops.stack([ops.sum(found, axis=0), ops.sum(counted, axis=0)])
+            ops.stack([ops.sum(values, axis=0), ops.sum(counted, axis=0)])
         )
         # Batches weigh as much as they have samples, and one with none of a
         # modality changes nothing.
@@ -161,19 +183,23 @@ class ModalityContribution(keras.layers.Layer):
             self.trend.assign_add(known * TREND_MOMENTUM * (rise - self.trend))
 
     def contribution_of_each(
-        self, labels: Any, parts: Any, bias: Any, modality_mask: Any
-    ) -> Any:
+        self,
+        labels: Labels,
+        partial_logits: Tensor,
+        bias: Tensor,
+        modality_mask: Tensor,
+    ) -> Tensor:
         """Contributions to each sample by the measure, without the trend.
 
         Args:
-            labels: As in `update`.
-            parts: As in a call.
+            labels: As in `update_statistics`.
+            partial_logits: As in a call.
             bias: As in a call.
             modality_mask: As in a call.
         """
         if self.measure == "confidence":
-            return self.certainty(parts + bias)
-        logits = self.coalition_logits(parts, bias)
+            return self.certainty(partial_logits + bias)
+        logits = self.coalition_logits(partial_logits, bias)
         if self.measure == "accuracy":
             truth = ops.argmax(labels, axis=-1)[:, None]
             right = ops.equal(ops.argmax(logits, axis=-1), truth)
@@ -181,22 +207,26 @@ class ModalityContribution(keras.layers.Layer):
             values = (ops.cast(right, "float32") - chance) / (1.0 - chance)
             return self.shapley_values(values, modality_mask)
         values = self.information(logits, labels)
-        found = self.shapley_values(values, modality_mask)
+        values = self.shapley_values(values, modality_mask)
         if self.measure == "combined":
-            return 0.5 * (self.certainty(parts + bias) + ops.relu(found))
+            return 0.5 * (
+                self.certainty(partial_logits + bias) + ops.relu(values)
+            )
         if self.measure == "trend":
-            alone = self.information(parts + bias, labels)
+            alone = self.information(partial_logits + bias, labels)
             lacking = ops.relu(1.0 - alone)
-            return found + 0.2 * lacking * self.certainty(parts + bias)
-        return found
+            return values + 0.2 * lacking * self.certainty(
+                partial_logits + bias
+            )
+        return values
 
-    def coalition_logits(self, parts: Any, bias: Any) -> Any:
+    def coalition_logits(self, partial_logits: Tensor, bias: Tensor) -> Tensor:
         """Logits of every coalition, `(batch, coalitions, num_classes)`."""
-        members, _ = shapley_weights(parts.shape[1])
-        parts = ops.cast(parts, "float32")
-        return ops.einsum("cm,bmk->bck", members, parts) + bias
+        members, _ = shapley_weights(partial_logits.shape[1])
+        partial_logits = ops.cast(partial_logits, "float32")
+        return ops.einsum("cm,bmk->bck", members, partial_logits) + bias
 
-    def shapley_values(self, values: Any, modality_mask: Any) -> Any:
+    def shapley_values(self, values: Tensor, modality_mask: Tensor) -> Tensor:
         """Shapley values of `(batch, coalitions)` for each sample."""
         members, weights = shapley_weights(modality_mask.shape[1])
         # A coalition of which nobody is there is the empty one.
@@ -204,22 +234,24 @@ class ModalityContribution(keras.layers.Layer):
         values = ops.where(present > 0, values, 0.0)
         return ops.matmul(values, ops.transpose(weights)) * modality_mask
 
-    def information(self, logits: Any, labels: Any) -> Any:
+    def information(self, logits: Tensor, labels: Labels) -> Tensor:
         """Value of coalitions by the probability of a class."""
         log_p = ops.log_softmax(logits, axis=-1)
         of_class = ops.sum(labels[:, None, :] * log_p, axis=-1)
         scale = math.log(labels.shape[-1])
         return ops.clip(1.0 + of_class / scale, -1.0, 1.0)
 
-    def certainty(self, logits: Any) -> Any:
+    def certainty(self, logits: Tensor) -> Tensor:
         """How far the entropy is below the largest, `(batch, modalities)`."""
         log_p = ops.log_softmax(logits, axis=-1)
         entropy = -ops.sum(ops.exp(log_p) * log_p, axis=-1)
         scale = math.log(logits.shape[-1])
         return 1.0 - entropy / scale
 
-    def compute_output_spec(self, parts: Any, *args: Any) -> Any:
-        return keras.KerasTensor(parts.shape[:2], dtype="float32")
+    def compute_output_spec(
+        self, partial_logits: Tensor, *args: Tensor
+    ) -> Tensor:
+        return keras.KerasTensor(partial_logits.shape[:2], dtype="float32")
 
     def get_config(self) -> dict:
         return {

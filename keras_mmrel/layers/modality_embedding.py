@@ -4,12 +4,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_positive_integer
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.layers.running_standardization import RunningStandardization
-from keras_mmrel.layers.stack_features import stack_features
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(units=Integer(1))
 class ModalityEmbedding(keras.layers.Layer):
     """Bring features of any width into one standardised space.
 
@@ -18,7 +21,8 @@ class ModalityEmbedding(keras.layers.Layer):
     `RunningStandardization`). Without the centring, features in [0, 1] leave
     many units always on or always off at the start, which cost accuracy.
 
-    `update_statistics` adds a batch to the running statistics.
+    The running statistics move in calls with `training=True`, as those of
+    `RunningStandardization` do, unless `trainable` is `False`.
 
     Args:
         units: Positive integer, width of the result.
@@ -27,6 +31,7 @@ class ModalityEmbedding(keras.layers.Layer):
     Call arguments:
         inputs: List of `(batch, d_m)` tensors, one a modality.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
+        training: Whether the batch moves the statistics.
 
     Returns:
         Tensor `(batch, modalities, units)` in float32, zero where missing.
@@ -46,14 +51,13 @@ class ModalityEmbedding(keras.layers.Layer):
     """
 
     def __init__(self, units: int, **kwargs: Any) -> None:
-        check_positive_integer("units", units)
         super().__init__(**kwargs)
         self.units = units
         self.center = RunningStandardization(0.99, scale=False, name="center")
         self.standardize = RunningStandardization(0.9, name="standardize")
 
     def build(
-        self, inputs_shape: Sequence, modality_mask_shape: Any = None
+        self, inputs_shape: Sequence, modality_mask_shape: tuple | None = None
     ) -> None:
         if not isinstance(inputs_shape[0], list | tuple):
             raise ValueError(
@@ -76,13 +80,24 @@ class ModalityEmbedding(keras.layers.Layer):
         self.center.build((None, count, width))
         self.standardize.build((None, count, self.units))
 
-    def call(self, inputs: Sequence[Any], modality_mask: Any = None) -> Any:
-        projected = self._project(inputs)
-        present = _present(modality_mask, projected)
-        return self.standardize(projected) * present
+    def call(
+        self,
+        inputs: Sequence[Tensor],
+        modality_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
+        if training and self.trainable:
+            self.update_statistics(inputs, modality_mask)
+        projected = self._project(inputs, modality_mask)
+        # Both statistics have moved, in the order that they need.
+        return self.standardize(projected, modality_mask, training=False)
 
-    def _project(self, inputs: Sequence[Any]) -> Any:
-        centred = self.center(stack_features(inputs))
+    def _project(
+        self, inputs: Sequence[Tensor], modality_mask: Tensor | None
+    ) -> Tensor:
+        centred = self.center(
+            stack_features(inputs), modality_mask, training=False
+        )
         projected = [
             projection(centred[:, index, : feature.shape[1]])
             for index, (projection, feature) in enumerate(
@@ -92,25 +107,20 @@ class ModalityEmbedding(keras.layers.Layer):
         return ops.cast(ops.stack(projected, axis=1), "float32")
 
     def update_statistics(
-        self, inputs: Sequence[Any], modality_mask: Any = None
+        self, inputs: Sequence[Tensor], modality_mask: Tensor | None = None
     ) -> None:
-        """Add a batch to the running statistics.
+        """Add a batch, as a call in training does.
 
         Args:
             inputs: List of `(batch, d_m)` tensors.
             modality_mask: `None` or `(batch, modalities)`.
         """
+        if not self.built:
+            self.build([tuple(feature.shape) for feature in inputs])
         self.center.update_statistics(stack_features(inputs), modality_mask)
         # As the next step will see them, around the new centre.
-        projected = self._project(inputs)
+        projected = self._project(inputs, modality_mask)
         self.standardize.update_statistics(projected, modality_mask)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}
-
-
-def _present(mask: Any, features: Any) -> Any:
-    """Mask `(batch, modalities, 1)`; all present without one."""
-    if mask is None:
-        return ops.ones_like(features[:, :, :1])
-    return ops.cast(mask, "float32")[:, :, None]

@@ -4,11 +4,26 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.layers.glorot import glorot
-from keras_mmrel.layers.stack_features import check_stacked
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._glorot import glorot
+from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.layers._stack_features import without_missing
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    num_classes=NUM_CLASSES,
+    embedding_dim=Integer(1),
+    temperature=Either(Number(0, low_open=True), None),
+    dropout=Number(0, 1, high_open=True),
+    seed=SEED,
+)
 class PrototypeConfidence(keras.layers.Layer):
     """Say how far each modality can be trusted, without a classifier.
 
@@ -71,17 +86,6 @@ class PrototypeConfidence(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if num_classes < 2 or embedding_dim < 1:
-            raise ValueError(
-                "`num_classes` must be at least 2 and `embedding_dim` "
-                f"positive. Received: num_classes={num_classes}, "
-                f"embedding_dim={embedding_dim}"
-            )
-        if temperature is not None and not temperature > 0:
-            raise ValueError(
-                "`temperature` must be positive or None. Received: "
-                f"temperature={temperature}"
-            )
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.embedding_dim = embedding_dim
@@ -98,7 +102,7 @@ class PrototypeConfidence(keras.layers.Layer):
         _, modalities, features = input_shape
         width = self.embedding_dim
 
-        def dense(name: str, *shape: int) -> Any:
+        def dense(name: str, *shape: int) -> Tensor:
             return self.add_weight(
                 shape=shape, initializer=glorot(*shape[-2:]), name=name
             )
@@ -119,11 +123,12 @@ class PrototypeConfidence(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
-        typicality: Any = None,
-        modality_mask: Any = None,
+        inputs: Tensor,
+        typicality: Tensor | None = None,
+        modality_mask: Tensor | None = None,
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
+        inputs = without_missing(inputs, modality_mask)
         hidden = ops.einsum("bmd,mdh->bmh", inputs, self.hidden_kernel)
         hidden = ops.relu(hidden + self.hidden_bias)
         prototypes = self.unit_prototypes()
@@ -145,15 +150,17 @@ class PrototypeConfidence(keras.layers.Layer):
             "prototypes": prototypes,
         }
 
-    def _compare(self, hidden: Any, prototypes: Any) -> tuple[Any, Any]:
+    def _compare(
+        self, hidden: Tensor, prototypes: Tensor
+    ) -> tuple[Tensor, Tensor]:
         embedding = ops.einsum("bmh,mhg->bmg", hidden, self.kernel) + self.bias
         return embedding, cosine_logits(embedding, prototypes, self.tau)
 
-    def unit_prototypes(self) -> Any:
+    def unit_prototypes(self) -> Tensor:
         """Prototypes `(modalities, num_classes, h)` of length 1, float32."""
         return unit(ops.cast(self.prototypes, "float32"))
 
-    def orthogonality_loss(self) -> Any:
+    def orthogonality_loss(self) -> Tensor:
         """Mean squared cosine between the prototypes of different classes."""
         prototypes = self.unit_prototypes()
         gram = ops.einsum("mkh,mlh->mkl", prototypes, prototypes)
@@ -173,13 +180,13 @@ class PrototypeConfidence(keras.layers.Layer):
         }
 
 
-def unit(x: Any) -> Any:
+def unit(x: Tensor) -> Tensor:
     """Scale the last axis to length 1; a zero vector stays zero."""
     square = ops.sum(ops.square(x), axis=-1, keepdims=True)
     return x * ops.rsqrt(ops.maximum(square, 1e-12))
 
 
-def cosine_logits(embedding: Any, prototypes: Any, tau: float) -> Any:
+def cosine_logits(embedding: Tensor, prototypes: Tensor, tau: float) -> Tensor:
     """Cosine of `(b, m, h)` to unit prototypes `(m, k, h)` over `tau`."""
     direction = unit(ops.cast(embedding, "float32"))
     return ops.einsum("bmh,mkh->bmk", direction, prototypes) / tau

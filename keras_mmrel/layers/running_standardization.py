@@ -5,23 +5,32 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.layers.stack_features import check_stacked
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(momentum=Number(0, 1, high_open=True), scale=Flag())
 class RunningStandardization(keras.layers.Layer):
     """Standardise every feature of every modality by running statistics.
 
-    Unlike batch normalisation it uses the same statistics in training and at
-    inference, those of the steps before, and no gradient flows into them: a
-    sample's result never depends on the rest of its batch. The deviation is
+    As in `keras.layers.BatchNormalization` the statistics move in calls with
+    `training=True`, unless `trainable` is `False`. Otherwise it is the same in
+    training and at inference: inputs are standardised by the running
+    statistics, which have taken in the batch already, never by the batch's
+    own, and no gradient flows into them. The deviation is
     `sqrt(variance + floor²)` with a tenth of the modality's mean deviation as
     `floor`, so that a feature that hardly moves is not blown up.
 
-    `update_statistics` adds a batch, and before the first one inputs pass as
-    they are. A modality's batch with fewer than two present samples does not
-    count.
+    Before the first batch inputs pass as they are. A missing modality does not
+    count, nor does a batch with fewer than two samples of it. A model whose
+    training samples are corrupted on purpose calls with `training=False` and
+    gives clean ones to `update_statistics`.
 
     Args:
         momentum: Float in [0, 1), what a step keeps of the older statistics.
@@ -32,9 +41,11 @@ class RunningStandardization(keras.layers.Layer):
 
     Call arguments:
         inputs: Tensor `(batch, modalities, features)`.
+        modality_mask: `None` or `(batch, modalities)`, 1 = present.
+        training: Whether the batch moves the statistics.
 
     Returns:
-        Tensor of the same shape.
+        Tensor of the same shape, zero where a modality is missing.
 
     Raises:
         ValueError: If `momentum` is outside [0, 1).
@@ -43,9 +54,8 @@ class RunningStandardization(keras.layers.Layer):
 
     >>> layer = keras_mmrel.layers.RunningStandardization()
     >>> x = np.random.default_rng(0).normal(3.0, 2.0, size=(500, 2, 4))
-    >>> layer(x).shape
+    >>> layer(x, training=True).shape
     (500, 2, 4)
-    >>> layer.update_statistics(x)
     >>> bool(abs(keras.ops.mean(layer(x))) < 1e-3)
     True
     """
@@ -53,10 +63,6 @@ class RunningStandardization(keras.layers.Layer):
     def __init__(
         self, momentum: float = 0.9, scale: bool = True, **kwargs: Any
     ) -> None:
-        if not 0 <= momentum < 1:
-            raise ValueError(
-                f"`momentum` must be in [0, 1). Received: momentum={momentum!r}"
-            )
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.momentum = momentum
         self.scale = scale
@@ -68,8 +74,18 @@ class RunningStandardization(keras.layers.Layer):
         self.variance = add_state(self, "variance", shape, "ones")
         self.seen = add_state(self, "seen", shape[:1])
 
-    def call(self, inputs: Any) -> Any:
+    def call(
+        self,
+        inputs: Tensor,
+        modality_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
+        if training and self.trainable:
+            self.update_statistics(inputs, modality_mask)
         centred = ops.cast(inputs, "float32") - ops.convert_to_tensor(self.mean)
+        return without_missing(self._scaled(centred), modality_mask)
+
+    def _scaled(self, centred: Tensor) -> Tensor:
         if not self.scale:
             return centred
         variance = ops.convert_to_tensor(self.variance)
@@ -77,17 +93,21 @@ class RunningStandardization(keras.layers.Layer):
         deviation = ops.sqrt(variance + ops.square(floor) + 1e-12)
         return centred / deviation
 
-    def update_statistics(self, inputs: Any, mask: Any = None) -> None:
-        """Add a batch.
+    def update_statistics(
+        self, inputs: Tensor, modality_mask: Tensor | None = None
+    ) -> None:
+        """Add a batch, as a call in training does.
 
         Args:
             inputs: `(batch, modalities, features)`.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
         """
+        if not self.built:
+            self.build(tuple(inputs.shape))
         x = ops.stop_gradient(ops.cast(inputs, "float32"))
-        if mask is None:
-            mask = ops.ones_like(x[:, :, 0])
-        weight = ops.cast(mask, "float32")[:, :, None]
+        if modality_mask is None:
+            modality_mask = ops.ones_like(x[:, :, 0])
+        weight = ops.cast(modality_mask, "float32")[:, :, None]
         x = ops.where(weight > 0, x, ops.zeros_like(x))
         count = backend.all_reduce_sum(ops.sum(weight, axis=0))
         total = ops.maximum(count, 1.0)
@@ -101,19 +121,18 @@ class RunningStandardization(keras.layers.Layer):
         keep = 1.0 - usable * (1.0 - momentum)
         for state, new in ((self.mean, mean), (self.variance, variance)):
             old = ops.convert_to_tensor(state)
-            share = keep[:, None]
-            state.assign(share * old + (1.0 - share) * new)
+            kept = keep[:, None]
+            state.assign(kept * old + (1.0 - kept) * new)
         self.seen.assign(seen + usable)
 
-    def adapt(self, inputs: Any) -> None:
+    def adapt(self, inputs: Tensor) -> None:
         """Take the statistics of `inputs` `(samples, modalities, features)`.
 
         What was estimated before is forgotten.
         """
         inputs = ops.convert_to_tensor(inputs)
-        if not self.built:
-            self.build(tuple(inputs.shape))
-        self.seen.assign(np.zeros(self.seen.shape))
+        if self.built:
+            self.seen.assign(np.zeros(self.seen.shape))
         self.update_statistics(inputs)
 
     def get_config(self) -> dict:

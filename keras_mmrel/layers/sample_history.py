@@ -4,19 +4,25 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.checks import check_positive_integer
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
 from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(num_samples=Integer(1), columns=Integer(1))
 class SampleHistory(keras.layers.Layer):
     """Remember a running sum for each training sample, such as its losses.
 
     Samples are known by an id in [0, `num_samples`), the same in every epoch
-    and whatever the order of the batches. `update` adds to the sums, `read`
-    returns them on a scale from 0 (the smallest of all samples seen so far)
-    to 1 (the largest), each column by itself; where all are equal, and for a
-    sample that was never seen, it returns 0.
+    and whatever the order of the batches. `update_statistics` adds to the
+    sums, `read` returns them on a scale from 0 (the smallest of all samples
+    seen so far) to 1 (the largest), each column by itself; where all are
+    equal, and for a sample that was never seen, it returns 0.
+
+    Nothing moves the sums but `update_statistics`: call it where the values
+    are known, in a model's `compute_loss` for example.
 
     The sums are weights, so they are saved with the model. Replicas add the
     contributions of all of them, which moves `num_samples * columns * 2`
@@ -45,7 +51,8 @@ class SampleHistory(keras.layers.Layer):
     Example:
 
     >>> history = keras_mmrel.layers.SampleHistory(num_samples=10)
-    >>> history.update(np.array([7, 2, 5]), np.array([[3.0], [1.0], [2.0]]))
+    >>> losses = np.array([[3.0], [1.0], [2.0]])
+    >>> history.update_statistics(np.array([7, 2, 5]), losses)
     >>> [float(h) for h in history(np.array([2, 5, 7, 0]))[:, 0]]
     [0.0, 0.5, 1.0, 0.0]
     """
@@ -53,8 +60,6 @@ class SampleHistory(keras.layers.Layer):
     def __init__(
         self, num_samples: int, columns: int = 1, **kwargs: Any
     ) -> None:
-        for name, value in (("num_samples", num_samples), ("columns", columns)):
-            check_positive_integer(name, value)
         super().__init__(**kwargs)
         self.num_samples = num_samples
         self.columns = columns
@@ -64,7 +69,9 @@ class SampleHistory(keras.layers.Layer):
         self.outside = add_state(self, "outside")
         self.built = True
 
-    def update(self, ids: Any, values: Any, present: Any = None) -> None:
+    def update_statistics(
+        self, ids: Tensor, values: Tensor, present: Tensor | None = None
+    ) -> None:
         """Add to the sums of some samples.
 
         Args:
@@ -91,7 +98,7 @@ class SampleHistory(keras.layers.Layer):
         outside = 1.0 - ops.cast(inside, "float32")
         self.outside.assign_add(backend.all_reduce_sum(ops.sum(outside)))
 
-    def read(self, ids: Any) -> Any:
+    def read(self, ids: Tensor) -> Tensor:
         """Return the sums of some samples on a scale from 0 to 1.
 
         Args:
@@ -115,7 +122,7 @@ class SampleHistory(keras.layers.Layer):
             ops.logical_and(known, spread), values, ops.zeros_like(values)
         )
 
-    def call(self, ids: Any) -> Any:
+    def call(self, ids: Tensor) -> Tensor:
         return self.read(ids)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
@@ -126,7 +133,7 @@ class SampleHistory(keras.layers.Layer):
         for weight in (self.sums, self.counts, self.outside):
             weight.assign(ops.zeros(weight.shape))
 
-    def _rows(self, ids: Any) -> tuple[Any, Any]:
+    def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Ids that can be used as indices, and which of them were in range."""
         ids = ops.reshape(ops.convert_to_tensor(ids), (-1,))
         inside = ops.logical_and(ids >= 0, ids < self.num_samples)

@@ -1,12 +1,17 @@
 import math
-from typing import Any
 
 import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.checks import check_strength
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Instance
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 
 # Above it a series is more exact than the differences of large numbers.
 _LARGE = 8.0
@@ -14,13 +19,13 @@ _LARGE = 8.0
 _LARGEST_LOG = 80.0
 
 
-def concentrations(logits: Any) -> Any:
+def concentrations(logits: Tensor) -> Tensor:
     """Dirichlet concentrations, in float32, of logits that are their logs."""
     logits = ops.cast(logits, "float32")
     return ops.exp(ops.minimum(logits, _LARGEST_LOG))
 
 
-def expected_crossentropy(labels: Any, alpha: Any) -> Any:
+def expected_crossentropy(labels: Labels, alpha: Tensor) -> Tensor:
     """Mean cross-entropy of the class probabilities that `Dir(alpha)` draws.
 
     Args:
@@ -34,7 +39,7 @@ def expected_crossentropy(labels: Any, alpha: Any) -> Any:
     return ops.sum(labels * (total - backend.digamma(alpha)), axis=-1)
 
 
-def dirichlet_kl(alpha: Any) -> Any:
+def dirichlet_kl(alpha: Tensor) -> Tensor:
     """KL divergence of `Dir(alpha)` from the uniform `Dir(1)`.
 
     Args:
@@ -55,7 +60,7 @@ def dirichlet_kl(alpha: Any) -> Any:
     )
 
 
-def divergence_of_the_rest(labels: Any, alpha: Any) -> Any:
+def divergence_of_the_rest(labels: Labels, alpha: Tensor) -> Tensor:
     """`dirichlet_kl` after the true class' own evidence is taken away.
 
     Args:
@@ -65,7 +70,7 @@ def divergence_of_the_rest(labels: Any, alpha: Any) -> Any:
     return dirichlet_kl(labels + (1.0 - labels) * alpha)
 
 
-def _entropy_part(x: Any) -> Any:
+def _entropy_part(x: Tensor) -> Tensor:
     """`lgamma(x) - (x - 1) digamma(x) + x`, which grows like `log(x) / 2`."""
     is_small = x < _LARGE
     small = ops.where(is_small, x, 1.0)
@@ -80,6 +85,11 @@ def _entropy_part(x: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    kl_weight=Either(
+        Number(0), Instance(keras.Variable, "a scalar `keras.Variable`")
+    )
+)
 class EvidentialCrossentropy(keras.losses.Loss):
     """Cross-entropy of evidence: logits are logs of Dirichlet concentrations.
 
@@ -138,14 +148,12 @@ class EvidentialCrossentropy(keras.losses.Loss):
 
     def __init__(
         self,
-        kl_weight: Any = 0.0,
+        kl_weight: Tensor = 0.0,
         reduction: str = "sum_over_batch_size",
         name: str = "evidential_crossentropy",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
-        if not isinstance(kl_weight, keras.Variable):
-            check_strength("kl_weight", kl_weight)
-        elif tuple(kl_weight.shape) != ():
+        if isinstance(kl_weight, keras.Variable) and kl_weight.shape != ():
             raise ValueError(
                 "`kl_weight` must be a number or a scalar variable. Received: "
                 f"kl_weight.shape={tuple(kl_weight.shape)}"
@@ -153,7 +161,7 @@ class EvidentialCrossentropy(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.kl_weight = kl_weight
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Labels, y_pred: Tensor) -> Tensor:
         labels = one_hot_labels(y_true, y_pred.shape[-1])
         alpha = concentrations(y_pred)
         loss = expected_crossentropy(labels, alpha)

@@ -1,34 +1,17 @@
-from typing import Any
-
 import keras
 from keras import ops
 
-
-def one_hot_labels(y: Any, num_classes: int) -> Any:
-    """Turn integer or one-hot labels into `(batch, classes)` in float32.
-
-    Labels of shape `(batch,)` or `(batch, 1)` are class numbers; labels of
-    shape `(batch, num_classes)` are (soft) one-hot rows and pass through.
-    """
-    y = ops.convert_to_tensor(y)
-    if len(y.shape) == 2 and y.shape[1] == num_classes:
-        return ops.cast(y, "float32")
-    if len(y.shape) == 2 and y.shape[1] == 1:
-        y = ops.squeeze(y, axis=1)
-    if len(y.shape) != 1:
-        raise ValueError(
-            "`y` must be class numbers of shape (batch,) or one-hot rows of "
-            f"shape (batch, {num_classes}). Received: y.shape={tuple(y.shape)}"
-        )
-    return ops.one_hot(ops.cast(y, "int32"), num_classes, dtype="float32")
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 
 
-def class_numbers(y: Any, num_classes: int) -> Any:
-    """Turn integer or one-hot labels into class numbers `(batch,)`."""
-    return ops.argmax(one_hot_labels(y, num_classes), axis=-1)
-
-
-def mean_over_samples(losses: Any, sample_weight: Any = None) -> Any:
+def mean_over_samples(
+    losses: Tensor, sample_weight: Tensor | None = None
+) -> Tensor:
     """Mean over samples of the sum over modalities.
 
     Args:
@@ -43,6 +26,7 @@ def mean_over_samples(losses: Any, sample_weight: Any = None) -> Any:
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(label_smoothing=Number(0, 1, high_open=True))
 class LabelCrossentropy(keras.losses.Loss):
     """Cross-entropy from logits, for integer and one-hot labels alike.
 
@@ -50,7 +34,7 @@ class LabelCrossentropy(keras.losses.Loss):
     model's default loss needs no argument.
 
     Args:
-        label_smoothing: Float in `[0, 1)`. Share of each label's mass that is
+        label_smoothing: Float in `[0, 1)`. Fraction of each label that is
             spread evenly over all classes.
         reduction: As in `keras.losses.Loss`.
         name: Name of the loss.
@@ -77,17 +61,12 @@ class LabelCrossentropy(keras.losses.Loss):
         label_smoothing: float = 0.0,
         reduction: str = "sum_over_batch_size",
         name: str = "label_crossentropy",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(
-                "`label_smoothing` must be in [0, 1). Received: "
-                f"label_smoothing={label_smoothing}"
-            )
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.label_smoothing = label_smoothing
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Labels, y_pred: Tensor) -> Tensor:
         labels = one_hot_labels(y_true, y_pred.shape[-1])
         if self.label_smoothing:
             labels = (

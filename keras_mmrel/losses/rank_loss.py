@@ -1,7 +1,9 @@
-from typing import Any
-
 import keras
 from keras import ops
+
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -57,13 +59,16 @@ class RankLoss(keras.losses.Loss):
         self,
         reduction: str | None = "sum_over_batch_size",
         name: str = "rank_loss",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def __call__(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None
-    ) -> Any:
+        self,
+        y_true: Labels,
+        y_pred: Tensor,
+        sample_weight: Tensor | None = None,
+    ) -> Tensor:
         if sample_weight is not None:
             weight = ops.relu(ops.cast(sample_weight, self.dtype))
             if len(weight.shape) == 1 and len(y_pred.shape) == 2:
@@ -74,7 +79,7 @@ class RankLoss(keras.losses.Loss):
             sample_weight = ops.sqrt(weight * ops.roll(weight, -1, axis=0))
         return super().__call__(y_true, y_pred, sample_weight)
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Labels, y_pred: Tensor) -> Tensor:
         history = y_true - ops.roll(y_true, -1, axis=0)
         confidence = y_pred - ops.roll(y_pred, -1, axis=0)
         return ops.relu(ops.sign(history) * confidence + ops.abs(history))

@@ -1,11 +1,13 @@
 """Weights of samples, and what a metric does with a broken prediction."""
 
-from typing import Any
-
 from keras import ops
 
+from keras_mmrel.contract import Tensor
 
-def counted_weight(valid: Any, sample_weight: Any = None) -> Any:
+
+def counted_weight(
+    valid: Tensor, sample_weight: Tensor | None = None
+) -> Tensor:
     """Weight of each prediction in float32, NaN for one that is broken.
 
     A NaN weight goes through sums, merges and results, so that no metric
@@ -36,7 +38,7 @@ def counted_weight(valid: Any, sample_weight: Any = None) -> Any:
     return ops.cast(weight, "float32")
 
 
-def _aligned(weight: Any, shape: tuple) -> Any:
+def _aligned(weight: Tensor, shape: tuple) -> Tensor:
     """Weights with as many axes as the predictions."""
     given = tuple(weight.shape)
     while len(weight.shape) > len(shape) and weight.shape[-1] == 1:

@@ -1,25 +1,29 @@
-from typing import Any
-
 from keras import ops
 
-from keras_mmrel.checks import check_flag
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
 from keras_mmrel.metrics._score_grid import ScoreGridMetric
 
 
+@constrained(from_logits=Flag(), invert=Flag())
 class DetectionMetric(ScoreGridMetric):
     """Scores of positives and negatives on the grid of `_score_grid`."""
 
     def __init__(
-        self, from_logits: bool, invert: bool, name: str, dtype: Any
+        self, from_logits: bool, invert: bool, name: str, dtype: DType
     ) -> None:
-        check_flag("from_logits", from_logits)
-        check_flag("invert", invert)
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
         self.invert = invert
 
     def update_state(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        y_true: Labels,
+        y_pred: Tensor,
+        sample_weight: Tensor | None = None,
     ) -> None:
         y_true = ops.cast(ops.convert_to_tensor(y_true), "float32")
         scores = ops.cast(ops.convert_to_tensor(y_pred), "float32")

@@ -6,11 +6,11 @@ to 1 at 0.999, and 0.1 of a logit at 40, so that cells keep apart what rounds
 to 1 in float32. A cell counts in float32, in whole numbers up to 2^24.
 """
 
-from typing import Any
-
 import keras
 from keras import ops
 
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Tensor
 from keras_mmrel.metrics._counted_weight import counted_weight
 
 # Cells on each side of the one round the logit 0.
@@ -29,7 +29,7 @@ class ScoreGridMetric(keras.metrics.Metric):
     increasing score.
     """
 
-    def __init__(self, name: str, dtype: Any) -> None:
+    def __init__(self, name: str, dtype: DType) -> None:
         super().__init__(name=name, dtype=dtype)
         self.counts = self.add_variable(
             shape=(2, CELLS),
@@ -39,7 +39,11 @@ class ScoreGridMetric(keras.metrics.Metric):
         )
 
     def count(
-        self, logit: Any, marked: Any, valid: Any, sample_weight: Any
+        self,
+        logit: Tensor,
+        marked: Tensor,
+        valid: Tensor,
+        sample_weight: Tensor,
     ) -> None:
         """Add scores, all arguments being of one shape.
 
@@ -61,19 +65,19 @@ class ScoreGridMetric(keras.metrics.Metric):
         )
         self.counts.assign_add(ops.reshape(new, (2, CELLS)))
 
-    def groups(self) -> tuple[Any, Any]:
+    def groups(self) -> tuple[Tensor, Tensor]:
         """Return the two rows of `counts`."""
         counts = ops.convert_to_tensor(self.counts)
         return counts[0], counts[1]
 
-    def defined(self, value: Any, *totals: Any) -> Any:
+    def defined(self, value: Tensor, *totals: Tensor) -> Tensor:
         """`value`, or NaN unless every total is positive."""
         known = ops.all(ops.stack(totals) > 0)
         value = ops.where(known, value, ops.full_like(value, float("nan")))
         return ops.cast(value, self.dtype)
 
 
-def cell_of(logit: Any) -> Any:
+def cell_of(logit: Tensor) -> Tensor:
     """Index of the cell of a logit that is not NaN."""
     width = ops.arcsinh(ops.convert_to_tensor(LARGEST_LOGIT, "float32")) / HALF
     logit = ops.clip(logit, -LARGEST_LOGIT, LARGEST_LOGIT)
@@ -81,7 +85,9 @@ def cell_of(logit: Any) -> Any:
     return ops.clip(cell, -HALF, HALF) + HALF
 
 
-def top_class(y_pred: Any, from_logits: bool) -> tuple[Any, Any, Any]:
+def top_class(
+    y_pred: Tensor, from_logits: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """Predicted class, the logit of its probability and whether all is valid.
 
     The logit, `log p - log(1 - p)`, is the log of the top score over the sum
@@ -108,7 +114,7 @@ def top_class(y_pred: Any, from_logits: bool) -> tuple[Any, Any, Any]:
     return predicted, -ops.logsumexp(others, axis=-1), valid
 
 
-def harmonic_difference(start: Any, count: Any) -> Any:
+def harmonic_difference(start: Tensor, count: Tensor) -> Tensor:
     """Sum of `1 / r` over the `count` ranks r after `start`.
 
     It is `digamma(start + count + 1) - digamma(start + 1)`, which says what it
@@ -133,8 +139,8 @@ def harmonic_difference(start: Any, count: Any) -> Any:
     )
 
 
-def summed_risks(weight: Any, errors: Any) -> Any:
-    """Sum over ranks of the share of errors among the ranks so far.
+def summed_risks(weight: Tensor, errors: Tensor) -> Tensor:
+    """Sum over ranks of the fraction of errors among the ranks so far.
 
     In a cell of weight w with e errors, W and E being those before it, rank
     `W + j` sees `E + e j / w` errors on average over the orders of the cell.

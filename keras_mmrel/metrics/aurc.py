@@ -1,16 +1,19 @@
-from typing import Any
-
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_flag
-from keras_mmrel.losses.label_crossentropy import class_numbers
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import class_numbers
 from keras_mmrel.metrics._score_grid import ScoreGridMetric
 from keras_mmrel.metrics._score_grid import summed_risks
 from keras_mmrel.metrics._score_grid import top_class
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(from_logits=Flag())
 class AURC(ScoreGridMetric):
     """Area under the risk-coverage curve: does confidence sort out errors?
 
@@ -69,27 +72,29 @@ class AURC(ScoreGridMetric):
         self,
         from_logits: bool = True,
         name: str = "aurc",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
-        check_flag("from_logits", from_logits)
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
         self._direction = "down"
 
     def update_state(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        y_true: Labels,
+        y_pred: Tensor,
+        sample_weight: Tensor | None = None,
     ) -> None:
         predicted, logit, valid = top_class(y_pred, self.from_logits)
         labels = class_numbers(y_true, y_pred.shape[-1])
         wrong = ops.not_equal(predicted, ops.cast(labels, predicted.dtype))
         self.count(logit, wrong, valid, sample_weight)
 
-    def result(self) -> Any:
+    def result(self) -> Tensor:
         right, wrong = self.groups()
         total = ops.sum(right) + ops.sum(wrong)
         return self.defined(self._area(right, wrong) / total, total)
 
-    def _area(self, right: Any, wrong: Any) -> Any:
+    def _area(self, right: Tensor, wrong: Tensor) -> Tensor:
         """Sum of the risks, given the weights by increasing confidence."""
         return summed_risks(ops.flip(right + wrong), ops.flip(wrong))
 

@@ -1,14 +1,17 @@
-from typing import Any
-
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_flag
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.metrics._counted_weight import counted_weight
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(from_logits=Flag())
 class BrierScore(keras.metrics.Mean):
     """Mean squared distance of the probabilities from the one-hot label.
 
@@ -49,15 +52,17 @@ class BrierScore(keras.metrics.Mean):
         self,
         from_logits: bool = True,
         name: str = "brier_score",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
-        check_flag("from_logits", from_logits)
         super().__init__(name=name, dtype=dtype)
         self.from_logits = from_logits
         self._direction = "down"
 
     def update_state(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        y_true: Labels,
+        y_pred: Tensor,
+        sample_weight: Tensor | None = None,
     ) -> None:
         p = as_probabilities(y_pred, self.from_logits)
         labels = one_hot_labels(y_true, p.shape[-1])
@@ -75,7 +80,7 @@ class BrierScore(keras.metrics.Mean):
         }
 
 
-def as_probabilities(y_pred: Any, from_logits: bool) -> Any:
+def as_probabilities(y_pred: Tensor, from_logits: bool) -> Tensor:
     """Class probabilities in float32."""
     y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
     return ops.softmax(y_pred, axis=-1) if from_logits else y_pred

@@ -1,8 +1,8 @@
-from typing import Any
-
 import keras
 from keras import ops
 
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Tensor
 from keras_mmrel.metrics._detection_metric import DetectionMetric
 
 
@@ -67,15 +67,15 @@ class DetectionAUROC(DetectionMetric):
         from_logits: bool = False,
         invert: bool = False,
         name: str = "detection_auroc",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__(from_logits, invert, name, dtype)
         self._direction = "up"
 
-    def result(self) -> Any:
+    def result(self) -> Tensor:
         negative, positive = self.groups()
         negatives, positives = ops.sum(negative), ops.sum(positive)
-        share = negative / negatives
-        below = ops.cumsum(share) - share / 2.0
+        fraction = negative / negatives
+        below = ops.cumsum(fraction) - fraction / 2.0
         area = ops.sum(below * positive / positives)
         return self.defined(ops.clip(area, 0.0, 1.0), negatives, positives)

@@ -1,8 +1,8 @@
-from typing import Any
-
 import keras
 from keras import ops
 
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Tensor
 from keras_mmrel.metrics._score_grid import summed_risks
 from keras_mmrel.metrics.aurc import AURC
 
@@ -50,11 +50,11 @@ class ExcessAURC(AURC):
         self,
         from_logits: bool = True,
         name: str = "excess_aurc",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
         super().__init__(from_logits=from_logits, name=name, dtype=dtype)
 
-    def _area(self, right: Any, wrong: Any) -> Any:
+    def _area(self, right: Tensor, wrong: Tensor) -> Tensor:
         rights, errors = ops.sum(right), ops.sum(wrong)
         best = summed_risks(
             ops.stack([rights, errors]),

@@ -1,12 +1,16 @@
-from typing import Any
-
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_choice
-from keras_mmrel.checks import check_flag
-from keras_mmrel.checks import check_positive_integer
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.metrics._counted_weight import counted_weight
 from keras_mmrel.metrics.brier_score import as_probabilities
 
@@ -17,12 +21,19 @@ FINE = 100
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    bins=Integer(1),
+    kind=Choice(*KINDS),
+    binning=Choice(*BINNINGS),
+    from_logits=Flag(),
+    num_classes=Either(NUM_CLASSES, None),
+)
 class ExpectedCalibrationError(keras.metrics.Metric):
-    """How far probabilities are from the shares with which they come true.
+    """How far probabilities are from the rates with which they come true.
 
     Predictions are sorted into bins by their probability; the error is the
     mean over the predictions of the distance between their bin's mean
-    probability and the share of them that came true.
+    probability and the fraction of them that came true.
 
     Probabilities are counted on a grid that is 100 times finer than the bins,
     with their exact sums, so that memory is bounded and the order and the
@@ -33,7 +44,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         bins: Positive integer.
         kind: `"top_label"`, the probability of the predicted class against
             the accuracy; or `"class_wise"`, the probability of each class
-            against its share, averaged over the classes.
+            against its rate, averaged over the classes.
         binning: `"width"`, bins of equal width; or `"mass"` (adaptive), bins
             that hold the same weight of predictions.
         from_logits: Whether predictions are logits, as in every model of the
@@ -80,15 +91,9 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         from_logits: bool = True,
         num_classes: int | None = None,
         name: str = "expected_calibration_error",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
-        check_positive_integer("bins", bins)
-        check_choice("kind", kind, KINDS)
-        check_choice("binning", binning, BINNINGS)
-        check_flag("from_logits", from_logits)
-        if kind == "class_wise" and (
-            not isinstance(num_classes, int) or num_classes < 2
-        ):
+        if kind == "class_wise" and num_classes is None:
             raise ValueError(
                 "`num_classes` must be an integer of at least 2 for "
                 f"kind='class_wise'. Received: num_classes={num_classes!r}"
@@ -102,7 +107,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self._direction = "down"
         rows = num_classes if kind == "class_wise" else 1
 
-        def sums(kind: str) -> Any:
+        def sums(kind: str) -> Tensor:
             return self.add_variable(
                 shape=(rows, bins * FINE),
                 initializer="zeros",
@@ -115,7 +120,10 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         self.true = sums("true")
 
     def update_state(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        y_true: Labels,
+        y_pred: Tensor,
+        sample_weight: Tensor | None = None,
     ) -> None:
         p = as_probabilities(y_pred, self.from_logits)
         labels = one_hot_labels(y_true, p.shape[-1])
@@ -144,7 +152,7 @@ class ExpectedCalibrationError(keras.metrics.Metric):
             )
             state.assign_add(ops.reshape(new, (rows, columns)))
 
-    def result(self) -> Any:
+    def result(self) -> Tensor:
         weights = ops.convert_to_tensor(self.weights_seen)
         gaps = ops.convert_to_tensor(self.probabilities) - self.true
         total = ops.sum(weights, axis=-1, keepdims=True)

@@ -1,8 +1,10 @@
-from typing import Any
-
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Tensor
 from keras_mmrel.metrics._detection_metric import DetectionMetric
 
 # Rounding of sums of weights must not miss a recall that is met exactly.
@@ -10,12 +12,13 @@ ROUNDING = 1e-6
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(recall=Number(0, 1, low_open=True))
 class FalsePositiveRateAtRecall(DetectionMetric):
-    """Share of negatives that a detector flags to find 95 % of the positives.
+    """Fraction of negatives flagged to find 95 % of the positives.
 
     A threshold flags every score at or above it. Of all thresholds that flag
-    at least the share `recall` of the positives, the highest one is taken:
-    the metric is the share of negatives which it flags. Tied scores are
+    at least the fraction `recall` of the positives, the highest one is taken:
+    the metric is the fraction of negatives which it flags. Tied scores are
     flagged together, and nothing is interpolated between thresholds.
 
     Scores are counted on a grid of 8193 cells, so that memory is bounded and
@@ -24,7 +27,7 @@ class FalsePositiveRateAtRecall(DetectionMetric):
     0.0007 wide and shrink towards 0 and 1 with the distance to them.
 
     Args:
-        recall: Share of the positives to be found, in (0, 1].
+        recall: Fraction of the positives to be found, in (0, 1].
         from_logits: Whether scores are logits of a probability rather than
             in [0, 1]. As only the order matters, any other unbounded score
             will do; cells are then 0.0024 wide at 0, and 0.24 % of a large
@@ -72,22 +75,13 @@ class FalsePositiveRateAtRecall(DetectionMetric):
         from_logits: bool = False,
         invert: bool = False,
         name: str = "false_positive_rate_at_recall",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
-        if (
-            isinstance(recall, bool)
-            or not isinstance(recall, int | float)
-            or not 0 < recall <= 1
-        ):
-            raise ValueError(
-                "`recall` must be a number in (0, 1]. Received: "
-                f"recall={recall!r}"
-            )
         super().__init__(from_logits, invert, name, dtype)
         self.recall = recall
         self._direction = "down"
 
-    def result(self) -> Any:
+    def result(self) -> Tensor:
         negative, positive = self.groups()
         negatives, positives = ops.sum(negative), ops.sum(positive)
         found = ops.cumsum(ops.flip(positive))

@@ -1,18 +1,23 @@
-from typing import Any
-
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_choice
-from keras_mmrel.checks import check_flag
-from keras_mmrel.checks import check_positive_integer
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.metrics._counted_weight import counted_weight
 
 SCORES = ("accuracy", "probability")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    num_modalities=Integer(1), score=Choice(*SCORES), from_logits=Flag()
+)
 class ModalityImbalance(keras.metrics.Metric):
     """How far the weakest modality lags behind the strongest one.
 
@@ -78,18 +83,15 @@ class ModalityImbalance(keras.metrics.Metric):
         score: str = "accuracy",
         from_logits: bool = True,
         name: str = "modality_imbalance",
-        dtype: Any = None,
+        dtype: DType = None,
     ) -> None:
-        check_positive_integer("num_modalities", num_modalities)
-        check_choice("score", score, SCORES)
-        check_flag("from_logits", from_logits)
         super().__init__(name=name, dtype=dtype)
         self.num_modalities = num_modalities
         self.score = score
         self.from_logits = from_logits
         self._direction = "down"
 
-        def sums(name: str) -> Any:
+        def sums(name: str) -> Tensor:
             return self.add_variable(
                 shape=(num_modalities,),
                 initializer="zeros",
@@ -101,7 +103,10 @@ class ModalityImbalance(keras.metrics.Metric):
         self.scores = sums("scores")
 
     def update_state(
-        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+        self,
+        y_true: Labels,
+        y_pred: Tensor,
+        sample_weight: Tensor | None = None,
     ) -> None:
         y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
         shape = tuple(y_pred.shape)
@@ -127,7 +132,7 @@ class ModalityImbalance(keras.metrics.Metric):
         self.weights_seen.assign_add(ops.sum(weight, axis=0))
         self.scores.assign_add(ops.sum(weight * score, axis=0))
 
-    def result(self) -> Any:
+    def result(self) -> Tensor:
         weights = ops.convert_to_tensor(self.weights_seen)
         seen = weights > 0
         means = ops.convert_to_tensor(self.scores) / ops.where(

@@ -1,5 +1,6 @@
 from keras_mmrel.models.aim import AIM
 from keras_mmrel.models.cal import CAL
+from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.concat_fusion import ConcatFusion
 from keras_mmrel.models.late_fusion import LateFusion
 from keras_mmrel.models.micinet import MICINet
@@ -8,11 +9,13 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.pdf import PDF
 from keras_mmrel.models.qadm_net import QADMNet
 from keras_mmrel.models.qmf import QMF
+from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.tmc import TMC
 
 __all__ = [
     "AIM",
     "CAL",
+    "Clock",
     "ConcatFusion",
     "LateFusion",
     "MICINet",
@@ -21,5 +24,6 @@ __all__ = [
     "PDF",
     "QADMNet",
     "QMF",
+    "SideInput",
     "TMC",
 ]

@@ -1,26 +1,44 @@
-from collections.abc import Mapping
+import math
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_choice
-from keras_mmrel.checks import check_share
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import TRAINING_RECORD
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.encoders.block_encoder import mean_over_positions
-from keras_mmrel.layers.auxiliary_block_encoder import AuxiliaryBlockEncoder
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
-from keras_mmrel.models.multimodal_model import keep_present
+from keras_mmrel.layers._auxiliary_block_encoder import SELECTIONS
+from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
+from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.prototype_injection import inject_prototypes
 from keras_mmrel.models.shared_head_model import SharedHeadModel
-from keras_mmrel.models.validation import MASK
-from keras_mmrel.state import add_state
-
-PATHS = ("two", "single")
-PROTOTYPES = ("centroids", "injected")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    auxiliary_loss_weight=Number(0),
+    strength=Either("adaptive", Number(0, 1)),
+    strength_floor=Number(0, 1),
+    strength_slope=Number(0),
+    mask_fraction=Number(0, 1, low_open=True),
+    selection=Choice(*SELECTIONS),
+    prototypes=Choice("centroids", "injected"),
+    paths=Choice("two", "single"),
+    split_batch=Flag(),
+    warmup=Number(0, 1),
+)
 class AIM(SharedHeadModel):
     """Train what is under-optimised inside every encoder, at every depth.
 
@@ -40,9 +58,8 @@ class AIM(SharedHeadModel):
     `max(tanh(strength_slope * relu(r - 1)), strength_floor)`. A floor of 0
     leaves all but the leading modality alone.
 
-    The first `warmup` of a `fit` is joint training. Masks are renewed at the
-    beginning of every epoch after it. `fit` adds what that needs by itself.
-    Each `fit` counts as one training: continue one with `initial_epoch`.
+    The first `warmup` of the training is joint training. Masks are renewed at
+    the beginning of every epoch that uses them. `fit` does this by itself.
 
     Outputs are those of `MultimodalModel`; the logs have `auxiliary_loss`,
     which is 0 in evaluation, and `<modality>_strength`, the mean over depths.
@@ -62,7 +79,7 @@ class AIM(SharedHeadModel):
             modality and depth.
         strength_floor: Float in [0, 1].
         strength_slope: Non-negative float.
-        mask_share: Float in (0, 1], share of the channels in a mask.
+        mask_fraction: Float in (0, 1], fraction of the channels in a mask.
         selection: Which channels: `"under_optimised"`, `"random"`,
             `"over_optimised"` or `"none"`, as in `AuxiliaryBlockEncoder`.
         prototypes: Of which the statistics make use: `"centroids"` are moving
@@ -74,11 +91,11 @@ class AIM(SharedHeadModel):
         split_batch: Whether every modality's auxiliary path runs on its own
             part of the batch rather than on all of it. That costs `1 + 1/M`
             times a step of joint training instead of 2 times.
-        warmup: Float in [0, 1], share of the epochs before AIM begins.
+        warmup: Float in [0, 1], fraction of the training before AIM begins,
+            see `keras_mmrel.models.Clock.warmup_steps`.
         modality_loss_weight: Non-negative float, weight of each modality's
             own cross-entropy; combine AIM with 1 to 3 where accuracy counts.
         augmentation: As in `MultimodalModel`.
-        seed: Integer or `None`. Seed of gates and random masks.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
@@ -102,37 +119,26 @@ class AIM(SharedHeadModel):
 
     def __init__(
         self,
-        modalities: Mapping[str, Any],
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         auxiliary_loss_weight: float = 1.0,
         strength: str | float = "adaptive",
         strength_floor: float = 0.3,
         strength_slope: float = 1.0,
-        mask_share: float = 0.25,
+        mask_fraction: float = 0.25,
         selection: str = "under_optimised",
         prototypes: str = "centroids",
         paths: str = "two",
         split_batch: bool = True,
         warmup: float = 0.15,
         modality_loss_weight: float = 0.0,
-        augmentation: keras.layers.Layer | None = None,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_strength("auxiliary_loss_weight", auxiliary_loss_weight)
-        if strength != "adaptive":
-            check_share("strength", strength)
-        check_share("strength_floor", strength_floor)
-        check_strength("strength_slope", strength_slope)
-        check_choice("prototypes", prototypes, PROTOTYPES)
-        check_choice("paths", paths, PATHS)
-        check_share("warmup", warmup)
         super().__init__(
             modalities,
             num_classes,
             modality_loss_weight=modality_loss_weight,
-            augmentation=augmentation,
             auxiliary_loss_names=("auxiliary_loss",) if paths == "two" else (),
             **kwargs,
         )
@@ -140,21 +146,20 @@ class AIM(SharedHeadModel):
         self.strength = strength
         self.strength_floor = strength_floor
         self.strength_slope = strength_slope
-        self.mask_share = mask_share
+        self.mask_fraction = mask_fraction
         self.selection = selection
         self.prototypes = prototypes
         self.paths = paths
         self.split_batch = split_batch
         self.warmup = warmup
-        self.seed = seed
         self.encoders = [
             AuxiliaryBlockEncoder(
                 self._blocks(name, encoder),
                 num_classes,
-                mask_share=mask_share,
+                mask_fraction=mask_fraction,
                 selection=selection,
                 moving_prototypes=prototypes == "centroids",
-                seed=None if seed is None else seed + index,
+                seed=None if self.seed is None else self.seed + index,
                 name=encoder.name,
                 dtype=self.dtype_policy,
             )
@@ -162,9 +167,6 @@ class AIM(SharedHeadModel):
                 zip(self.modality_names, self.encoders, strict=True)
             )
         ]
-        self.active = add_state(
-            self, "active", (), "zeros" if warmup else "ones"
-        )
         self.build_from_modalities()
 
     def _blocks(self, name: str, encoder: keras.layers.Layer) -> Any:
@@ -180,7 +182,9 @@ class AIM(SharedHeadModel):
 
     # -- The two paths -------------------------------------------------------
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         gated = bool(training) and self.paths == "single"
@@ -195,22 +199,24 @@ class AIM(SharedHeadModel):
         pooled = [
             [mean_over_positions(x) for x in blocks] for blocks in outputs
         ]
-        parts = self._parts([features[-1] for features in pooled], mask)
-        evidence: dict[str, Any] = {}
-        if training:
-            evidence["depth_features"] = pooled
-        if training and self.paths == "two":
-            evidence["auxiliary_logits"] = self._auxiliary_logits(
-                outputs, parts, mask
-            )
-        return self.head_outputs(parts, mask, **evidence)
-
-    def _parts(self, features: list[Any], mask: Any) -> Any:
-        return self.classify(
-            [keep_present(f, mask[:, i]) for i, f in enumerate(features)]
+        partial_logits = self.classify(
+            [
+                keep_present(features[-1], mask[:, index])
+                for index, features in enumerate(pooled)
+            ]
         )
+        record: dict[str, Any] = {}
+        if training:
+            record["depth_features"] = pooled
+        if training and self.paths == "two":
+            record["auxiliary_logits"] = self._auxiliary_logits(
+                outputs, partial_logits, mask
+            )
+        return self.head_outputs(partial_logits, mask, training_record=record)
 
-    def _auxiliary_logits(self, outputs: Any, parts: Any, mask: Any) -> Any:
+    def _auxiliary_logits(
+        self, outputs: list, partial_logits: Tensor, mask: Tensor
+    ) -> Tensor:
         """Logits with one modality's weak part beside the others' full ones.
 
         Returns:
@@ -229,9 +235,9 @@ class AIM(SharedHeadModel):
             )
         ]
         count = len(self.encoders)
-        logits = ops.sum(parts, axis=1) + self.bias
+        logits = ops.sum(partial_logits, axis=1) + self.bias
         full = ops.stack(self.rows_of_each([logits] * count), axis=1)
-        own = self.rows_of_each([parts[:, i] for i in range(count)])
+        own = self.rows_of_each([partial_logits[:, i] for i in range(count)])
         return full + self.classify(weak) - ops.stack(own, axis=1)
 
     def rows_of_each(self, values: list[Any]) -> list[Any]:
@@ -252,13 +258,13 @@ class AIM(SharedHeadModel):
         ]
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         terms = super().auxiliary_losses(y, outputs, sample_weight)
         if self.paths == "single":
             return terms
         loss: Any = ops.zeros(())
-        if "auxiliary_logits" in outputs:
+        if TRAINING_RECORD in outputs:
             count = len(self.encoders)
             labels = one_hot_labels(y, self.num_classes)
             gated = ops.stack([ops.max(e.strength) for e in self.encoders])
@@ -270,7 +276,9 @@ class AIM(SharedHeadModel):
             weight = ops.stack(
                 self.rows_of_each([weight[:, i] for i in range(count)]), axis=1
             )
-            log_p = ops.log_softmax(outputs["auxiliary_logits"], axis=-1)
+            log_p = ops.log_softmax(
+                outputs[TRAINING_RECORD]["auxiliary_logits"], axis=-1
+            )
             losses = -ops.sum(labels * log_p, axis=-1) * weight
             loss = ops.sum(ops.mean(losses, axis=0))
             loss = self.auxiliary_loss_weight * loss
@@ -278,11 +286,11 @@ class AIM(SharedHeadModel):
 
     # -- Statistics ----------------------------------------------------------
 
-    def update_statistics(self, y: Any, outputs: Mapping[str, Any]) -> None:
+    def update_statistics(self, y: Labels, outputs: Outputs) -> None:
         labels = one_hot_labels(y, self.num_classes)
         for index, encoder in enumerate(self.encoders):
             encoder.update_statistics(
-                outputs["depth_features"][index],
+                outputs[TRAINING_RECORD]["depth_features"][index],
                 labels,
                 outputs[MASK][:, index],
             )
@@ -291,8 +299,9 @@ class AIM(SharedHeadModel):
             for encoder in self.encoders
         ]
         strengths = self.depth_strengths(performances)
+        active = self.clock.warmed_up(self.warmup)
         for encoder, strength in zip(self.encoders, strengths, strict=True):
-            encoder.strength.assign(self.active * strength)
+            encoder.strength.assign(active * strength)
 
     def depth_strengths(self, performances: list[Any]) -> list[Any]:
         """Gate probability of every depth.
@@ -327,27 +336,48 @@ class AIM(SharedHeadModel):
 
     # -- Epochs --------------------------------------------------------------
 
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
-        super().begin_epoch(epoch, epochs)
-        active = (epoch + 1) / epochs > self.warmup + 1e-9
-        self.active.assign(float(active))
-        if not self.built:
-            return
-        # 15 % of the epochs, from the first one on.
-        every = max(1, round(0.15 * epochs))
-        first = int(self.warmup * epochs + 1e-9)
-        if (
-            active
-            and self.prototypes == "injected"
-            and (epoch - first) % every == 0
-        ):
-            inject_prototypes(self, seed=epoch)
-        if active:
-            for encoder in self.encoders:
-                encoder.refresh_masks(epoch)
+    def training_callbacks(self) -> list[keras.callbacks.Callback]:
+        return [
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: self.begin_epoch(epoch),
+                on_epoch_end=lambda epoch, logs: logs.update(self._logs()),
+            )
+        ]
 
-    def epoch_logs(self) -> dict[str, float]:
-        strengths = {
+    def begin_epoch(self, epoch: int) -> None:
+        """Renew the masks and, where they are injected, the prototypes.
+
+        Every `fit` does it by itself.
+
+        Args:
+            epoch: Number of the epoch that begins, from 0.
+        """
+        steps, warmup = self._epoch_and_warmup()
+        done = float(ops.convert_to_numpy(self.clock.step))
+        # Masks that the epoch will not use stay as they are.
+        if not self.built or done + steps <= warmup:
+            return
+        if self.prototypes == "injected" and self._injects_in(epoch):
+            inject_prototypes(self, seed=epoch)
+        for encoder in self.encoders:
+            encoder.refresh_masks(epoch)
+
+    def _injects_in(self, epoch: int) -> bool:
+        """Every 15 % of the epochs, from the end of the warm-up on."""
+        steps, warmup = self._epoch_and_warmup()
+        planned = float(ops.convert_to_numpy(self.clock.planned_steps))
+        first = math.ceil(warmup / steps)
+        every = max(1, round(0.15 * planned / steps))
+        return epoch >= first and (epoch - first) % every == 0
+
+    def _epoch_and_warmup(self) -> tuple[float, float]:
+        """Steps of an epoch, at least 1, and of the warm-up."""
+        steps = float(ops.convert_to_numpy(self.clock.epoch_steps))
+        warmup = self.clock.warmup_steps(self.warmup)
+        return max(steps, 1.0), float(ops.convert_to_numpy(warmup))
+
+    def _logs(self) -> dict[str, float]:
+        return {
             f"{name}_strength": float(
                 ops.convert_to_numpy(encoder.strength).mean()
             )
@@ -355,7 +385,6 @@ class AIM(SharedHeadModel):
                 self.modality_names, self.encoders, strict=True
             )
         }
-        return {**super().epoch_logs(), **strengths}
 
     def get_config(self) -> dict:
         return {
@@ -364,11 +393,10 @@ class AIM(SharedHeadModel):
             "strength": self.strength,
             "strength_floor": self.strength_floor,
             "strength_slope": self.strength_slope,
-            "mask_share": self.mask_share,
+            "mask_fraction": self.mask_fraction,
             "selection": self.selection,
             "prototypes": self.prototypes,
             "paths": self.paths,
             "split_batch": self.split_batch,
             "warmup": self.warmup,
-            "seed": self.seed,
         }

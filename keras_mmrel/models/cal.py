@@ -1,5 +1,4 @@
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -7,28 +6,68 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.checks import check_choice
-from keras_mmrel.checks import check_share
-from keras_mmrel.checks import check_strength
-from keras_mmrel.encoders.checks import check_rate
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import TRAINING_RECORD
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
 from keras_mmrel.layers.modality_contribution import ModalityContribution
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
-from keras_mmrel.models.multimodal_model import keep_present
+from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.shared_head_model import SharedHeadModel
-from keras_mmrel.models.validation import MASK
-from keras_mmrel.models.validation import to_numpy
+from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.modulations.contribution_acceleration import SCHEMES
 from keras_mmrel.modulations.contribution_acceleration import (
     ContributionAcceleration,
 )
-from keras_mmrel.state import add_state
 
 HELD_OUT = "held_out"
 FEW = 50
-BOTTLENECKS = ("adaptive", "contribution", "uniform", "inverted")
+
+
+def _check_held_out(model: Any, values: Array) -> None:
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError(
+            f"'{HELD_OUT}' must hold only 0 (trained on) and 1 (held "
+            f"out). Received: values {np.unique(values)[:5].tolist()}"
+        )
+
+
+def _hold_out(model: Any, samples: int) -> Array | None:
+    """Draw the samples that `fit` holds out of in-memory data."""
+    if 0 in (model.holdout, model.release):
+        return None
+    rng = np.random.default_rng(model.seed or 0)
+    chosen = rng.permutation(samples)[: round(model.holdout * samples)]
+    if model.bottlenecks and len(chosen) < FEW:
+        warnings.warn(
+            f"CAL measures contributions on {len(chosen)} held-out "
+            f"samples; with fewer than {FEW} its bottleneck may compress "
+            "the wrong modality: raise `holdout`, or set `bottleneck=0`.",
+            stacklevel=4,
+        )
+    return np.isin(np.arange(samples), chosen)
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    acceleration=Number(0),
+    acceleration_scheme=Choice(*SCHEMES),
+    bottleneck=Number(0),
+    bottleneck_scheme=Choice("adaptive", "contribution", "uniform", "inverted"),
+    contribution_threshold=Number(0, low_open=True),
+    warmup=Number(0, 1),
+    bottleneck_start=Number(0, 1),
+    holdout=Number(0, 1, high_open=True),
+    release=Number(0, 1),
+)
 class CAL(SharedHeadModel):
     """Measure what each modality contributes; learn and compress by it.
 
@@ -40,7 +79,7 @@ class CAL(SharedHeadModel):
       (`keras_mmrel.layers.ModalityContribution`), on samples that are held
       out of the loss. Estimated on samples that are trained on, a modality of
       pure noise that the network memorises looks as good as any other.
-    - *Acceleration*: encoders learn faster by their share of the contribution
+    - *Acceleration*: encoders learn faster by their part of the contribution
       (`keras_mmrel.modulations.ContributionAcceleration`, which `compile`
       adds; on updates under Adam-like optimizers).
     - *Asymmetric bottleneck*: a variational bottleneck on every feature
@@ -49,19 +88,18 @@ class CAL(SharedHeadModel):
       contribution `phi`: nothing for a modality that contributes, and all
       there is for one that does not.
 
-    A share `holdout` of the training samples is held out for the first
-    `release` of the epochs, fixed by `seed`: they stay in their batches with
+    A fraction `holdout` of the training samples is held out for the first
+    `release` of the training, fixed by `seed`: they stay in their batches with
     a loss weight of 0. After it the contributions are frozen and all samples
     are trained on. With in-memory data `fit` draws them by itself; a pipeline
     may name its own by the input `"held_out"` of shape `(batch,)`, 1 for held
     out, the same for a sample in every epoch. Without either, contributions
-    are estimated on all training samples. Each `fit` counts as one training:
-    continue one with `initial_epoch`.
+    are estimated on all training samples.
 
     Beside those of `MultimodalModel` the outputs have `contribution`
     (b, M), each sample's Shapley values of the information about the
-    predicted class, and `contribution_share` (b, M), the shares of what was
-    estimated in training, the same in every row. The logs have
+    predicted class, and `contribution_fraction` (b, M), the fractions of what
+    was estimated in training, the same in every row. The logs have
     `<modality>_contribution` and `<modality>_bottleneck`.
 
     Args:
@@ -74,22 +112,21 @@ class CAL(SharedHeadModel):
         acceleration_scheme: `"contribution"`, `"uniform"` or `"inverted"`.
         bottleneck: Non-negative float, the largest strength of the
             bottleneck; 0 for none.
-        bottleneck_scheme: `"adaptive"` as above. With `w` a modality's share,
-            `"contribution"` is `bottleneck * M * (1 - w) / (M - 1)`,
+        bottleneck_scheme: `"adaptive"` as above. With `w` a modality's
+            fraction, `"contribution"` is `bottleneck * M * (1 - w) / (M - 1)`,
             `"uniform"` is `bottleneck`, and `"inverted"` turns the adaptive
             rule round: all there is for a modality that contributes.
         contribution_threshold: Positive float.
         measure: How contributions are measured, as in `ModalityContribution`.
-        temperature: Positive float, temperature of the shares.
-        warmup: Float in [0, 1], share of the epochs before the acceleration
-            begins.
-        bottleneck_start: Float in [0, 1], share of the epochs before the
+        temperature: Positive float, temperature of the fractions.
+        warmup: Float in [0, 1], fraction of the training before the
+            acceleration begins, see `keras_mmrel.models.Clock.warmup_steps`.
+        bottleneck_start: Float in [0, 1], fraction of the training before the
             bottleneck begins, when contributions are known well enough.
-        holdout: Float in [0, 1), share of the samples held out.
-        release: Float in [0, 1], share of the epochs after which they are
-            trained on.
+        holdout: Float in [0, 1), fraction of the samples held out.
+        release: Float in [0, 1], fraction of the training after which they
+            are trained on.
         augmentation: As in `MultimodalModel`.
-        seed: Integer or `None`, seed of the held-out samples and the noise.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
@@ -115,9 +152,15 @@ class CAL(SharedHeadModel):
           is this library's own, and no result is a reproduction.
     """
 
+    side_inputs = (
+        SideInput(
+            HELD_OUT, "float32", check=_check_held_out, default=_hold_out
+        ),
+    )
+
     def __init__(
         self,
-        modalities: Mapping[str, Any],
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         modality_loss_weight: float = 3.0,
@@ -132,33 +175,12 @@ class CAL(SharedHeadModel):
         bottleneck_start: float = 0.25,
         holdout: float = 0.1,
         release: float = 0.4,
-        augmentation: keras.layers.Layer | None = None,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_strength("acceleration", acceleration)
-        check_strength("bottleneck", bottleneck)
-        check_choice("bottleneck_scheme", bottleneck_scheme, BOTTLENECKS)
-        check_strength("contribution_threshold", contribution_threshold)
-        if contribution_threshold == 0:
-            raise ValueError(
-                "`contribution_threshold` must be positive. Received: "
-                "contribution_threshold=0"
-            )
-        check_share("warmup", warmup)
-        check_share("bottleneck_start", bottleneck_start)
-        check_rate("holdout", holdout)
-        check_share("release", release)
-        if HELD_OUT in modalities:
-            raise ValueError(
-                f"`modalities` must not be named '{HELD_OUT}', which is an "
-                f"input of CAL. Received: {list(modalities)}"
-            )
         super().__init__(
             modalities,
             num_classes,
             modality_loss_weight=modality_loss_weight,
-            augmentation=augmentation,
             auxiliary_loss_names=("bottleneck_loss",) if bottleneck else (),
             **kwargs,
         )
@@ -171,62 +193,32 @@ class CAL(SharedHeadModel):
         self.bottleneck_start = bottleneck_start
         self.holdout = holdout
         self.release = release
-        self.seed = seed
-        # Made now, so that a wrong scheme is found here.
-        self.default_modulation()
         self.contribution = ModalityContribution(
             measure, temperature, name="contribution"
         )
         self.bottlenecks = [
             InformationBottleneck(
-                seed=None if seed is None else seed + index,
+                noise_scale=0.0 if bottleneck_start else 1.0,
+                seed=None if self.seed is None else self.seed + index,
                 name=f"bottleneck_{index}",
                 dtype=self.dtype_policy,
             )
             for index in range(len(self.modality_names) if bottleneck else 0)
         ]
-        self.narrowing = add_state(
-            self, "narrowing", (), "zeros" if bottleneck_start else "ones"
-        )
-        self.released = add_state(
-            self, "released", (), "zeros" if release else "ones"
-        )
         self.build_from_modalities()
 
-    def default_modulation(self) -> ContributionAcceleration | None:
+    def compile_defaults(self) -> dict[str, Any]:
         acceleration = ContributionAcceleration(
-            self.acceleration, self.acceleration_scheme
+            self.acceleration, self.acceleration_scheme, warmup=self.warmup
         )
-        return acceleration if self.acceleration else None
+        modulation = acceleration if self.acceleration else None
+        return {**super().compile_defaults(), "modulation": modulation}
 
     # -- Forward -------------------------------------------------------------
 
-    def prepare_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return super().prepare_inputs(self.modality_inputs(inputs))
-
-    def modality_inputs(self, x: Any) -> Any:
-        if not isinstance(x, Mapping):
-            return x
-        return {name: value for name, value in x.items() if name != HELD_OUT}
-
-    def check_data(
-        self,
-        x: Any,
-        y: Any = None,
-        training: bool = False,
-        labelled: bool = False,
-    ) -> None:
-        super().check_data(x, y, training, labelled)
-        if isinstance(x, Mapping) and x.get(HELD_OUT) is not None:
-            values = to_numpy(x[HELD_OUT])
-            if not np.isin(values, (0, 1)).all():
-                raise ValueError(
-                    f"'{HELD_OUT}' must hold only 0 (trained on) and 1 (held "
-                    f"out). Received: values {np.unique(values)[:5].tolist()}"
-                )
-
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
-        held_out = inputs.get(HELD_OUT) if training else None
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         features = self.encode(inputs, training)
@@ -238,49 +230,39 @@ class CAL(SharedHeadModel):
             )
             features[index] = keep_present(feature, mask[:, index])
             divergences.append(divergence * mask[:, index])
-        parts = self.classify(features)
-        if not training or not self.contribution.built:
-            # For users of predictions; a training step has no need of it.
-            evidence["contribution"] = self.contribution(parts, self.bias, mask)
-        shares = self.contribution.shares
-        evidence["contribution_share"] = ops.zeros_like(mask) + shares
-        if training:
-            rows = ops.ones_like(mask[:, 0])
-            if held_out is not None:
-                rows = ops.reshape(ops.cast(held_out, "float32"), (-1,))
-            evidence["modality_parts"] = parts
-            evidence[HELD_OUT] = rows
         if divergences:
             evidence["divergence"] = ops.stack(divergences, axis=1)
-        return self.head_outputs(parts, mask, **evidence)
+        partial_logits = self.classify(features)
+        evidence["contribution"] = self.contribution(
+            partial_logits, self.bias, mask
+        )
+        fractions = self.contribution.fractions
+        evidence["contribution_fraction"] = ops.zeros_like(mask) + fractions
+        if training:
+            evidence[TRAINING_RECORD] = {"partial_logits": partial_logits}
+        return self.head_outputs(partial_logits, mask, **evidence)
 
     # -- Losses and statistics -----------------------------------------------
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        if training and isinstance(x, Mapping) and HELD_OUT in x:
-            kept = 1.0 - y_pred[HELD_OUT] * (1.0 - self.released)
-            # The others make up for them, wherever they are, so that the loss
-            # keeps its scale.
-            totals = backend.all_reduce_sum(
-                ops.stack([ops.sum(ops.ones_like(kept)), ops.sum(kept)])
-            )
-            kept = kept * totals[0] / ops.maximum(totals[1], 1e-6)
-            if sample_weight is not None:
-                weight = ops.cast(sample_weight, "float32")
-                kept = kept * ops.reshape(weight, (-1,))
-            sample_weight = kept
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+    def loss_weights(self, outputs: Outputs, sample_weight: Tensor) -> Tensor:
+        held_out = outputs[TRAINING_RECORD].get(HELD_OUT)
+        if held_out is None:
+            return sample_weight
+        kept = 1.0 - held_out * (1.0 - self.clock.passed(self.release))
+        # The others make up for them, wherever they are, so that the loss
+        # keeps its scale.
+        totals = backend.all_reduce_sum(
+            ops.stack([ops.sum(ops.ones_like(kept)), ops.sum(kept)])
+        )
+        kept = kept * totals[0] / ops.maximum(totals[1], 1e-6)
+        if sample_weight is None:
+            return kept
+        weight = ops.cast(sample_weight, "float32")
+        return kept * ops.reshape(weight, (-1,))
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         terms = super().auxiliary_losses(y, outputs, sample_weight)
         if self.bottlenecks:
             strengths = ops.stack([b.strength + 0.0 for b in self.bottlenecks])
@@ -292,87 +274,61 @@ class CAL(SharedHeadModel):
             terms["bottleneck_loss"] = ops.sum(strengths * divergence)
         return terms
 
-    def update_statistics(self, y: Any, outputs: Mapping[str, Any]) -> None:
+    def update_statistics(self, y: Labels, outputs: Outputs) -> None:
+        record = outputs[TRAINING_RECORD]
+        rows = record.get(HELD_OUT)
+        if rows is None:
+            rows = ops.ones_like(outputs[MASK][:, 0])
         # What was held out is trained on once it is released, and tells
         # nothing new from then on.
-        rows = outputs[HELD_OUT]
         if self.holdout and self.release:
-            rows = rows * (1.0 - self.released)
-        self.contribution.update(
-            one_hot_labels(y, self.num_classes),
-            outputs["modality_parts"],
+            rows = rows * (1.0 - self.clock.passed(self.release))
+        self.contribution.update_statistics(
+            y,
+            record["partial_logits"],
             self.bias,
             outputs[MASK],
             rows,
         )
-        factors = self.narrowing * self.bottleneck_factors()
+        narrowing = self.clock.passed(self.bottleneck_start)
+        factors = narrowing * self.bottleneck_factors()
         for index, layer in enumerate(self.bottlenecks):
             layer.strength.assign(self.bottleneck * factors[index])
             # Where nothing is compressed the feature stays as it is.
             layer.noise_scale.assign(ops.minimum(factors[index], 1.0))
 
-    def bottleneck_factors(self) -> Any:
-        """Share of `bottleneck` that every modality gets."""
+    def bottleneck_factors(self) -> Tensor:
+        """Fraction of `bottleneck` that every modality gets."""
         count = len(self.modality_names)
-        share = self.contribution.shares
+        fraction = self.contribution.fractions
         if self.bottleneck_scheme == "adaptive":
             relative = self.contribution.contributions / (
                 self.contribution_threshold
             )
             return ops.clip(1.0 - relative, 0.0, 1.0)
         if self.bottleneck_scheme == "contribution":
-            return count * (1.0 - share) / max(count - 1, 1)
+            return count * (1.0 - fraction) / max(count - 1, 1)
         if self.bottleneck_scheme == "inverted":
             relative = self.contribution.contributions / (
                 self.contribution_threshold
             )
             return ops.clip(relative, 0.0, 1.0)
-        return ops.ones_like(share)
+        return ops.ones_like(fraction)
 
-    # -- Training ------------------------------------------------------------
+    # -- Logs ----------------------------------------------------------------
 
-    def training_inputs(self, x: Any) -> Any:
-        if (
-            not isinstance(x, Mapping)
-            or HELD_OUT in x
-            or 0 in (self.holdout, self.release)
-        ):
-            return x
-        count = len(keras.tree.flatten(dict(x))[0])
-        held_out = np.zeros(count, "float32")
-        rng = np.random.default_rng(self.seed or 0)
-        chosen = rng.permutation(count)[: round(self.holdout * count)]
-        held_out[chosen] = 1.0
-        if self.bottlenecks and len(chosen) < FEW:
-            warnings.warn(
-                f"CAL measures contributions on {len(chosen)} held-out "
-                f"samples; with fewer than {FEW} its bottleneck may compress "
-                "the wrong modality: raise `holdout`, or set `bottleneck=0`.",
-                stacklevel=3,
+    def training_callbacks(self) -> list[keras.callbacks.Callback]:
+        return [
+            keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: logs.update(self._logs())
             )
-        return {**x, HELD_OUT: held_out}
+        ]
 
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
-        super().begin_epoch(epoch, epochs)
-        # Nothing begins or ends inside an epoch.
-        progress = (epoch + 1) / epochs - 1e-9
-        self.narrowing.assign(float(progress > self.bottleneck_start))
-        if progress <= self.bottleneck_start and self.built:
-            for layer in self.bottlenecks:
-                layer.strength.assign(0.0)
-                layer.noise_scale.assign(0.0)
-        self.released.assign(float(progress > self.release))
-        if (
-            isinstance(self.modulation, ContributionAcceleration)
-            and progress <= self.warmup
-        ):
-            self.modulation.active.assign(0.0)
-
-    def epoch_logs(self) -> dict[str, float]:
-        found = ops.convert_to_numpy(self.contribution.contributions)
-        logs = super().epoch_logs()
+    def _logs(self) -> dict[str, float]:
+        contributions = ops.convert_to_numpy(self.contribution.contributions)
+        logs = {}
         for index, name in enumerate(self.modality_names):
-            logs[f"{name}_contribution"] = float(found[index])
+            logs[f"{name}_contribution"] = float(contributions[index])
             if self.bottlenecks:
                 logs[f"{name}_bottleneck"] = float(
                     ops.convert_to_numpy(self.bottlenecks[index].strength)
@@ -393,5 +349,4 @@ class CAL(SharedHeadModel):
             "bottleneck_start": self.bottleneck_start,
             "holdout": self.holdout,
             "release": self.release,
-            "seed": self.seed,
         }

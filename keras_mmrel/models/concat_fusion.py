@@ -2,8 +2,10 @@ from typing import Any
 
 import keras
 
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.models.shared_head_model import SharedHeadModel
-from keras_mmrel.models.validation import MASK
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -21,8 +23,9 @@ class ConcatFusion(SharedHeadModel):
         num_classes: Integer of at least 2.
         modality_loss_weight: Non-negative float, weight of `modality_loss`;
             with 0 there is no such term.
-        augmentation: As in `keras_mmrel.models.MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation`, `quality` and `seed`, as in
+            `keras_mmrel.models.MultimodalModel`, and arguments of
+            `keras.Model`.
 
     Raises:
         ValueError: If `modality_loss_weight` is negative.
@@ -39,23 +42,23 @@ class ConcatFusion(SharedHeadModel):
 
     def __init__(
         self,
-        modalities: Any,
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         modality_loss_weight: float = 0.0,
-        augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             modalities,
             num_classes,
             modality_loss_weight=modality_loss_weight,
-            augmentation=augmentation,
             **kwargs,
         )
         self.build_from_modalities()
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
-        parts = self.classify(self.encode(inputs, training))
-        return self.head_outputs(parts, inputs[MASK])
+        partial_logits = self.classify(self.encode(inputs, training))
+        return self.head_outputs(partial_logits, inputs[MASK])

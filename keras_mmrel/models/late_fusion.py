@@ -3,13 +3,26 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
-from keras_mmrel.models.validation import MASK
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    average=Choice("logits", "probabilities"),
+    modality_loss_weight=Number(0),
+)
 class LateFusion(MultimodalModel):
     """Classify each modality by itself and average over modalities.
 
@@ -24,8 +37,9 @@ class LateFusion(MultimodalModel):
         num_classes: Integer of at least 2.
         average: `"logits"` or `"probabilities"`.
         modality_loss_weight: Non-negative float, weight of `modality_loss`.
-        augmentation: As in `keras_mmrel.models.MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation`, `quality` and `seed`, as in
+            `keras_mmrel.models.MultimodalModel`, and arguments of
+            `keras.Model`.
 
     Raises:
         ValueError: If `average` is unknown or `modality_loss_weight` is
@@ -43,28 +57,16 @@ class LateFusion(MultimodalModel):
 
     def __init__(
         self,
-        modalities: Any,
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         average: str = "logits",
         modality_loss_weight: float = 1.0,
-        augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        if average not in ("logits", "probabilities"):
-            raise ValueError(
-                "`average` must be 'logits' or 'probabilities'. Received: "
-                f"average={average!r}"
-            )
-        if not modality_loss_weight >= 0:
-            raise ValueError(
-                "`modality_loss_weight` must not be negative. Received: "
-                f"modality_loss_weight={modality_loss_weight}"
-            )
         super().__init__(
             modalities,
             num_classes,
-            augmentation=augmentation,
             auxiliary_loss_names=("modality_loss",),
             **kwargs,
         )
@@ -73,7 +75,9 @@ class LateFusion(MultimodalModel):
         self.heads = linear_heads(num_classes, len(self.modality_names))
         self.build_from_modalities()
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         features = self.encode(inputs, training)
         modality_logits = head_logits(self.heads, features)
@@ -88,8 +92,8 @@ class LateFusion(MultimodalModel):
         return self.make_outputs(logits, modality_logits, mask)
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         loss = self.modality_crossentropy(
             y, outputs["modality_logits"], outputs[MASK], sample_weight
         )

@@ -1,41 +1,62 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mmrel.callbacks.warmup_schedule import WarmupSchedule
-from keras_mmrel.checks import check_share
-from keras_mmrel.checks import check_strength
-from keras_mmrel.encoders.checks import check_rate
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import TRAINING_RECORD
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.layers._global_ici import TABLES
+from keras_mmrel.layers._global_ici import bounded
+from keras_mmrel.layers._global_ici import mean_where
+from keras_mmrel.layers._ici_fusion import ICIFusion
+from keras_mmrel.layers._ici_injection import ICIInjection
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.corruption_augmentation import untouched
-from keras_mmrel.layers.global_ici import bounded
-from keras_mmrel.layers.global_ici import mean_where
 from keras_mmrel.layers.gradient_scale import GradientScale
-from keras_mmrel.layers.ici_fusion import ICIFusion
-from keras_mmrel.layers.ici_injection import ICIInjection
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
-from keras_mmrel.losses.label_crossentropy import class_numbers
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.models.modality_encoders import encoder_name
 from keras_mmrel.models.multimodal_model import MultimodalModel
-from keras_mmrel.models.multimodal_model import encoder_name
-from keras_mmrel.models.validation import MASK
-from keras_mmrel.state import add_state
 
 ICI_LOSSES = ("reconstruction", "cycle", "specific", "adversary", "shared")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    units=Integer(1),
+    dropout=Number(0, 1, high_open=True),
+    warmup=Number(0, 1, low_open=True, high_open=True),
+    injection=Either("auto", Number(0, 1)),
+    tables=Choice(*TABLES),
+    modality_loss_weight=Number(0),
+    divergence_weight=Number(0),
+    compensation_weight=Number(0),
+    global_prior=Flag(),
+    removal=Flag(),
+    compensation=Flag(),
+    weighting=Flag(),
+)
 class MICINet(MultimodalModel):
     """Learn what confuses the classes, remove it, compensate what is poor.
 
     Every modality becomes a standardised feature of `units` numbers
     (`ModalityEmbedding`), and five steps follow:
 
-    1. A first *guess* of the class, from the feature as it is.
-    2. `GlobalICI` looks up what usually confuses the guessed classes.
+    1. *Initial logits*, from the feature as it is.
+    2. The *global ICI* looks up what usually confuses these classes.
     3. `ICIRemoval` judges every feature by how surprising it is under this
        and removes the sample's own confusing information (ICI).
     4. `DiscriminativePower` says how well each modality, after that, can
@@ -44,19 +65,19 @@ class MICINet(MultimodalModel):
     5. The modalities' predictions are multiplied (a product of experts),
        each to the power of its relative discriminative power.
 
-    Plain `fit` does everything. In the first `warmup` of its steps the guess
-    and the global ICI are learnt, then everything is. With clean training
-    data there would be nothing to remove, so that `ICIInjection` confuses
-    some samples; where the training data are noisy, by nature or by
+    Plain `fit` does everything. In the first `warmup` of its steps the
+    initial logits and the global ICI are learnt, then everything is. With
+    clean training data there would be nothing to remove, so that some samples
+    are confused on purpose; where the training data are noisy, by nature or by
     `CorruptionAugmentation`, it should not. Statistics and the global ICI
     never see what was injected, nor what `augmentation` does: they are taken
     from the samples before it, without gradients.
 
     Outputs, beside those of every model, `(batch, n_modalities)` each:
-    `ici_share` in [0, 1], the share of the modality that was removed;
+    `ici_fraction` in [0, 1], the fraction of the modality that was removed;
     `discriminative_power`, which sums to 1; `compensation` in [0, 1], how
     much of the modality comes from others. And `(batch, n_modalities,
-    num_classes)` each, what a modality says at first (`guess_logits`), after
+    num_classes)` each, what a modality says at first (`initial_logits`), after
     the removal (`kept_logits`), and, as in every model, at the end
     (`modality_logits`). `confidence` is the predicted probability of the true
     class under `kept_logits`. A missing modality has no power, is
@@ -70,21 +91,27 @@ class MICINet(MultimodalModel):
         num_classes: Integer of at least 2.
         units: Positive integer, size of every modality's feature.
         dropout: Float in `[0, 1)`.
-        warmup: Float in (0, 1), share of the steps of the first `fit`; at
-            least two epochs and at most half of it.
-        injection: Float in [0, 1], share of the modalities of training
+        warmup: Float in (0, 1), fraction of the training, see
+            `keras_mmrel.models.Clock.warmup_steps`.
+        injection: Float in [0, 1], fraction of the modalities of training
             samples that are confused on purpose, and of a third as many that
             are emptied; `"auto"` is 0.3, and 0 if `augmentation` is a
             `CorruptionAugmentation`.
-        tables: See `GlobalICI`.
+        tables: `"pair"`, a Gaussian of the ICI for each pair of classes;
+            `"marginal"`, one for each class; `"auto"`, pairs up to 32
+            classes.
         modality_loss_weight: Non-negative float, weight of the sums of the
-            guesses' and of the kept features' cross-entropies.
+            initial logits' and of the kept features' cross-entropies.
         divergence_weight: Non-negative float, see `ICIRemoval`.
         compensation_weight: Non-negative float, weight of the squared error
             of what compensates a clean feature.
-        global_prior, removal, compensation, weighting: See `ICIFusion`.
+        global_prior: Whether there is a global ICI; without it every sample
+            is compared with the standard normal distribution.
+        removal: Whether ICI is removed.
+        compensation: Whether modalities are compensated.
+        weighting: Whether modalities are weighted by their discriminative
+            power; without it all present ones weigh the same.
         augmentation: As in `keras_mmrel.models.MultimodalModel`.
-        seed: Integer or `None`, seed of dropout, noise and injection.
         **kwargs: Arguments of `keras.Model`.
 
     Raises:
@@ -97,7 +124,7 @@ class MICINet(MultimodalModel):
     >>> rng = np.random.default_rng(0)
     >>> x = {"a": rng.uniform(size=(30, 8)), "b": rng.uniform(size=(30, 4))}
     >>> history = model.fit(x, np.arange(30) % 3, epochs=3, verbose=0)
-    >>> model.predict(x, verbose=0)["ici_share"].shape
+    >>> model.predict(x, verbose=0)["ici_fraction"].shape
     (30, 2)
 
     References:
@@ -110,7 +137,7 @@ class MICINet(MultimodalModel):
 
     def __init__(
         self,
-        modalities: Mapping[str, Any],
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         units: int = 64,
@@ -125,28 +152,15 @@ class MICINet(MultimodalModel):
         removal: bool = True,
         compensation: bool = True,
         weighting: bool = True,
-        augmentation: keras.layers.Layer | None = None,
-        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if not (isinstance(warmup, int | float) and 0 < warmup < 1):
-            raise ValueError(
-                f"`warmup` must be in (0, 1). Received: warmup={warmup!r}"
-            )
-        check_rate("dropout", dropout)
-        check_strength("modality_loss_weight", modality_loss_weight)
-        check_strength("divergence_weight", divergence_weight)
-        check_strength("compensation_weight", compensation_weight)
-        if injection != "auto":
-            check_share("injection", injection)
-        names = ["guess_loss", "kept_loss", "power_loss"]
+        names = ["initial_loss", "kept_loss", "confidence_loss"]
         names += [f"{name}_loss" for name in ICI_LOSSES if global_prior]
         names += ["divergence_loss"] * bool(removal)
         names += ["compensation_loss"] * bool(compensation)
         super().__init__(
             modalities,
             num_classes,
-            augmentation=augmentation,
             auxiliary_loss_names=names,
             **kwargs,
         )
@@ -163,28 +177,22 @@ class MICINet(MultimodalModel):
             removal=removal,
             compensation=compensation,
             weighting=weighting,
-            seed=seed,
+            seed=self.seed,
             dtype=self.dtype_policy,
             name="ici_fusion",
         )
-        noisy = isinstance(augmentation, CorruptionAugmentation)
-        self.injection_share: float = (
+        noisy = isinstance(self.augmentation, CorruptionAugmentation)
+        self.injection_fraction: float = (
             (0.0 if noisy else 0.3) if isinstance(injection, str) else injection
         )
-        if self.injection_share:
+        if self.injection_fraction:
             self.inject = ICIInjection(
-                self.injection_share,
-                emptying=self.injection_share / 3.0,
-                seed=None if seed is None else seed + 3,
+                self.injection_fraction,
+                emptying=self.injection_fraction / 3.0,
+                seed=None if self.seed is None else self.seed + 3,
                 name="injection",
             )
         self.scale_gradient = GradientScale(dtype="float32")
-
-        # === Schedule ===
-        self.step = add_state(self, "step")
-        self.warmup_steps = add_state(
-            self, "warmup_steps", (), keras.initializers.Constant(100)
-        )
 
         # === Config ===
         self.units = units
@@ -199,7 +207,6 @@ class MICINet(MultimodalModel):
         self.removal = removal
         self.compensation = compensation
         self.weighting = weighting
-        self.seed = seed
         self.build_from_modalities()
 
     def default_encoder(
@@ -209,47 +216,50 @@ class MICINet(MultimodalModel):
             return keras.layers.Identity(name=encoder_name(name))
         return super().default_encoder(name, shape)
 
-    def default_optimizer(self) -> keras.optimizers.Optimizer:
-        return keras.optimizers.AdamW(learning_rate=3e-3)
+    def compile_defaults(self) -> dict[str, Any]:
+        optimizer = keras.optimizers.AdamW(learning_rate=3e-3)
+        return {**super().compile_defaults(), "optimizer": optimizer}
 
     # -- Forward -------------------------------------------------------------
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         clean = self.prepare_inputs(inputs)
         used = self.augment(clean, training)
         mask = used[MASK]
         features = self.encode(used, training)
-        z = self.embed(features, mask)
-        confused, evidence = z, {}
+        z = self.embed(features, mask, training=False)
+        confused, record = z, {}
         if training:
-            evidence = self._clean_samples(clean, used, features, z)
-            if self.injection_share:
+            record = self._clean_samples(clean, used, features, z)
+            if self.injection_fraction:
                 empty = self._empty_features(used)
-                confused = self._injected(z, mask, empty, evidence)
-        found = self.fusion(confused, mask, training=training)
+                confused = self._injected(z, mask, empty, record)
+        fused = self.fusion(confused, mask, training=training)
         if training:
-            evidence["analysis"] = found
+            record["fusion"] = fused
+            # The first logits are learnt from the features as they were.
+            record.setdefault("initial_logits", fused["initial_logits"])
         return self.make_outputs(
             # In the first phase there is nothing to fuse yet.
-            self.scale_gradient(found["logits"], self.second_phase()),
-            found["modality_logits"],
+            self.scale_gradient(fused["logits"], self.second_phase()),
+            fused["modality_logits"],
             mask,
-            ops.sigmoid(found["power"]),
-            ici_share=found["share"],
-            discriminative_power=found["relative"],
-            compensation=found["compensation_gate"],
-            **{
-                "guess_logits": found["guess_logits"],
-                "kept_logits": found["kept_logits"],
-                **evidence,
-            },
+            ops.sigmoid(fused["power_logits"]),
+            training_record=record,
+            ici_fraction=fused["ici_fraction"],
+            discriminative_power=fused["discriminative_power"],
+            compensation=fused["compensation_gate"],
+            initial_logits=fused["initial_logits"],
+            kept_logits=fused["kept_logits"],
         )
 
     # -- Training samples ----------------------------------------------------
 
-    def second_phase(self) -> Any:
+    def second_phase(self) -> Tensor:
         """1 after the warm-up, 0 before."""
-        return ops.cast(self.step + 0.0 >= self.warmup_steps + 0.0, "float32")
+        return self.clock.warmed_up(self.warmup)
 
     def _clean_samples(
         self, clean: dict, used: dict, features: list, z: Any
@@ -257,7 +267,7 @@ class MICINet(MultimodalModel):
         """What statistics are taken from, and what was done to the samples."""
         if self.augmentation is not None:
             features = self.encode(clean, training=False)
-            z = self.embed(features, clean[MASK])
+            z = self.embed(features, clean[MASK], training=False)
         return {
             "clean_features": features,
             "clean_z": z,
@@ -273,13 +283,16 @@ class MICINet(MultimodalModel):
             lambda x: ops.zeros_like(x[:1]), inputs
         )
         nothing[MASK] = ops.ones_like(nothing[MASK])
-        return self.embed(self.encode(nothing, training=False))
+        features = self.encode(nothing, training=False)
+        return self.embed(features, training=False)
 
-    def _injected(self, z: Any, mask: Any, empty: Any, evidence: dict) -> Any:
-        """Return the features with ICI injected, and say so in `evidence`."""
-        guess_logits = self.fusion.guess(z, training=True)
-        p, _, variance = self.fusion.prior(z, guess_logits)
-        found = self.inject(
+    def _injected(
+        self, z: Tensor, mask: Tensor, empty: Tensor, record: dict
+    ) -> Tensor:
+        """Return the features with ICI injected, and say so in `record`."""
+        initial_logits = self.fusion.initial_logits(z, training=True)
+        p, _, variance = self.fusion.prior(z, initial_logits)
+        outputs = self.inject(
             z,
             variance,
             p,
@@ -289,53 +302,60 @@ class MICINet(MultimodalModel):
             self.second_phase(),
             training=True,
         )
-        # The guess is learnt from the features as they were.
-        evidence["guess_logits"] = guess_logits
-        evidence["untouched"] = evidence["untouched"] * (
-            1.0 - found["injected"]
-        )
-        evidence["unreplaced"] = mask * (1.0 - found["replaced"])
-        return found["features"]
+        record["initial_logits"] = initial_logits
+        record["untouched"] = record["untouched"] * (1.0 - outputs["injected"])
+        record["unreplaced"] = mask * (1.0 - outputs["replaced"])
+        return outputs["features"]
 
     # -- Losses --------------------------------------------------------------
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         mask, later = outputs[MASK], self.second_phase()
-        own = outputs.get("unreplaced", mask)
+        record = outputs.get(TRAINING_RECORD, outputs)
+        own = record.get("unreplaced", mask)
         crossentropy = self.modality_crossentropy
-        guess = crossentropy(y, outputs["guess_logits"], mask, sample_weight)
+        initial = crossentropy(y, record["initial_logits"], mask, sample_weight)
         kept = crossentropy(y, outputs["kept_logits"], own, sample_weight)
+        confidence = self._confidence_loss(y, outputs, sample_weight)
         terms = {
-            "guess_loss": self.modality_loss_weight * guess,
+            "initial_loss": self.modality_loss_weight * initial,
             "kept_loss": later * self.modality_loss_weight * kept,
-            "power_loss": later * self._power_loss(y, outputs, sample_weight),
+            "confidence_loss": later * confidence,
         }
-        if "analysis" not in outputs:
+        if TRAINING_RECORD not in outputs:
             none = dict.fromkeys(self.auxiliary_trackers, ops.zeros(()))
             return {**none, **terms}
-        found = outputs["analysis"]
+        return {**terms, **self._training_losses(y, record, later)}
+
+    def _training_losses(
+        self, y: Labels, record: dict[str, Any], later: Tensor
+    ) -> Losses:
+        """Terms that evaluation has not: those of clean samples."""
+        terms: Losses = {}
+        fused = record["fusion"]
         if self.global_prior:
-            labels = class_numbers(y, self.num_classes)
             learnt = self.fusion.global_ici.losses_of(
-                outputs["clean_z"], labels, outputs["clean_mask"]
+                record["clean_z"], y, record["clean_mask"]
             )
             terms.update({f"{n}_loss": loss for n, loss in learnt.items()})
         if self.removal:
             # Large noise must not be forbidden to be removed.
-            divergence = mean_where(found["divergence"], outputs["untouched"])
+            divergence = mean_where(fused["divergence"], record["untouched"])
             weight = later * self.divergence_weight
             terms["divergence_loss"] = weight * divergence
         if self.compensation:
-            target = ops.stop_gradient(outputs["clean_z"] - found["prior_mean"])
-            wrong = bounded(ops.square(found["compensation"] - target))
-            wrong = mean_where(wrong, outputs["clean_mask"])
+            target = ops.stop_gradient(record["clean_z"] - fused["prior_mean"])
+            wrong = bounded(ops.square(fused["compensation"] - target))
+            wrong = mean_where(wrong, record["clean_mask"])
             weight = later * self.compensation_weight
             terms["compensation_loss"] = weight * wrong
         return terms
 
-    def _power_loss(self, y: Any, outputs: Any, sample_weight: Any) -> Any:
+    def _confidence_loss(
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor
+    ) -> Tensor:
         """Cross-entropy of the confidence as the true class' probability."""
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         p = ops.softmax(ops.stop_gradient(outputs["kept_logits"]))
@@ -345,25 +365,22 @@ class MICINet(MultimodalModel):
 
     # -- Statistics ----------------------------------------------------------
 
-    def update_statistics(self, y: Any, outputs: Mapping[str, Any]) -> None:
-        z, mask = outputs["clean_z"], outputs["clean_mask"]
+    def update_statistics(self, y: Labels, outputs: Outputs) -> None:
+        record = outputs[TRAINING_RECORD]
+        z, mask = record["clean_z"], record["clean_mask"]
         if self.global_prior:
             # Slower where the encoders hardly move any more.
             later = self.second_phase()
             self.fusion.global_ici.update_statistics(
                 z,
-                class_numbers(y, self.num_classes),
-                ops.softmax(self.fusion.guess(z)),
+                y,
+                ops.softmax(self.fusion.initial_logits(z)),
                 mask,
                 decay=0.95 + 0.045 * later,
             )
-        self.embed.update_statistics(outputs["clean_features"], mask)
-        self.step.assign(self.step + 1.0)
+        self.embed.update_statistics(record["clean_features"], mask)
 
-    def training_callbacks(self) -> list[keras.callbacks.Callback]:
-        return [WarmupSchedule(self.warmup)]
-
-    def explain(self, x: Any) -> dict[str, Any]:
+    def explain(self, x: Modalities) -> dict[str, Any]:
         """Predict, and show what was removed and compensated on the way.
 
         Returns:
@@ -372,13 +389,14 @@ class MICINet(MultimodalModel):
             it `ici` and what was `kept`, and the `compensated` feature.
             `keras_mmrel.evaluation.plot_ici` draws one sample of it.
         """
-        self.check_data(x)
+        self.modality_inputs.check(x)
         inputs = self.prepare_inputs(x)
         mask = inputs[MASK]
-        z = self.embed(self.encode(inputs, training=False), mask)
-        found = self.fusion(z, mask, training=False)
-        parts = {name: found[name] for name in ("ici", "kept", "compensated")}
-        outputs = {**self(x, training=False), "feature": z, **parts}
+        features = self.encode(inputs, training=False)
+        z = self.embed(features, mask, training=False)
+        fused = self.fusion(z, mask, training=False)
+        inner = {name: fused[name] for name in ("ici", "kept", "compensated")}
+        outputs = {**self(x, training=False), "feature": z, **inner}
         return {k: ops.convert_to_numpy(v) for k, v in outputs.items()}
 
     def get_config(self) -> dict:
@@ -396,5 +414,4 @@ class MICINet(MultimodalModel):
             "removal": self.removal,
             "compensation": self.compensation,
             "weighting": self.weighting,
-            "seed": self.seed,
         }

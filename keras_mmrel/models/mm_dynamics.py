@@ -1,20 +1,26 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_positive_integer
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.encoders import MLPEncoder
-from keras_mmrel.encoders.checks import check_rate
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.models.modality_encoders import derive_seed
+from keras_mmrel.models.modality_encoders import encoder_name
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
-from keras_mmrel.models.multimodal_model import encoder_name
-from keras_mmrel.models.validation import MASK
 
 
 class _Gate(keras.layers.Layer):
@@ -31,6 +37,13 @@ class _Gate(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    hidden_units=Integer(1),
+    dropout=Number(0, 1, high_open=True),
+    gate_loss_weight=Number(0),
+    confidence_loss_weight=Number(0),
+    modality_loss_weight=Number(0),
+)
 class MMDynamics(MultimodalModel):
     """Multimodal dynamics: gate the features, weight the modalities.
 
@@ -71,8 +84,9 @@ class MMDynamics(MultimodalModel):
         confidence_loss_weight: Non-negative float, weight of
             `confidence_loss`.
         modality_loss_weight: Non-negative float, weight of `modality_loss`.
-        augmentation: As in `keras_mmrel.models.MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation`, `quality` and `seed`, as in
+            `keras_mmrel.models.MultimodalModel`, and arguments of
+            `keras.Model`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -98,7 +112,7 @@ class MMDynamics(MultimodalModel):
 
     def __init__(
         self,
-        modalities: Mapping[str, Any],
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         hidden_units: int = 128,
@@ -106,21 +120,14 @@ class MMDynamics(MultimodalModel):
         gate_loss_weight: float = 1.0,
         confidence_loss_weight: float = 1.0,
         modality_loss_weight: float = 1.0,
-        augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        check_positive_integer("hidden_units", hidden_units)
-        check_rate("dropout", dropout)
-        check_strength("gate_loss_weight", gate_loss_weight)
-        check_strength("confidence_loss_weight", confidence_loss_weight)
-        check_strength("modality_loss_weight", modality_loss_weight)
         # The base makes the default encoders, which read these.
         self.hidden_units = hidden_units
         self.dropout = dropout
         super().__init__(
             modalities,
             num_classes,
-            augmentation=augmentation,
             auxiliary_loss_names=(
                 "gate_loss",
                 "confidence_loss",
@@ -154,13 +161,16 @@ class MMDynamics(MultimodalModel):
         return MLPEncoder(
             (self.hidden_units,),
             self.dropout,
+            seed=derive_seed(self.seed, name),
             name=encoder_name(name),
             dtype=self.dtype_policy,
         )
 
     # -- Forward -------------------------------------------------------------
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         features, gates = self._gated_features(inputs, training)
@@ -218,8 +228,8 @@ class MMDynamics(MultimodalModel):
     # -- Training ------------------------------------------------------------
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         mask = outputs[MASK]
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         p = ops.softmax(outputs["modality_logits"], axis=-1)

@@ -1,10 +1,11 @@
 """A linear classifier for each modality by itself."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import ops
+
+from keras_mmrel.contract import Tensor
 
 
 def linear_heads(num_classes: int, count: int) -> list[keras.layers.Dense]:
@@ -16,8 +17,8 @@ def linear_heads(num_classes: int, count: int) -> list[keras.layers.Dense]:
 
 
 def head_logits(
-    heads: Sequence[keras.layers.Layer], features: Sequence[Any]
-) -> Any:
+    heads: Sequence[keras.layers.Layer], features: Sequence[Tensor]
+) -> Tensor:
     """Return `(batch, modalities, classes)`, each head's answer."""
     return ops.stack(
         [head(x) for head, x in zip(heads, features, strict=True)], axis=1

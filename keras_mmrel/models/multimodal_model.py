@@ -1,5 +1,3 @@
-import pathlib
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -7,23 +5,72 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.encoders import BlockEncoder
-from keras_mmrel.encoders import ConvEncoder
-from keras_mmrel.encoders import MLPEncoder
+from keras_mmrel import backend
+from keras_mmrel.backend import upstream
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Instance
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import CONFIDENCE
+from keras_mmrel.contract import LOGITS
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
+from keras_mmrel.contract import PROBABILITIES
+from keras_mmrel.contract import TRAINING_RECORD
+from keras_mmrel.contract import DataSource
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import Variables
+from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
+from keras_mmrel.losses.label_crossentropy import mean_over_samples
+from keras_mmrel.models import _saving
+from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
-from keras_mmrel.models.multimodal_trainer import MultimodalTrainer
-from keras_mmrel.models.validation import MASK
+from keras_mmrel.models._own_callbacks import with_own_callbacks
+from keras_mmrel.models.clock import Clock
+from keras_mmrel.models.compile_arguments import check_modulation
+from keras_mmrel.models.compile_arguments import logits_loss
+from keras_mmrel.models.compile_arguments import logits_metrics
+from keras_mmrel.models.modality_encoders import map_shapes
+from keras_mmrel.models.modality_encoders import with_batch
+from keras_mmrel.models.modality_inputs import ModalityInputs
+from keras_mmrel.models.modality_inputs import keep_present
+from keras_mmrel.models.modulation_slot import ModulationSlot
+from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.state import add_state
 
 
-class MultimodalModel(MultimodalTrainer):
+@constrained(
+    num_classes=NUM_CLASSES,
+    augmentation=Either(
+        Instance(
+            keras.layers.Layer,
+            "a Keras layer, such as "
+            "`keras_mmrel.layers.CorruptionAugmentation`,",
+        ),
+        None,
+    ),
+    quality=Either(
+        Instance(
+            keras.layers.Layer,
+            "a Keras layer, such as `keras_mmrel.layers.RangeControl`,",
+        ),
+        None,
+    ),
+    seed=SEED,
+)
+class MultimodalModel(keras.Model):
     """Base of every multimodal classifier of the library.
 
     It takes a dict of modalities, encodes each, knows which are missing, and
-    trains with plain `fit` on every backend. A method is a subclass with a
-    `call` that ends in `make_outputs`, and, where it needs them, an
-    `auxiliary_losses` and an `update_statistics`; its `__init__` ends with
-    `self.build_from_modalities()`.
+    trains with plain `fit` on every backend.
 
     Inputs are a dict of modality name -> array with the batch first, plus the
     optional key `"modality_mask"` of shape `(batch, n_modalities)`, 1 for a
@@ -32,7 +79,7 @@ class MultimodalModel(MultimodalTrainer):
     modalities are all missing is answered with the class prior seen in
     training and a confidence of 0.
 
-    Outputs are a dict:
+    Outputs are a dict, in training and in inference alike:
 
     - `logits`: `(batch, num_classes)`, fused, in float32.
     - `probabilities`: `(batch, num_classes)`, the softmax of `logits`.
@@ -40,6 +87,29 @@ class MultimodalModel(MultimodalTrainer):
     - `confidence`: `(batch, n_modalities)` in [0, 1], 0 where missing.
     - `modality_mask`: `(batch, n_modalities)`, the mask that was used.
     - what the method adds as evidence.
+
+    With `training=True` they have `training_record` besides, a dict for
+    losses and statistics: the method's own entries and its side inputs.
+
+    A method is a subclass whose `__init__` ends with
+    `self.build_from_modalities()`, with a `call` that begins with
+    `prepare_inputs` and `augment` and ends in `make_outputs`. It may override
+    eight methods, `get_config` aside:
+
+    1. `call`.
+    2. `default_encoder`: of a modality that is given by its shape.
+    3. `compile_defaults`: optimizer, loss and modulation of `compile()`.
+    4. `loss_weights`: how much each sample counts in a training step.
+    5. `auxiliary_losses`: named terms beside the loss of the fused logits.
+    6. `update_statistics`: what is estimated from training batches.
+    7. `modulate_gradients`: edits a step's gradients (a
+       `keras_mmrel.modulations.GradientModulation` does so for any model).
+    8. `training_callbacks`: what has to happen between steps.
+
+    What depends on how far the training is asks `self.clock`
+    (`keras_mmrel.models.Clock`), and what a method takes beside modalities is
+    declared in the class attribute `side_inputs`
+    (`keras_mmrel.models.SideInput`).
 
     Args:
         modalities: Dict of modality name -> input shape without the batch
@@ -51,45 +121,62 @@ class MultimodalModel(MultimodalTrainer):
         augmentation: `None`, or a layer that takes and returns the dict of
             inputs and is active in training only, such as
             `keras_mmrel.layers.CorruptionAugmentation`.
+        quality: `None`, or a layer that takes and returns the dict of
+            inputs, cleans what is not to be believed or masks it, and has an
+            `update_statistics` that learns from clean training samples, such
+            as `keras_mmrel.layers.RangeControl`.
+        seed: Non-negative integer or `None`. Seed of all that the model draws
+            (dropout, noise, ...); initial weights follow
+            `keras.utils.set_random_seed`.
         auxiliary_loss_names: Names of the terms that `auxiliary_losses`
             returns; each has its own column in `History`.
         **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
 
     Raises:
-        ValueError: If a name, a shape or `num_classes` is not as above.
+        ValueError: If a name, a shape or another argument is not as above.
     """
+
+    side_inputs: Sequence[SideInput] = ()
 
     def __init__(
         self,
-        modalities: Mapping[str, Any],
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         augmentation: keras.layers.Layer | None = None,
+        quality: keras.layers.Layer | None = None,
+        seed: int | None = None,
         auxiliary_loss_names: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         validation.check_modalities(modalities)
-        validation.check_augmentation(augmentation)
         # Inputs stay in float32: statistics are kept from them, and every
         # layer casts what it takes to its own compute dtype.
         super().__init__(autocast=False, **kwargs)
-        self.num_classes = validation.check_num_classes(num_classes)
+        self.num_classes = num_classes
+        self.seed = seed
         self.modality_names = list(modalities)
         self.modality_specs = {
-            name: _as_layer_or_shape(spec) for name, spec in modalities.items()
+            name: modality_encoders.layer_or_shape(spec)
+            for name, spec in modalities.items()
         }
         self.modality_shapes = {
-            name: _known_shape(spec)
+            name: modality_encoders.known_shape(spec)
             for name, spec in self.modality_specs.items()
         }
+
+        # === Parts ===
+        self.modality_inputs = ModalityInputs(self)
+        self.clock = Clock()
+        self.modulation_slot = ModulationSlot(lambda: self.encoders)
+        self.augmentation = augmentation
+        self.quality = quality
         self.encoders = [
             spec
             if isinstance(spec, keras.layers.Layer)
             else self.default_encoder(name, spec)
             for name, spec in self.modality_specs.items()
         ]
-        self.augmentation = augmentation
-        self.modulation = None
         self.auxiliary_trackers = {
             name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
         }
@@ -101,18 +188,8 @@ class MultimodalModel(MultimodalTrainer):
         self, name: str, shape: tuple[int, ...]
     ) -> keras.layers.Layer:
         """Return the encoder of a modality that is given by its shape."""
-        options: dict[str, Any] = {
-            "name": encoder_name(name),
-            "dtype": self.dtype_policy,
-        }
-        if len(shape) == 1:
-            return MLPEncoder(**options)
-        if len(shape) in (2, 3):
-            return ConvEncoder(**options)
-        raise ValueError(
-            f"`modalities['{name}']` must have one to three axes to get a "
-            "default encoder; pass a Keras layer for any other. Received: "
-            f"shape={shape}"
+        return modality_encoders.default_encoder(
+            name, shape, self.dtype_policy, self.seed
         )
 
     def build_from_modalities(self) -> None:
@@ -122,70 +199,55 @@ class MultimodalModel(MultimodalTrainer):
         by its first call, like any Keras model.
         """
         if None not in self.modality_shapes.values():
-            self.build(_map_shapes(_with_batch, self.modality_shapes))
+            self.build(map_shapes(with_batch, self.modality_shapes))
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
         shapes = {
             name: self.modality_shapes[name]
-            or _map_shapes(lambda s: tuple(s[1:]), input_shape[name])
+            or map_shapes(lambda s: tuple(s[1:]), input_shape[name])
             for name in self.modality_names
         }
         self.modality_shapes = dict(shapes)
         self.call(
-            _map_shapes(lambda s: keras.KerasTensor(_with_batch(s)), shapes)
+            map_shapes(lambda s: keras.KerasTensor(with_batch(s)), shapes)
         )
 
     def get_build_config(self) -> dict | None:
         if not self.built:
             return None
-        return {"shapes": _map_shapes(list, self.modality_shapes)}
+        return {"shapes": map_shapes(list, self.modality_shapes)}
 
     def build_from_config(self, config: dict | None) -> None:
         if config and not self.built:
-            self.build(_map_shapes(_with_batch, config["shapes"]))
+            self.build(map_shapes(with_batch, config["shapes"]))
 
     # -- Pieces of a method's `call` -----------------------------------------
 
-    def prepare_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def prepare_inputs(self, inputs: Modalities) -> dict[str, Any]:
         """Check the inputs, empty missing modalities, complete the mask.
 
         Returns:
             Dict of the modalities, zero where missing, and the float32
             `"modality_mask"` of shape `(batch, n_modalities)`.
         """
-        validation.check_structure(inputs, self.modality_shapes)
-        tensors = {
-            name: keras.tree.map_structure(ops.convert_to_tensor, inputs[name])
-            for name in self.modality_names
-        }
-        if inputs.get(MASK) is None:
-            leaf = keras.tree.flatten(tensors)[0]
-            one = ops.ones_like(leaf[(..., *[0] * (len(leaf.shape) - 1))])
-            mask = ops.stack(
-                [ops.cast(one, "float32")] * len(self.modality_names), axis=1
-            )
-        else:
-            mask = ops.cast(inputs[MASK], "float32")
-        prepared = {
-            name: keras.tree.map_structure(
-                lambda x, present=mask[:, index]: keep_present(x, present),
-                tensors[name],
-            )
-            for index, name in enumerate(self.modality_names)
-        }
-        return {**prepared, MASK: mask}
+        return self.modality_inputs.prepare(inputs)
 
     def augment(
         self, inputs: dict[str, Any], training: bool | None = None
     ) -> dict[str, Any]:
-        """Apply the training-time augmentation, if there is one."""
-        if self.augmentation is None or not training:
-            return inputs
-        return self.augmentation(inputs, training=training)
+        """Apply the training-time augmentation, then the quality control."""
+        used = inputs
+        if self.augmentation is not None and training:
+            used = self.augmentation(inputs, training=training)
+        if self.quality is not None:
+            if training:
+                self.quality.update_statistics(inputs)
+            used = self.quality(used, training=False)
+        return used
 
     def encode(
-        self, inputs: Mapping[str, Any], training: bool | None = None
-    ) -> list[Any]:
+        self, inputs: Modalities, training: bool | None = None
+    ) -> list[Tensor]:
         """Encode prepared inputs into one `(batch, d)` feature a modality.
 
         The feature of a missing modality is zero.
@@ -205,20 +267,22 @@ class MultimodalModel(MultimodalTrainer):
 
     def make_outputs(
         self,
-        logits: Any,
-        modality_logits: Any,
-        mask: Any,
-        confidence: Any = None,
-        **evidence: Any,
+        logits: Tensor,
+        modality_logits: Tensor,
+        modality_mask: Tensor,
+        confidence: Tensor = None,
+        training_record: dict[str, Any] | None = None,
+        **evidence: Tensor,
     ) -> dict[str, Any]:
         """Complete the output dict that every model returns.
 
         Args:
             logits: Fused logits `(batch, num_classes)`.
             modality_logits: `(batch, n_modalities, num_classes)`.
-            mask: `(batch, n_modalities)`.
+            modality_mask: `(batch, n_modalities)`.
             confidence: `(batch, n_modalities)` in [0, 1]; by default how far
                 each modality's largest probability is above chance.
+            training_record: What losses and statistics need, in training.
             **evidence: Further outputs of the method.
         """
         modality_logits = ops.cast(modality_logits, "float32")
@@ -226,16 +290,329 @@ class MultimodalModel(MultimodalTrainer):
             confidence = chance_corrected_confidence(modality_logits)
         counts = ops.convert_to_tensor(self.class_counts) + 1.0
         prior = ops.log(counts / ops.sum(counts))
-        any_present = ops.max(mask, axis=1, keepdims=True) > 0
+        any_present = ops.max(modality_mask, axis=1, keepdims=True) > 0
         logits = ops.where(any_present, ops.cast(logits, "float32"), prior)
-        return {
-            "logits": logits,
-            "probabilities": ops.softmax(logits, axis=-1),
-            "modality_logits": modality_logits,
-            "confidence": ops.cast(confidence, "float32") * mask,
-            MASK: mask,
+        outputs = {
+            LOGITS: logits,
+            PROBABILITIES: ops.softmax(logits, axis=-1),
+            MODALITY_LOGITS: modality_logits,
+            CONFIDENCE: ops.cast(confidence, "float32") * modality_mask,
+            MASK: modality_mask,
             **evidence,
         }
+        if training_record:
+            outputs[TRAINING_RECORD] = training_record
+        return outputs
+
+    # -- Losses and statistics -----------------------------------------------
+
+    def loss_weights(self, outputs: Outputs, sample_weight: Tensor) -> Tensor:
+        """Return the sample weights of a training step, `(batch,)` or `None`.
+
+        Args:
+            outputs: What `call` returned, with its `training_record`.
+            sample_weight: `(batch,)` or `None`, as passed to `fit`.
+        """
+        return sample_weight
+
+    def auxiliary_losses(
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
+        """Return named, weighted loss terms that a method adds.
+
+        Args:
+            y: Labels as passed to `fit`.
+            outputs: What `call` returned.
+            sample_weight: `(batch,)` or `None`.
+        """
+        return {}
+
+    def update_statistics(self, y: Labels, outputs: Outputs) -> None:
+        """Update what a method estimates from training batches.
+
+        Called in training steps only. `outputs` is what `call` returned with
+        `training=True`; assignments to non-trainable weights persist.
+        """
+
+    def modality_crossentropy(
+        self,
+        y: Labels,
+        logits: Tensor,
+        modality_mask: Tensor,
+        sample_weight: Tensor = None,
+    ) -> Tensor:
+        """Cross-entropy summed over present modalities, averaged over samples.
+
+        Args:
+            y: Labels as passed to `fit`.
+            logits: `(batch, n_modalities, num_classes)`.
+            modality_mask: `(batch, n_modalities)`.
+            sample_weight: `(batch,)` or `None`.
+        """
+        labels = one_hot_labels(y, self.num_classes)[:, None, :]
+        losses = -ops.sum(labels * ops.log_softmax(logits), axis=-1)
+        return mean_over_samples(losses * modality_mask, sample_weight)
+
+    def compute_loss(
+        self,
+        x: Modalities | None = None,
+        y: Labels = None,
+        y_pred: Outputs | None = None,
+        sample_weight: Tensor = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Return the loss of a batch; in training, learn from the batch too.
+
+        The loss is that of `compile` on the fused logits plus the auxiliary
+        losses. **With `training=True`, Keras' default, this also changes the
+        model's state**: class counts, the method's statistics, the
+        modulation's coefficients and the clock move by one step. Pass
+        `training=False` for the loss alone.
+
+        Args:
+            x: The batch's inputs, for the side inputs among them.
+            y: Labels.
+            y_pred: What `call` returned.
+            sample_weight: `(batch,)` or `None`.
+            training: Whether this is a training step.
+        """
+        outputs = dict(y_pred or {})
+        if training:
+            outputs[TRAINING_RECORD] = {
+                **outputs.get(TRAINING_RECORD, {}),
+                **self.modality_inputs.side_values(x or {}),
+            }
+            sample_weight = self.loss_weights(outputs, sample_weight)
+        loss = super().compute_loss(
+            x, y, outputs[LOGITS], sample_weight, training
+        )
+        terms = self.auxiliary_losses(y, outputs, sample_weight)
+        if set(terms) != set(self.auxiliary_trackers):
+            raise ValueError(
+                "`auxiliary_losses` must return the terms named by "
+                f"`auxiliary_loss_names` {sorted(self.auxiliary_trackers)}. "
+                f"Received: {sorted(terms)}"
+            )
+        batch = ops.shape(outputs[LOGITS])[0]
+        for name, term in terms.items():
+            self.auxiliary_trackers[name].update_state(
+                term, sample_weight=batch
+            )
+            loss = loss + backend.replica_share(term)
+        if training:
+            self._learn_from(y, outputs)
+        return loss
+
+    def _learn_from(self, y: Labels, outputs: Outputs) -> None:
+        """Everything that a training step changes beside the gradients."""
+        labels = one_hot_labels(y, self.num_classes)
+        self.class_counts.assign_add(
+            backend.all_reduce_sum(ops.sum(labels, axis=0))
+        )
+        self.update_statistics(y, outputs)
+        self.modulation_slot.update(labels, outputs, self.clock)
+        self.clock.advance()
+
+    def compute_metrics(
+        self,
+        x: Modalities,
+        y: Labels,
+        y_pred: Outputs,
+        sample_weight: Tensor = None,
+    ) -> dict:
+        return super().compute_metrics(x, y, y_pred[LOGITS], sample_weight)
+
+    # -- Gradients -----------------------------------------------------------
+
+    @property
+    def modulation(self) -> GradientModulation | None:
+        """The modulation that `compile` was given, if any."""
+        return self.modulation_slot.modulation
+
+    def modulate_gradients(
+        self, gradients: Sequence[Tensor], variables: Variables, signals: dict
+    ) -> Sequence[Tensor]:
+        """Edit this step's gradients, one a variable; `None` passes through.
+
+        Args:
+            gradients: Gradients of the (loss-scaled) loss.
+            variables: The trainable variables, in the same order.
+            signals: Dict with the step's `y` and `y_pred`.
+        """
+        return self.modulation_slot.edit_gradients(gradients, variables)
+
+    def gradient_groups(self) -> dict[str, list[Any]]:
+        """Return modality name -> the trainable variables of its encoder.
+
+        Those of no encoder are under `"fusion"`.
+        """
+        return self.modulation_slot.groups(
+            self.modality_names, self.trainable_variables
+        )
+
+    def train_step(self, *args: Any) -> Any:
+        return backend.train_step(self, *args)
+
+    # -- Compiling -----------------------------------------------------------
+
+    def compile_defaults(self) -> dict[str, Any]:
+        """Return what `"auto"` means for this method in `compile`.
+
+        Returns:
+            Dict of `optimizer`, `loss` and `modulation`.
+        """
+        return {
+            "optimizer": keras.optimizers.AdamW(learning_rate=1e-3),
+            "loss": LabelCrossentropy(),
+            "modulation": None,
+        }
+
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        *,
+        metrics: Any = "auto",
+        modulation: GradientModulation | str | None = "auto",
+        **kwargs: Any,
+    ) -> None:
+        """Configure training; every argument has a sensible default.
+
+        Args:
+            optimizer: As in `keras.Model.compile`; `"auto"` is the method's
+                own, mostly AdamW.
+            loss: As in `keras.Model.compile`, applied to the fused `logits`;
+                `"auto"` is the method's own, mostly the cross-entropy.
+                A string such as `"sparse_categorical_crossentropy"` means
+                its `from_logits` form here.
+            metrics: As in `keras.Model.compile`, computed on the fused
+                `logits`; `"auto"` is the accuracy.
+            modulation: A `keras_mmrel.modulations.GradientModulation`, which
+                decides how fast each encoder learns, or `None`; `"auto"` is
+                what the method itself brings, mostly nothing.
+            **kwargs: Other arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: If `loss`, or a metric given by its name, expects
+                probabilities, or `modulation` is none.
+        """
+        given = {"optimizer": optimizer, "loss": loss, "modulation": modulation}
+        for name, value in given.items():
+            if isinstance(value, str) and value == "auto":
+                given[name] = self.compile_defaults()[name]
+        check_modulation(given["modulation"])
+        super().compile(
+            optimizer=given["optimizer"],
+            loss=logits_loss(given["loss"]),
+            metrics=logits_metrics(metrics),
+            **kwargs,
+        )
+        self.modulation_slot.put(given["modulation"], self)
+
+    def get_compile_config(self) -> dict:
+        config = super().get_compile_config()
+        if config:
+            config["modulation"] = keras.saving.serialize_keras_object(
+                self.modulation
+            )
+        return config
+
+    def compile_from_config(self, config: dict) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built and self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
+
+    # -- Running -------------------------------------------------------------
+
+    def training_callbacks(self) -> list[keras.callbacks.Callback]:
+        """Return callbacks that every `fit` of this method needs.
+
+        They run before the user's: what they put into the logs, `History`
+        and `TensorBoard` have.
+        """
+        return []
+
+    def fit(
+        self,
+        x: DataSource = None,
+        y: Labels = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: DataSource = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Train as `keras.Model.fit` does, after checking the data.
+
+        Before the first step in-memory data are checked completely, and a
+        pipeline (`PyDataset`, `tf.data`, `DataLoader`, generator) by its
+        first batch.
+        """
+        self.modality_inputs.check(x, y, fits=True, trains=True, labelled=True)
+        if validation_data is not None:
+            pair = isinstance(validation_data, list | tuple)
+            held = (*validation_data, None) if pair else (validation_data, None)
+            self.modality_inputs.check(held[0], held[1], labelled=True)
+        x = self.modality_inputs.complete(x)
+        # Callbacks read and assign weights before the first step.
+        shapes = validation.data_shapes(x, self.modality_names)
+        if shapes and not self.built:
+            self.build(shapes)
+        return super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=with_own_callbacks(self, callbacks),
+            validation_split=validation_split,
+            validation_data=validation_data,
+            **kwargs,
+        )
+
+    def evaluate(
+        self,
+        x: DataSource = None,
+        y: Labels = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Tensor = None,
+        steps: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        # `fit` has checked what it hands over after every epoch.
+        if not kwargs.get(upstream.CACHED_EVALUATION):
+            rows = steps and steps * (batch_size or 32)
+            self.modality_inputs.check(x, y, labelled=True, rows=rows)
+        return super().evaluate(
+            x, y, batch_size, verbose, sample_weight, steps, **kwargs
+        )
+
+    def predict(
+        self,
+        x: DataSource,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        rows = steps and steps * (batch_size or 32)
+        self.modality_inputs.check(x, rows=rows)
+        return super().predict(x, batch_size, verbose, steps, **kwargs)
+
+    def train_on_batch(
+        self, x: Modalities, y: Labels = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        self.modality_inputs.check(x, y, labelled=True, trains=True)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(
+        self, x: Modalities, y: Labels = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        self.modality_inputs.check(x, y, labelled=True)
+        return super().test_on_batch(x, y, *args, **kwargs)
 
     # -- Saving --------------------------------------------------------------
 
@@ -244,43 +621,18 @@ class MultimodalModel(MultimodalTrainer):
         config.pop("autocast", None)
         return {
             **config,
-            "modalities": {
-                name: keras.saving.serialize_keras_object(spec)
-                if isinstance(spec, keras.layers.Layer)
-                else list(spec)
-                for name, spec in self.modality_specs.items()
-            },
+            "modalities": _saving.serialize_specs(self.modality_specs),
             "num_classes": self.num_classes,
-            "augmentation": keras.saving.serialize_keras_object(
-                self.augmentation
-            ),
+            "augmentation": _saving.serialize(self.augmentation),
+            "quality": _saving.serialize(self.quality),
+            "seed": self.seed,
         }
 
     @classmethod
     def from_config(
         cls, config: dict, custom_objects: dict | None = None
     ) -> "MultimodalModel":
-        config = dict(config)
-        for key in ("modalities", "num_classes"):
-            if key not in config:
-                raise ValueError(
-                    f"`config` must come from the `get_config` of a "
-                    f"{cls.__name__} and hold '{key}'. Received: "
-                    f"{sorted(config)}"
-                )
-
-        def restore(spec: Any) -> Any:
-            return keras.saving.deserialize_keras_object(
-                spec, custom_objects=custom_objects
-            )
-
-        config["modalities"] = {
-            name: restore(spec) if isinstance(spec, dict) else tuple(spec)
-            for name, spec in config["modalities"].items()
-        }
-        if isinstance(config.get("augmentation"), dict):
-            config["augmentation"] = restore(config["augmentation"])
-        return cls(**config)
+        return cls(**_saving.restore_config(cls, config, custom_objects))
 
     @classmethod
     def load(cls, path: Any, **kwargs: Any) -> "MultimodalModel":
@@ -298,97 +650,18 @@ class MultimodalModel(MultimodalTrainer):
             ValueError: If the file is damaged.
             TypeError: If it holds a model of another class.
         """
-        if not pathlib.Path(path).exists():
-            raise FileNotFoundError(
-                f"`path` must be a saved model. Received: path={str(path)!r}, "
-                "which does not exist"
-            )
-        try:
-            model = keras.saving.load_model(path, **kwargs)
-        except Exception as error:
-            # A class that is not registered is no damage: Keras names it.
-            if "Could not locate class" in str(error):
-                raise
-            raise ValueError(
-                "`path` must be an undamaged `.keras` file. Received: "
-                f"path={str(path)!r}, which could not be read "
-                f"({type(error).__name__}: {error})"
-            ) from error
-        if not isinstance(model, cls):
-            raise TypeError(
-                f"`path` must hold a {cls.__name__}. Received: "
-                f"path={str(path)!r}, which holds a {type(model).__name__}"
-            )
-        return model
-
-    def _seed_states(self) -> list[Any]:
-        weights = {id(v) for v in self.weights}
-        return [v for v in self.variables if id(v) not in weights]
+        return _saving.load_model(cls, path, **kwargs)
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
-        # Keras saves no random state; with it a resumed run is exact.
-        for index, state in enumerate(self._seed_states()):
-            store[f"seed_{index}"] = state
+        _saving.save_seed_states(self, store)
 
     def load_own_variables(self, store: Any) -> None:
-        seeds = [key for key in store.keys() if key.startswith("seed_")]
-        states = self._seed_states()
-        if len(seeds) == len(states):
-            for index, state in enumerate(states):
-                state.assign(store[f"seed_{index}"])
-        super().load_own_variables(
-            {key: store[key] for key in store.keys() if key not in seeds}
-        )
+        super().load_own_variables(_saving.load_seed_states(self, store))
 
 
-def encoder_name(modality: str) -> str:
-    """Name of a default encoder, without what a backend gives a meaning."""
-    return f"{modality.replace('/', '_').replace('.', '_')}_encoder"
-
-
-def keep_present(x: Any, present: Any) -> Any:
-    """Replace the rows of `x` where `present` (batch,) is 0 by zeros.
-
-    Selecting, not multiplying, so that a NaN goes too.
-    """
-    present = ops.reshape(present, (-1, *[1] * (len(x.shape) - 1)))
-    return ops.where(present > 0, x, ops.zeros_like(x))
-
-
-def chance_corrected_confidence(logits: Any) -> Any:
+def chance_corrected_confidence(logits: Tensor) -> Tensor:
     """Largest probability on a scale from chance (0) to certainty (1)."""
     largest = ops.max(ops.softmax(logits, axis=-1), axis=-1)
     chance = 1.0 / logits.shape[-1]
     return (largest - chance) / (1.0 - chance)
-
-
-def _as_layer_or_shape(spec: Any) -> Any:
-    """Normalise what describes a modality: a list of blocks is a layer."""
-    if isinstance(spec, keras.layers.Layer):
-        return spec
-    return BlockEncoder(spec) if validation.is_block_list(spec) else tuple(spec)
-
-
-def _known_shape(spec: Any) -> Any:
-    """Input shape without the batch axis, or `None` if nobody knows it yet."""
-    if not isinstance(spec, keras.layers.Layer):
-        return tuple(spec)
-    try:
-        shape = spec.input_shape
-    except AttributeError:
-        return None
-    if isinstance(shape, list):
-        return None
-    return _map_shapes(lambda s: tuple(s[1:]), shape)
-
-
-def _map_shapes(function: Callable, shapes: Any) -> Any:
-    """Apply `function` to a shape, or to each shape of a (nested) dict."""
-    if isinstance(shapes, Mapping):
-        return {k: _map_shapes(function, s) for k, s in shapes.items()}
-    return function(shapes)
-
-
-def _with_batch(shape: Sequence) -> tuple:
-    return (None, *shape)

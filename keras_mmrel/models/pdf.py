@@ -1,24 +1,36 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_flag
-from keras_mmrel.checks import check_positive_integer
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
-from keras_mmrel.models.validation import MASK
 
 # Keeps ratios of numbers defined that may all be 0.
 TINY = 1e-7
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    calibrate=Flag(),
+    modality_loss_weight=Number(0),
+    confidence_loss_weight=Number(0),
+    confidence_units=Integer(1),
+)
 class PDF(MultimodalModel):
     """Weight each modality's logits by its predicted true-class probability.
 
@@ -55,8 +67,9 @@ class PDF(MultimodalModel):
             `confidence_loss`.
         confidence_units: Positive integer, hidden units of the networks that
             predict confidences.
-        augmentation: As in `MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation`, `quality` and `seed`, as in
+            `keras_mmrel.models.MultimodalModel`, and arguments of
+            `keras.Model`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -79,24 +92,18 @@ class PDF(MultimodalModel):
 
     def __init__(
         self,
-        modalities: Mapping[str, Any],
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         calibrate: bool = True,
         modality_loss_weight: float = 1.0,
         confidence_loss_weight: float = 1.0,
         confidence_units: int = 64,
-        augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        check_flag("calibrate", calibrate)
-        check_strength("modality_loss_weight", modality_loss_weight)
-        check_strength("confidence_loss_weight", confidence_loss_weight)
-        check_positive_integer("confidence_units", confidence_units)
         super().__init__(
             modalities,
             num_classes,
-            augmentation=augmentation,
             auxiliary_loss_names=("modality_loss", "confidence_loss"),
             **kwargs,
         )
@@ -122,7 +129,9 @@ class PDF(MultimodalModel):
 
     # -- Forward -------------------------------------------------------------
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         features = self.encode(inputs, training)
         mask = inputs[MASK]
@@ -148,8 +157,8 @@ class PDF(MultimodalModel):
     # -- Losses --------------------------------------------------------------
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         logits, mask = outputs["modality_logits"], outputs[MASK]
         loss = self.modality_crossentropy(y, logits, mask, sample_weight)
         labels = one_hot_labels(y, self.num_classes)[:, None, :]

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders.block_encoder import mean_over_positions
 
 STEPS = 50
@@ -25,7 +26,7 @@ def inject_prototypes(model: Any, seed: int = 0) -> None:
 
     Args:
         model: A built `keras_mmrel.AIM`.
-        seed: Integer, seed of the first guess.
+        seed: Integer, seed of where the search begins.
     """
     rng = np.random.default_rng(seed)
     deepest = max(len(encoder.blocks) for encoder in model.encoders)
@@ -34,18 +35,20 @@ def inject_prototypes(model: Any, seed: int = 0) -> None:
             -(-step * len(encoder.blocks) // deepest) - 1
             for encoder in model.encoders
         ]
-        guess = [
+        initial = [
             0.1 * rng.normal(size=encoder.statistics[d].prototypes.shape)
             for encoder, d in zip(model.encoders, depths, strict=True)
         ]
-        found = _minimise(model, depths, guess)
+        prototypes = _minimise(model, depths, initial)
         for encoder, d, values in zip(
-            model.encoders, depths, found, strict=True
+            model.encoders, depths, prototypes, strict=True
         ):
             encoder.statistics[d].prototypes.assign(ops.softplus(values))
 
 
-def prototype_loss(model: Any, depths: list[int], values: list[Any]) -> Any:
+def prototype_loss(
+    model: Any, depths: list[int], values: list[Tensor]
+) -> Tensor:
     """Cross-entropy of the classes that the prototypes stand for, and pull."""
     features, pull = [], 0.0
     for encoder, depth, value in zip(
@@ -70,9 +73,11 @@ def prototype_loss(model: Any, depths: list[int], values: list[Any]) -> Any:
     return own + PULL * classes * pull / len(features)
 
 
-def _minimise(model: Any, depths: list[int], guess: list[Any]) -> list[Any]:
+def _minimise(
+    model: Any, depths: list[int], initial: list[Tensor]
+) -> list[Tensor]:
     """Adam on the prototypes alone."""
-    values = [ops.convert_to_tensor(g, dtype="float32") for g in guess]
+    values = [ops.convert_to_tensor(g, dtype="float32") for g in initial]
     first = [ops.zeros_like(v) for v in values]
     second = [ops.zeros_like(v) for v in values]
     for step in range(1, STEPS + 1):

@@ -4,18 +4,47 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel.callbacks.warmup_schedule import WarmupSchedule
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import TRAINING_RECORD
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers import DynamicDepthFusion
 from keras_mmrel.layers import FeatureGate
 from keras_mmrel.layers import PrototypeConfidence
-from keras_mmrel.layers.stack_features import stack_features
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
+from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.models.modality_encoders import derive_seed
+from keras_mmrel.models.modality_encoders import encoder_name
 from keras_mmrel.models.multimodal_model import MultimodalModel
-from keras_mmrel.models.multimodal_model import encoder_name
-from keras_mmrel.models.validation import MASK
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    max_depth=Integer(1),
+    hidden_dim=Integer(1),
+    embedding_dim=Integer(1),
+    temperature=Either(Number(0, low_open=True), None),
+    dropout=Number(0, 1, high_open=True),
+    prototype_fraction=Number(0, 1),
+    modality_loss_weight=Number(0),
+    prototype_loss_weight=Number(0),
+    warmup=Number(0, 1, low_open=True, high_open=True),
+    predicted_parameters=Flag(),
+    feature_quality=Flag(),
+    typicality=Flag(),
+    dynamic_depth=Flag(),
+    inference=Choice("masked", "skip"),
+)
 class QADMNet(MultimodalModel):
     """Quality-adaptive dynamic multimodal network.
 
@@ -59,13 +88,13 @@ class QADMNet(MultimodalModel):
             prototypes live.
         temperature: Positive float or `None`, see `PrototypeConfidence`.
         dropout: Float in `[0, 1)`.
-        prototype_share: Float in [0, 1], see `DynamicDepthFusion`.
+        prototype_fraction: Float in [0, 1], see `DynamicDepthFusion`.
         modality_loss_weight: Non-negative float, weight of the sum of the
             modalities' own cross-entropies beside that of the fused output.
         prototype_loss_weight: Non-negative float, weight of the prototypes'
             mean cross-entropy and of their orthogonality.
-        warmup: Float in (0, 1), share of the steps of the first `fit`; at
-            least two epochs and at most half of it.
+        warmup: Float in (0, 1), fraction of the training, see
+            `keras_mmrel.models.Clock.warmup_steps`.
         predicted_parameters: Whether blocks are modulated by parameters
             predicted for each sample, see `DynamicDepthFusion`.
         feature_quality: Whether unreliable features are pulled to the mean.
@@ -73,8 +102,9 @@ class QADMNet(MultimodalModel):
         dynamic_depth: Whether depth follows the confidence; without it all
             present modalities have full depth and equal weights.
         inference: `"masked"` or `"skip"`, see `DynamicDepthFusion`.
-        augmentation: As in `keras_mmrel.models.MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation`, `quality` and `seed`, as in
+            `keras_mmrel.models.MultimodalModel`, and arguments of
+            `keras.Model`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -100,7 +130,7 @@ class QADMNet(MultimodalModel):
 
     def __init__(
         self,
-        modalities: Any,
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         max_depth: int = 4,
@@ -108,7 +138,7 @@ class QADMNet(MultimodalModel):
         embedding_dim: int = 32,
         temperature: float | None = None,
         dropout: float = 0.5,
-        prototype_share: float = 0.3,
+        prototype_fraction: float = 0.3,
         modality_loss_weight: float = 2.0,
         prototype_loss_weight: float = 2.0,
         warmup: float = 0.1,
@@ -117,23 +147,11 @@ class QADMNet(MultimodalModel):
         typicality: bool = True,
         dynamic_depth: bool = True,
         inference: str = "masked",
-        augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(warmup, int | float) or not 0 < warmup < 1:
-            raise ValueError(
-                f"`warmup` must be in (0, 1). Received: warmup={warmup!r}"
-            )
-        if not (modality_loss_weight >= 0 and prototype_loss_weight >= 0):
-            raise ValueError(
-                "Loss weights must not be negative. Received: "
-                f"modality_loss_weight={modality_loss_weight}, "
-                f"prototype_loss_weight={prototype_loss_weight}"
-            )
         super().__init__(
             modalities,
             num_classes,
-            augmentation=augmentation,
             auxiliary_loss_names=(
                 "modality_loss",
                 "prototype_loss",
@@ -159,6 +177,7 @@ class QADMNet(MultimodalModel):
             embedding_dim=embedding_dim,
             temperature=temperature,
             dropout=dropout,
+            seed=derive_seed(self.seed, "prototype_confidence"),
             dtype=self.dtype_policy,
             name="prototype_confidence",
         )
@@ -167,26 +186,13 @@ class QADMNet(MultimodalModel):
             max_depth=max_depth,
             hidden_dim=hidden_dim,
             dropout=dropout,
-            prototype_share=prototype_share,
+            prototype_fraction=prototype_fraction,
             predicted_parameters=predicted_parameters,
             inference=inference,
+            seed=derive_seed(self.seed, "dynamic_depth_fusion"),
             dtype=self.dtype_policy,
             name="dynamic_depth_fusion",
         )
-
-        # === Schedule ===
-        def counter(name: str, value: float) -> Any:
-            return self.add_weight(
-                shape=(),
-                initializer=keras.initializers.Constant(value),
-                trainable=False,
-                dtype="float32",
-                aggregation="only_first_replica",
-                name=name,
-            )
-
-        self.step = counter("step", 0)
-        self.warmup_steps = counter("warmup_steps", 100)
 
         # === Config ===
         self.max_depth = max_depth
@@ -194,7 +200,7 @@ class QADMNet(MultimodalModel):
         self.embedding_dim = embedding_dim
         self.temperature = temperature
         self.dropout = dropout
-        self.prototype_share = prototype_share
+        self.prototype_fraction = prototype_fraction
         self.modality_loss_weight = modality_loss_weight
         self.prototype_loss_weight = prototype_loss_weight
         self.warmup = warmup
@@ -214,26 +220,28 @@ class QADMNet(MultimodalModel):
 
     # -- Forward -------------------------------------------------------------
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         clean = self.prepare_inputs(inputs)
         used = self.augment(clean, training)
         mask = used[MASK]
-        features = self._stack(self.encode(used, training))
+        features = self.encode(used, training)
         gate = self._gate(features, mask)
-        judged = self.prototype(
+        prototype = self.prototype(
             gate["gated"], gate["typicality"], mask, training=training
         )
-        confidence = judged["confidence"]
-        evidence = {}
+        confidence = prototype["confidence"]
+        record: dict[str, Any] = {}
         if training:
-            evidence["statistics"] = self._clean_statistics(
-                clean, features, confidence
-            )
+            record = self._clean_samples(clean, features, confidence)
         fused = self.fusion(
             gate["cleaned"],
             confidence,
-            judged["probabilities"],
+            prototype["probabilities"],
             mask,
+            # Its quantiles follow clean samples, see `update_statistics`.
+            depth=self.fusion.allocator(confidence, mask, training=False),
             training=training,
         )
         return self.make_outputs(
@@ -244,26 +252,21 @@ class QADMNet(MultimodalModel):
             depth=fused["depth"],
             fusion_weights=fused["weights"],
             exit_logits=fused["exit_logits"],
-            prototype_logits=judged["logits"],
-            **evidence,
+            prototype_logits=prototype["logits"],
+            training_record=record,
         )
 
-    def _stack(self, features: list[Any]) -> Any:
-        if self.gate.feature_sizes is None:
-            self.gate.feature_sizes = tuple(f.shape[1] for f in features)
-        return stack_features(features)
-
-    def _gate(self, features: Any, mask: Any) -> dict[str, Any]:
+    def _gate(self, features: list[Tensor], mask: Tensor) -> dict[str, Tensor]:
         gate = self.gate(features, modality_mask=mask)
         if not self.typicality:
             gate["typicality"] = mask
         if not self.feature_quality:
-            gate["cleaned"] = features
+            gate["cleaned"] = stack_features(features)
             gate["gated"] = gate["standardised"]
         return gate
 
-    def _clean_statistics(
-        self, clean: dict[str, Any], features: Any, confidence: Any
+    def _clean_samples(
+        self, clean: dict[str, Any], features: list[Tensor], confidence: Tensor
     ) -> dict[str, Any]:
         """What `update_statistics` needs, without corruption or dropout.
 
@@ -275,29 +278,33 @@ class QADMNet(MultimodalModel):
         """
         mask = clean[MASK]
         if self.augmentation is not None or self.moving.any():
-            features = self._stack(self.encode(clean, training=False))
+            features = self.encode(clean, training=False)
             gate = self._gate(features, mask)
             confidence = self.prototype(
                 gate["gated"], gate["typicality"], mask, training=False
             )["confidence"]
-        return {"features": features, "confidence": confidence, MASK: mask}
+        return {
+            "clean_features": features,
+            "clean_confidence": confidence,
+            "clean_mask": mask,
+        }
 
     # -- Training ------------------------------------------------------------
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         mask = outputs[MASK]
         exits = ops.cast(outputs["exit_logits"], "float32")
         # Half for the last exit, half spread over those before it.
-        shares = [0.5 / max(self.max_depth - 1, 1)] * self.max_depth
-        shares[-1] = 1.0 - sum(shares[:-1])
+        fractions = [0.5 / max(self.max_depth - 1, 1)] * self.max_depth
+        fractions[-1] = 1.0 - sum(fractions[:-1])
         modality_loss = sum(
-            share
+            fraction
             * self.modality_crossentropy(
                 y, exits[:, :, level], mask, sample_weight
             )
-            for level, share in enumerate(shares)
+            for level, fraction in enumerate(fractions)
         )
         prototype_loss = self.modality_crossentropy(
             y, outputs["prototype_logits"], mask, sample_weight
@@ -311,12 +318,11 @@ class QADMNet(MultimodalModel):
             * (len(self.modality_names) * self.prototype.orthogonality_loss()),
         }
 
-    def update_statistics(self, y: Any, outputs: Any) -> None:
-        clean = outputs["statistics"]
-        mask = clean[MASK]
-        labels = one_hot_labels(y, self.num_classes)
-        step = ops.convert_to_tensor(self.step)
-        warmup = ops.convert_to_tensor(self.warmup_steps)
+    def update_statistics(self, y: Labels, outputs: Outputs) -> None:
+        record = outputs[TRAINING_RECORD]
+        mask = record["clean_mask"]
+        step = ops.convert_to_tensor(self.clock.step)
+        warmup = self.clock.warmup_steps(self.warmup)
         half = ops.maximum(ops.floor(warmup / 2.0), 1.0)
 
         def flag(condition: Any) -> Any:
@@ -329,8 +335,8 @@ class QADMNet(MultimodalModel):
         unknown = 1.0 - ready
         moving = ops.convert_to_tensor(self.moving)
         self.gate.update_statistics(
-            clean["features"],
-            labels,
+            record["clean_features"],
+            y,
             mask,
             moments=ops.maximum(first * unknown, moving),
             distances=ops.maximum(second * unknown, moving),
@@ -340,14 +346,12 @@ class QADMNet(MultimodalModel):
         self.gate.ready.assign(ops.maximum(ready, ends))
         if self.dynamic_depth:
             self.fusion.allocator.update_statistics(
-                clean["confidence"], mask, use=ready * flag(step >= warmup)
+                record["clean_confidence"],
+                mask,
+                use=ready * flag(step >= warmup),
             )
-        self.step.assign(step + 1.0)
 
-    def training_callbacks(self) -> list[keras.callbacks.Callback]:
-        return [WarmupSchedule(self.warmup)]
-
-    def adapt(self, x: Any, y: Any, batch_size: int = 256) -> None:
+    def adapt(self, x: Modalities, y: Labels, batch_size: int = 256) -> None:
         """Fit the input statistics on clean data before training.
 
         Args:
@@ -358,10 +362,10 @@ class QADMNet(MultimodalModel):
         Raises:
             ValueError: If the data are not what `fit` takes.
         """
-        self.check_data(x, y, training=True)
+        self.modality_inputs.check(x, y, fits=True, labelled=True)
         if not self.built:
             self.build(keras.tree.map_structure(np.shape, dict(x)))
-        y = np.asarray(y)
+        y = to_numpy(y)
         self.gate.reset_statistics()
         for moments, distances in ((1.0, 0.0), (0.0, 1.0)):
             for start in range(0, len(y), batch_size):
@@ -370,8 +374,8 @@ class QADMNet(MultimodalModel):
                     keras.tree.map_structure(lambda v, p=part: v[p], x)
                 )
                 self.gate.update_statistics(
-                    self._stack(self.encode(clean, training=False)),
-                    one_hot_labels(y[part], self.num_classes),
+                    self.encode(clean, training=False),
+                    y[part],
                     clean[MASK],
                     moments,
                     distances,
@@ -386,7 +390,7 @@ class QADMNet(MultimodalModel):
             "embedding_dim": self.embedding_dim,
             "temperature": self.temperature,
             "dropout": self.dropout,
-            "prototype_share": self.prototype_share,
+            "prototype_fraction": self.prototype_fraction,
             "modality_loss_weight": self.modality_loss_weight,
             "prototype_loss_weight": self.prototype_loss_weight,
             "warmup": self.warmup,

@@ -1,31 +1,67 @@
-from collections.abc import Iterator
-from collections.abc import Mapping
-from types import GeneratorType
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel.checks import check_flag
-from keras_mmrel.checks import check_positive_integer
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import TRAINING_RECORD
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers.sample_history import SampleHistory
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.losses.rank_loss import RankLoss
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
-from keras_mmrel.models.validation import MASK
-from keras_mmrel.models.validation import first_batch
-from keras_mmrel.models.validation import to_numpy
+from keras_mmrel.models.side_input import SideInput
 
 SAMPLE_ID = "sample_id"
 SCALE = 10.0
 
 
+def _check_ids(model: Any, ids: Array) -> None:
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(
+            f"'{SAMPLE_ID}' must hold one integer a sample, of shape "
+            f"(batch,). Received: shape={ids.shape}, dtype={ids.dtype}"
+        )
+    if ids.min() < 0 or ids.max() >= model.history_size:
+        raise ValueError(
+            f"'{SAMPLE_ID}' must hold integers in [0, `history_size`), "
+            f"which is {model.history_size}. Received: values from "
+            f"{ids.min()} to {ids.max()}"
+        )
+
+
+def _number_samples(model: Any, samples: int) -> Array | None:
+    if model.sample_history is None:
+        return None
+    if samples > model.history_size:
+        raise ValueError(
+            "`history_size` must be at least the number of samples, "
+            f"{samples}. Received: history_size={model.history_size}"
+        )
+    return np.arange(samples)
+
+
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    rank_weight=Number(0),
+    modality_loss_weight=Number(0),
+    detach_confidence=Flag(),
+    history_size=Integer(1),
+)
 class QMF(MultimodalModel):
     """Weight each modality's logits by its energy, ranked by past losses.
 
@@ -67,8 +103,9 @@ class QMF(MultimodalModel):
             as in the one for images with depth.
         history_size: Positive integer, the number of training samples that
             there is room for.
-        augmentation: As in `MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation`, `quality` and `seed`, as in
+            `keras_mmrel.models.MultimodalModel`, and arguments of
+            `keras.Model`.
 
     Raises:
         ValueError: If an argument is outside its range, or samples for
@@ -92,32 +129,32 @@ class QMF(MultimodalModel):
           to weights, and the default encoders.
     """
 
+    side_inputs = (
+        SideInput(
+            SAMPLE_ID,
+            "int32",
+            check=_check_ids,
+            default=_number_samples,
+            required=lambda model: model.sample_history is not None,
+            missing=", and `rank_weight=0` needs none",
+        ),
+    )
+
     def __init__(
         self,
-        modalities: Mapping[str, Any],
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         rank_weight: float = 0.1,
         modality_loss_weight: float = 1.0,
         detach_confidence: bool = False,
         history_size: int = 10_000,
-        augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        check_strength("rank_weight", rank_weight)
-        check_strength("modality_loss_weight", modality_loss_weight)
-        check_flag("detach_confidence", detach_confidence)
-        check_positive_integer("history_size", history_size)
-        if SAMPLE_ID in modalities:
-            raise ValueError(
-                f"`modalities` must not be named '{SAMPLE_ID}', which is an "
-                f"input of QMF. Received: {list(modalities)}"
-            )
         names = ("modality_loss", "rank_loss")
         super().__init__(
             modalities,
             num_classes,
-            augmentation=augmentation,
             auxiliary_loss_names=names if rank_weight else names[:1],
             **kwargs,
         )
@@ -127,7 +164,7 @@ class QMF(MultimodalModel):
         self.history_size = history_size
         count = len(self.modality_names)
         self.heads = linear_heads(num_classes, count)
-        self.sample_history = None
+        self.sample_history: Any = None
         if rank_weight:
             self.sample_history = SampleHistory(
                 history_size, count, name="sample_history"
@@ -137,15 +174,9 @@ class QMF(MultimodalModel):
 
     # -- Forward -------------------------------------------------------------
 
-    def prepare_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return super().prepare_inputs(self.modality_inputs(inputs))
-
-    def modality_inputs(self, x: Any) -> Any:
-        if not isinstance(x, Mapping):
-            return x
-        return {name: value for name, value in x.items() if name != SAMPLE_ID}
-
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         features = self.encode(inputs, training)
         modality_logits = head_logits(self.heads, features)
@@ -162,130 +193,62 @@ class QMF(MultimodalModel):
 
     # -- Losses --------------------------------------------------------------
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        if training and self.sample_history is not None:
-            if not isinstance(x, Mapping) or x.get(SAMPLE_ID) is None:
-                raise ValueError(_missing(x))
-            # What a batch is ranked by includes its own losses.
-            ids = x[SAMPLE_ID]
-            self.sample_history.update(
-                ids,
-                self._crossentropies(y, y_pred["modality_logits"]),
-                _weights(y_pred[MASK], sample_weight),
-            )
-            y_pred = {**y_pred, "history": self.sample_history.read(ids)}
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
-
-    def _crossentropies(self, y: Any, logits: Any) -> Any:
+    def _crossentropies(self, y: Labels, logits: Tensor) -> Tensor:
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         return -ops.sum(labels * ops.log_softmax(logits), axis=-1)
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         loss = self.modality_crossentropy(
             y, outputs["modality_logits"], outputs[MASK], sample_weight
         )
         terms = {"modality_loss": self.modality_loss_weight * loss}
         if self.rank_weight:
             rank = ops.zeros(())
-            # There is none outside training.
-            if "history" in outputs:
-                losses = self.ranking(
-                    outputs["history"],
-                    outputs["energy_confidence"],
-                    _weights(outputs[MASK], sample_weight),
-                )
-                rank = mean_over_samples(losses)
+            # There is no history to learn from outside training.
+            if TRAINING_RECORD in outputs:
+                rank = self._rank_loss(y, outputs, sample_weight)
             terms["rank_loss"] = self.rank_weight * rank
         return terms
 
-    # -- Sample ids ----------------------------------------------------------
+    def _rank_loss(
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor
+    ) -> Tensor:
+        ids = outputs[TRAINING_RECORD][SAMPLE_ID]
+        weights = _weights(outputs[MASK], sample_weight)
+        # What a batch is ranked by includes its own losses.
+        self.sample_history.update_statistics(
+            ids, self._crossentropies(y, outputs["modality_logits"]), weights
+        )
+        history = self.sample_history.read(ids)
+        losses = self.ranking(history, outputs["energy_confidence"], weights)
+        return mean_over_samples(losses)
 
-    def training_inputs(self, x: Any) -> Any:
+    # -- Training ------------------------------------------------------------
+
+    def training_callbacks(self) -> list[keras.callbacks.Callback]:
         if self.sample_history is None:
-            return x
-        if isinstance(x, GeneratorType):
-            return self._checked(x)
-        if isinstance(x, Mapping) and x.get(SAMPLE_ID) is None:
-            return {**x, SAMPLE_ID: np.arange(_count(x), dtype="int32")}
-        return x
-
-    def _checked(self, batches: GeneratorType) -> Iterator:
-        """Check the first batch, which Keras draws before the first step."""
-        for index, batch in enumerate(batches):
-            if index == 0:
-                self._check_ids(batch[0])
-            yield batch
-
-    def check_data(
-        self,
-        x: Any,
-        y: Any = None,
-        training: bool = False,
-        labelled: bool = False,
-    ) -> None:
-        super().check_data(x, y, training, labelled)
-        if not training or self.sample_history is None:
-            return
-        batch = first_batch(x)
-        if batch is not None:
-            self._check_ids(batch[0])
-        elif isinstance(x, Mapping):
-            if x.get(SAMPLE_ID) is not None:
-                self._check_ids(x)
-            elif _count(x) > self.history_size:
-                raise ValueError(
-                    "`history_size` must be at least the number of samples, "
-                    f"{_count(x)}. Received: history_size={self.history_size}"
-                )
-
-    def _check_ids(self, x: Any) -> None:
-        if not isinstance(x, Mapping) or x.get(SAMPLE_ID) is None:
-            raise ValueError(_missing(x))
-        ids = to_numpy(x[SAMPLE_ID])
-        if not np.issubdtype(ids.dtype, np.integer) or ids.size != _count(x):
-            raise ValueError(
-                f"'{SAMPLE_ID}' must hold one integer a sample, of shape "
-                f"(batch,). Received: shape={ids.shape}, dtype={ids.dtype}"
+            return []
+        return [
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: self._forget_outside(),
+                on_epoch_end=lambda epoch, logs: self._refuse_outside(),
             )
-        if ids.min() < 0 or ids.max() >= self.history_size:
+        ]
+
+    def _forget_outside(self) -> None:
+        self.sample_history.outside.assign(0.0)
+
+    def _refuse_outside(self) -> None:
+        """Stop for ids that a compiled step could only leave out."""
+        outside = int(ops.convert_to_numpy(self.sample_history.outside))
+        if outside:
             raise ValueError(
                 f"'{SAMPLE_ID}' must hold integers in [0, `history_size`), "
-                f"which is {self.history_size}. Received: values from "
-                f"{ids.min()} to {ids.max()}"
+                f"which is {self.history_size}. Received: {outside} "
+                "others in this epoch"
             )
-
-    def train_on_batch(
-        self, x: Any, y: Any = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        if self.sample_history is not None and isinstance(x, Mapping):
-            self.check_data(x, y, labelled=True)
-            self._check_ids(x)
-        return super().train_on_batch(x, y, *args, **kwargs)
-
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
-        super().begin_epoch(epoch, epochs)
-        if self.sample_history is not None:
-            self.sample_history.outside.assign(0.0)
-
-    def epoch_logs(self) -> dict[str, float]:
-        if self.sample_history is not None:
-            outside = int(ops.convert_to_numpy(self.sample_history.outside))
-            if outside:
-                raise ValueError(
-                    f"'{SAMPLE_ID}' must hold integers in [0, `history_size`), "
-                    f"which is {self.history_size}. Received: {outside} "
-                    "others in this epoch"
-                )
-        return super().epoch_logs()
 
     def get_config(self) -> dict:
         return {
@@ -297,21 +260,7 @@ class QMF(MultimodalModel):
         }
 
 
-def _count(x: Mapping[str, Any]) -> int:
-    modalities = {k: v for k, v in x.items() if k not in (SAMPLE_ID, MASK)}
-    return len(keras.tree.flatten(modalities)[0])
-
-
-def _missing(x: Any) -> str:
-    received = list(x) if isinstance(x, Mapping) else type(x).__name__
-    return (
-        f"Training data of QMF must have the input '{SAMPLE_ID}' with an "
-        "integer for each sample; only `fit` with a dict of arrays adds it by "
-        f"itself, and `rank_weight=0` needs none. Received: {received}"
-    )
-
-
-def _weights(mask: Any, sample_weight: Any) -> Any:
+def _weights(mask: Tensor, sample_weight: Tensor) -> Tensor:
     """Weight of each sample in each modality, 0 for what does not exist."""
     if sample_weight is None:
         return mask

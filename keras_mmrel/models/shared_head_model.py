@@ -4,11 +4,20 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
 from keras_mmrel.models.multimodal_model import MultimodalModel
-from keras_mmrel.models.validation import MASK
 
 
+@constrained(
+    modality_loss_weight=Number(0),
+)
 class SharedHeadModel(MultimodalModel):
     """Base of the models with one linear head on all features.
 
@@ -28,14 +37,13 @@ class SharedHeadModel(MultimodalModel):
 
     def __init__(
         self,
-        modalities: Any,
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
         modality_loss_weight: float = 0.0,
         auxiliary_loss_names: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
-        check_strength("modality_loss_weight", modality_loss_weight)
         own = ("modality_loss",) if modality_loss_weight else ()
         super().__init__(
             modalities,
@@ -60,8 +68,8 @@ class SharedHeadModel(MultimodalModel):
             name="bias",
         )
 
-    def classify(self, features: Sequence[Any]) -> Any:
-        """Return each modality's part of the logits, without the bias.
+    def classify(self, features: Sequence[Tensor]) -> Tensor:
+        """Return each modality's partial logits, without the bias.
 
         Args:
             features: One `(batch, d)` a modality.
@@ -78,19 +86,19 @@ class SharedHeadModel(MultimodalModel):
         )
 
     def head_outputs(
-        self, parts: Any, mask: Any, **evidence: Any
+        self, partial_logits: Tensor, modality_mask: Tensor, **evidence: Any
     ) -> dict[str, Any]:
-        """Complete the output dict from the parts of the logits."""
+        """Complete the output dict from the partial logits."""
         return self.make_outputs(
-            ops.sum(parts, axis=1) + self.bias,
-            parts + self.bias,
-            mask,
+            ops.sum(partial_logits, axis=1) + self.bias,
+            partial_logits + self.bias,
+            modality_mask,
             **evidence,
         )
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         if not self.modality_loss_weight:
             return {}
         loss = self.modality_crossentropy(

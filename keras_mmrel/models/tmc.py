@@ -4,21 +4,27 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.evidential_crossentropy import EvidentialCrossentropy
 from keras_mmrel.losses.evidential_crossentropy import concentrations
 from keras_mmrel.losses.evidential_crossentropy import divergence_of_the_rest
 from keras_mmrel.losses.evidential_crossentropy import expected_crossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.losses.label_crossentropy import one_hot_labels
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
-from keras_mmrel.models.validation import MASK
-from keras_mmrel.state import add_state
 
 
-def fused_log_concentrations(evidence: Any) -> Any:
+def fused_log_concentrations(evidence: Tensor) -> Tensor:
     """Logs of the concentrations after Dempster's reduced combination.
 
     An opinion has the beliefs `b = e / S` and the uncertainty `u = K / S`
@@ -46,6 +52,10 @@ def fused_log_concentrations(evidence: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    annealing=Number(0, 1),
+    modality_loss_weight=Number(0),
+)
 class TMC(MultimodalModel):
     """Trusted multi-view classification: fuse opinions, not features.
 
@@ -64,8 +74,8 @@ class TMC(MultimodalModel):
     (`EvidentialCrossentropy`), the same of every present modality, summed,
     as `modality_loss`, and `kl_loss`, which takes evidence away from wrong
     classes, in the fused and in each modality's opinion. Its weight grows
-    with the epochs, from 0 in the first to 1 after `annealing_epochs`. Every
-    `fit` counts epochs from its `initial_epoch`: continue a training with it.
+    with the progress of the training (`keras_mmrel.models.Clock`), from 0 in
+    the first step to 1 after the fraction `annealing`.
 
     `logits` and `modality_logits` are logs of `alpha`, so that
     `probabilities` are the means `alpha / S`, and `confidence` is
@@ -81,17 +91,16 @@ class TMC(MultimodalModel):
     Args:
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
-        annealing_epochs: Non-negative number of epochs in which the weight
-            of `kl_loss` grows to 1; 0 for 1 from the start. The authors use
-            50 of 500 epochs: a short training wants less. `train_on_batch`
-            counts no epochs: call `model.begin_epoch(epoch, epochs)`.
+        annealing: Number in [0, 1], the fraction of the training in which
+            the weight of `kl_loss` grows to 1; 0 for 1 from the start. The
+            authors use 50 of 500 epochs.
         modality_loss_weight: Non-negative float, weight of `modality_loss`.
-        augmentation: As in `keras_mmrel.models.MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation`, `quality` and `seed`, as in
+            `keras_mmrel.models.MultimodalModel`, and arguments of
+            `keras.Model`.
 
     Raises:
-        ValueError: If `annealing_epochs` or `modality_loss_weight` is
-            negative.
+        ValueError: If an argument is outside its range.
 
     Example:
 
@@ -108,42 +117,37 @@ class TMC(MultimodalModel):
           classification](https://arxiv.org/abs/2102.02051). The opinions, the
           rule and the loss are the paper's. This library's own: the rule in
           a form without a division, the opinion of a missing modality, the
-          weight of `modality_loss`, and epochs counted from 0.
+          weight of `modality_loss`, and an annealing by steps.
     """
 
     def __init__(
         self,
-        modalities: Any,
+        modalities: ModalitySpecs,
         num_classes: int,
         *,
-        annealing_epochs: float = 50,
+        annealing: float = 0.1,
         modality_loss_weight: float = 1.0,
-        augmentation: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
-        check_strength("annealing_epochs", annealing_epochs)
-        check_strength("modality_loss_weight", modality_loss_weight)
         super().__init__(
             modalities,
             num_classes,
-            augmentation=augmentation,
             auxiliary_loss_names=("modality_loss", "kl_loss"),
             **kwargs,
         )
-        self.annealing_epochs = annealing_epochs
+        self.annealing = annealing
         self.modality_loss_weight = modality_loss_weight
         self.heads = linear_heads(num_classes, len(self.modality_names))
-        self.annealing = add_state(
-            self, "annealing", (), "zeros" if annealing_epochs else "ones"
-        )
         self.build_from_modalities()
 
-    def default_loss(self) -> keras.losses.Loss:
-        return EvidentialCrossentropy()
+    def compile_defaults(self) -> dict[str, Any]:
+        return {**super().compile_defaults(), "loss": EvidentialCrossentropy()}
 
     # -- Forward -------------------------------------------------------------
 
-    def call(self, inputs: Any, training: bool | None = None) -> dict:
+    def call(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         features = self.encode(inputs, training)
@@ -172,8 +176,8 @@ class TMC(MultimodalModel):
     # -- Training ------------------------------------------------------------
 
     def auxiliary_losses(
-        self, y: Any, outputs: Any, sample_weight: Any = None
-    ) -> dict:
+        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
+    ) -> Losses:
         mask = outputs[MASK]
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         alpha = concentrations(outputs["modality_logits"])
@@ -187,18 +191,19 @@ class TMC(MultimodalModel):
         return {
             "modality_loss": self.modality_loss_weight
             * mean_over_samples(own, sample_weight),
-            "kl_loss": ops.convert_to_tensor(self.annealing)
+            "kl_loss": self.divergence_weight()
             * mean_over_samples(divergence, sample_weight),
         }
 
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
-        super().begin_epoch(epoch, epochs)
-        if self.annealing_epochs:
-            self.annealing.assign(min(1.0, epoch / self.annealing_epochs))
+    def divergence_weight(self) -> Tensor:
+        """Weight of `kl_loss` at this point of the training, in [0, 1]."""
+        if not self.annealing:
+            return ops.ones(())
+        return ops.minimum((self.clock.progress + 0.0) / self.annealing, 1.0)
 
     def get_config(self) -> dict:
         return {
             **super().get_config(),
-            "annealing_epochs": self.annealing_epochs,
+            "annealing": self.annealing,
             "modality_loss_weight": self.modality_loss_weight,
         }

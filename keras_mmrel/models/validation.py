@@ -1,34 +1,41 @@
-"""Checks of what a user passes, made on host arrays before the first step.
+"""Checks of the data that a user passes, made before the first step.
 
 Every check raises `ValueError` with one sentence that names the argument, what
-was expected and what was received.
+was expected and what was received. Arrays are read in chunks and never
+copied.
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from types import GeneratorType
 from typing import Any
 
 import keras
 import numpy as np
 
-MASK = "modality_mask"
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import DataSource
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Shape
+from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import to_numpy
+
+# Sums of squares must fit into float32.
 LARGEST = 1e15
+CHUNK_BYTES = 1 << 22
+
+# Modality -> input shape without the batch axis, a dict of such shapes, or
+# `None` where an encoder alone knows it.
+Shapes = Mapping[str, Any]
 
 
-def check_num_classes(num_classes: Any) -> int:
-    if (
-        isinstance(num_classes, bool)
-        or not isinstance(num_classes, int | np.integer)
-        or num_classes < 2
-    ):
-        raise ValueError(
-            "`num_classes` must be an integer of at least 2. Received: "
-            f"num_classes={num_classes!r}"
-        )
-    return int(num_classes)
+# -- Constructor arguments ---------------------------------------------------
 
 
-def check_modalities(modalities: Any) -> None:
+def check_modalities(modalities: ModalitySpecs) -> None:
     """Refuse anything but a non-empty dict of names to shapes or layers."""
     if not isinstance(modalities, Mapping) or not modalities:
         raise ValueError(
@@ -57,7 +64,7 @@ def check_modalities(modalities: Any) -> None:
             )
 
 
-def is_block_list(spec: Any) -> bool:
+def is_block_list(spec: object) -> bool:
     """Whether an encoder is given as a list of blocks."""
     return (
         isinstance(spec, list | tuple)
@@ -66,18 +73,10 @@ def is_block_list(spec: Any) -> bool:
     )
 
 
-def check_augmentation(augmentation: Any) -> None:
-    if augmentation is not None and not isinstance(
-        augmentation, keras.layers.Layer
-    ):
-        raise ValueError(
-            "`augmentation` must be None or a Keras layer, such as "
-            "`keras_mmrel.layers.CorruptionAugmentation`. Received: "
-            f"{type(augmentation).__name__}"
-        )
+# -- Names, ranks, sizes: arrays and tensors alike ---------------------------
 
 
-def check_structure(inputs: Any, shapes: Mapping[str, tuple | None]) -> None:
+def check_structure(inputs: Modalities, shapes: Shapes) -> None:
     """Check names, ranks and sizes of a dict of arrays or tensors.
 
     Args:
@@ -126,7 +125,9 @@ def check_structure(inputs: Any, shapes: Mapping[str, tuple | None]) -> None:
             )
 
 
-def _leaves(name: str, shape: Any, inputs: Mapping[str, Any]) -> list[tuple]:
+def _leaves(
+    name: str, shape: Shape | Shapes | None, inputs: Modalities
+) -> list[tuple]:
     """Name, shape and value of each array of a modality.
 
     An encoder may take a dict of arrays, such as token ids and their padding.
@@ -145,7 +146,7 @@ def _leaves(name: str, shape: Any, inputs: Mapping[str, Any]) -> list[tuple]:
     return [(f"{name}/{key}", shape[key], value[key]) for key in shape]
 
 
-def check_order(inputs: Mapping[str, Any], names: list[str]) -> None:
+def check_order(inputs: Modalities, names: list[str]) -> None:
     """Refuse a mask beside modalities in another order than the model's.
 
     Its columns may have been made in either order, and a wrong guess would
@@ -163,10 +164,20 @@ def check_order(inputs: Mapping[str, Any], names: list[str]) -> None:
         )
 
 
+# -- Values ------------------------------------------------------------------
+
+
 def check_arrays(
-    inputs: Mapping[str, Any], shapes: Mapping[str, tuple | None]
+    inputs: Modalities, shapes: Shapes, rows: int | None = None
 ) -> int:
-    """Check the values of in-memory inputs and return the sample count."""
+    """Check the values of in-memory inputs and return the sample count.
+
+    Args:
+        inputs: Dict of arrays.
+        shapes: As in `check_structure`.
+        rows: Number of the first samples whose values are looked at, or
+            `None` for all.
+    """
     check_structure(inputs, shapes)
     inputs = {k: v for k, v in inputs.items() if v is not None}
     lengths = {
@@ -184,22 +195,19 @@ def check_arrays(
         raise ValueError(
             "Inputs must hold at least one sample. Received: an empty dataset"
         )
-    mask = np.ones((count, len(shapes)), bool)
+    used = slice(rows)
+    mask = None
     if MASK in inputs:
-        values = to_numpy(inputs[MASK])
-        if not np.isin(values, (0, 1)).all():
-            raise ValueError(
-                f"'{MASK}' must hold only 0 (missing) and 1 (present). "
-                f"Received: values {np.unique(values)[:5].tolist()}"
-            )
-        mask = values.astype(bool)
+        mask = check_mask_values(to_numpy(inputs[MASK])[used])
     for index, name in enumerate(shapes):
+        present = None if mask is None else mask[:, index]
         for array in keras.tree.flatten(inputs[name]):
-            _check_finite(name, to_numpy(array)[mask[:, index]])
+            check_finite(name, to_numpy(array)[used], present)
     return count
 
 
-def _check_finite(name: str, array: np.ndarray) -> None:
+def check_finite(name: str, array: Array, present: Array | None) -> None:
+    """Refuse NaN, infinity and huge numbers where a modality is present."""
     if array.dtype.kind in "OSUMm":
         raise ValueError(
             f"Modality '{name}' must hold numbers. Received: "
@@ -207,91 +215,39 @@ def _check_finite(name: str, array: np.ndarray) -> None:
         )
     if not np.issubdtype(array.dtype, np.floating):
         return
-    bad = int(array.size - np.isfinite(array).sum())
+    bad, largest = 0, 0.0
+    row_bytes = array.dtype.itemsize * max(int(np.prod(array.shape[1:])), 1)
+    step = max(1, CHUNK_BYTES // row_bytes)
+    for start in range(0, len(array), step):
+        chunk = array[start : start + step]
+        if present is not None:
+            there = present[start : start + step]
+            chunk = chunk if there.all() else chunk[there]
+        if not chunk.size:
+            continue
+        # NaN and infinity show in the extremes: no second array is made.
+        extreme = max(-float(chunk.min()), float(chunk.max()))
+        if np.isfinite(extreme) and np.isfinite(chunk.min()):
+            largest = max(largest, extreme)
+        else:
+            bad += int(chunk.size - np.isfinite(chunk).sum())
     if bad:
         raise ValueError(
             f"Modality '{name}' must be finite where it is present; set "
             f"'{MASK}' to 0 for a missing one. Received: {bad} NaN or "
             "infinite values"
         )
-    # Sums of squares must fit into float32.
-    if array.size and array.dtype.itemsize > 2:
-        largest = max(abs(float(array.min())), abs(float(array.max())))
-        if largest > LARGEST:
-            raise ValueError(
-                f"Modality '{name}' must hold values of at most {LARGEST:g} "
-                f"in size; scale it. Received: {largest:.3g}"
-            )
-
-
-def check_labels(
-    y: Any, num_classes: int, count: int | None, training: bool
-) -> None:
-    """Check that in-memory labels are classes of the model.
-
-    Args:
-        y: Class numbers `(n,)` or `(n, 1)`, or one-hot rows.
-        num_classes: The model's number of classes.
-        count: Number of samples that the inputs hold, or `None`.
-        training: Whether the labels are trained on, which takes two classes.
-    """
-    if isinstance(y, list | tuple):
+    if largest > LARGEST and array.dtype.itemsize > 2:
         raise ValueError(
-            f"`y` must be an array or a tensor. Received: {type(y).__name__}"
-        )
-    y = to_numpy(y)
-    if count is not None and (y.ndim == 0 or len(y) != count):
-        raise ValueError(
-            "`y` must have one label a sample. Received: "
-            f"{len(y) if y.ndim else 0} labels for {count} samples"
-        )
-    if y.ndim == 2 and y.shape[1] != 1:
-        _check_one_hot(y, num_classes)
-        classes = np.unique(np.argmax(y, axis=1))
-    elif y.ndim in (1, 2):
-        if not np.issubdtype(y.dtype, np.integer) and y.dtype != bool:
-            raise ValueError(
-                "`y` must hold integer class numbers or one-hot rows of "
-                f"width {num_classes}. Received: y.dtype={y.dtype}, "
-                f"y.shape={y.shape}"
-            )
-        if y.size and (y.min() < 0 or y.max() >= num_classes):
-            raise ValueError(
-                f"`y` must hold class numbers in [0, {num_classes}). "
-                f"Received: values from {y.min()} to {y.max()}"
-            )
-        classes = np.unique(y)
-    else:
-        raise ValueError(
-            "`y` must have the shape (n,) of class numbers or "
-            f"(n, {num_classes}) of one-hot rows. Received: y.shape={y.shape}"
-        )
-    if training and len(classes) < 2:
-        raise ValueError(
-            "`y` must hold at least two classes to train a classifier. "
-            f"Received: only class {classes.tolist()}"
+            f"Modality '{name}' must hold values of at most {LARGEST:g} "
+            f"in size; scale it. Received: {largest:.3g}"
         )
 
 
-def _check_one_hot(y: np.ndarray, num_classes: int) -> None:
-    if y.shape[1] != num_classes:
-        raise ValueError(
-            f"One-hot `y` must have {num_classes} columns. Received: "
-            f"y.shape={y.shape}"
-        )
-    if (
-        not np.isfinite(y).all()
-        or (y < 0).any()
-        or not np.allclose(y.sum(axis=1), 1.0, atol=1e-3)
-    ):
-        raise ValueError(
-            "One-hot `y` must hold non-negative rows that sum to 1. "
-            f"Received: row sums from {y.sum(axis=1).min()} to "
-            f"{y.sum(axis=1).max()}, minimum {y.min()}"
-        )
+# -- Pipelines ---------------------------------------------------------------
 
 
-def first_batch(data: Any) -> tuple | None:
+def first_batch(data: DataSource) -> tuple | None:
     """Return the first `(x, y)` of a data source that can be read twice.
 
     In-memory data and a one-shot generator give `None`: looking at the
@@ -315,7 +271,23 @@ def first_batch(data: Any) -> tuple | None:
     return x, y
 
 
-def data_shapes(data: Any, names: Sequence[str]) -> dict[str, Any]:
+def checked_batches(batches: GeneratorType, check: Any) -> Iterator:
+    """Pass a generator on, its first batch checked.
+
+    Keras draws that one before the first step.
+
+    Args:
+        batches: Generator of what `fit` takes.
+        check: Function of `(x, y)`.
+    """
+    for index, batch in enumerate(batches):
+        if index == 0:
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            check(x, y)
+        yield batch
+
+
+def data_shapes(data: DataSource, names: Sequence[str]) -> dict[str, Any]:
     """Shapes of the modalities in checked data, empty for a generator."""
     batch = first_batch(data)
     x = data if batch is None else batch[0]
@@ -327,11 +299,3 @@ def data_shapes(data: Any, names: Sequence[str]) -> dict[str, Any]:
         )
         for name in names
     }
-
-
-def to_numpy(array: Any) -> np.ndarray:
-    if isinstance(array, np.ndarray):
-        return array
-    if keras.ops.is_tensor(array):
-        return keras.ops.convert_to_numpy(array)
-    return np.asarray(array)

@@ -1,10 +1,13 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.modulations.scores import batch_mean
 from keras_mmrel.modulations.scores import mean_of_others
@@ -12,20 +15,21 @@ from keras_mmrel.state import add_state
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(alpha=Number(0))
 class AGM(GradientModulation):
     """Adaptive gradient modulation: keep each modality's lead where it was.
 
-    The fused logits are split into one share a modality by their Shapley
-    value, and a modality's score `s` is the cross-entropy of its share, with
+    The fused logits are split into one part a modality by their Shapley
+    value, and a modality's score `s` is the cross-entropy of its part, with
     `S` the mean of `s` over all steps so far. With `d = s_others - s` and
     `D = S_others - S`, the coefficient is
     `exp(alpha * min(exp(D) - exp(d), 10))`: below 1 for a modality that is
     further ahead than it has been on average.
 
-    A modality's share is `l_m - (sum_n l_n - l) / M` of the fused logits `l`
+    A modality's part is `l_m - (sum_n l_n - l) / M` of the fused logits `l`
     and its own `l_m`. That is the Shapley value for two modalities, and for
     any number of them where the logits are a sum over modalities, as in
-    `ConcatFusion`. The paper multiplies the gradient that enters the share;
+    `ConcatFusion`. The paper multiplies the gradient that enters the part;
     here the coefficient acts on the encoder and leaves the fusion alone.
     More than two modalities, missing ones and the default of `alpha` are this
     library's own.
@@ -49,7 +53,6 @@ class AGM(GradientModulation):
     """
 
     def __init__(self, alpha: float = 0.5, **kwargs: Any) -> None:
-        check_strength("alpha", alpha)
         super().__init__(**kwargs)
         self.alpha = alpha
 
@@ -59,15 +62,15 @@ class AGM(GradientModulation):
         self.seen = add_state(self, "seen", (input_shape[-1],))
 
     def compute_coefficients(
-        self, labels: Any, outputs: Mapping[str, Any], present: Any
-    ) -> Any:
-        mask = outputs["modality_mask"]
+        self, labels: Tensor, outputs: Outputs, present: Tensor
+    ) -> Tensor:
+        mask = outputs[MASK]
         own = outputs["modality_logits"] * mask[:, :, None]
         count = ops.maximum(ops.sum(mask, axis=1), 1.0)[:, None]
         excess = (ops.sum(own, axis=1) - outputs["logits"]) / count
-        share = ops.log_softmax(own - excess[:, None, :], axis=-1)
+        part = ops.log_softmax(own - excess[:, None, :], axis=-1)
         score = batch_mean(
-            -ops.sum(labels[:, None, :] * share, axis=-1), outputs
+            -ops.sum(labels[:, None, :] * part, axis=-1), outputs
         )
         score = ops.stop_gradient(score)
         finite = ops.isfinite(score)

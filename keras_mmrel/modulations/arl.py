@@ -1,25 +1,29 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.modulations.scores import batch_mean
 from keras_mmrel.modulations.scores import true_class_probability
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(temperature=Number(0), uniform=Flag())
 class ARL(GradientModulation):
     """Asymmetric representation learning: favour what is certain but unused.
 
     The coefficient is `1 + w`, `w = softmax(temperature * q * (1 - d))` over
-    the modalities, where `q` is a modality's share of the inverse prediction
-    entropies, and `d` its share of the dependence: here of the mean true-class
-    probabilities. A modality that predicts with certainty and on which the
-    model does not depend yet learns faster. No encoder learns slower than
-    without modulation.
+    the modalities, where `q` is a modality's fraction of the inverse
+    prediction entropies, and `d` its fraction of the dependence: here of the
+    mean true-class probabilities. A modality that predicts with certainty and
+    on which the model does not depend yet learns faster. No encoder learns
+    slower than without modulation.
 
     The method also trains each modality by itself: give the model a
     `modality_loss_weight` (4 in the paper) for that part. The released code
@@ -52,14 +56,13 @@ class ARL(GradientModulation):
     def __init__(
         self, temperature: float = 8.0, uniform: bool = False, **kwargs: Any
     ) -> None:
-        check_strength("temperature", temperature)
         super().__init__(**kwargs)
         self.temperature = temperature
         self.uniform = uniform
 
     def compute_coefficients(
-        self, labels: Any, outputs: Mapping[str, Any], present: Any
-    ) -> Any:
+        self, labels: Tensor, outputs: Outputs, present: Tensor
+    ) -> Tensor:
         count = ops.maximum(ops.sum(present), 1.0)
         if self.uniform:
             return 1.0 + present / count

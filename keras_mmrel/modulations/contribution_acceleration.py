@@ -1,23 +1,26 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_choice
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 
 SCHEMES = ("contribution", "uniform", "inverted")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(strength=Number(0), scheme=Choice(*SCHEMES))
 class ContributionAcceleration(GradientModulation):
     """Accelerate each encoder by what its modality contributes.
 
-    With `w` a modality's share of the contribution (the shares of all `M`
-    modalities add up to 1), taken from the model's output
-    `contribution_share`, and `strength` k, the coefficient is
+    With `w` a modality's fraction of the contribution (the fractions of all
+    `M` modalities add up to 1), taken from the model's output
+    `contribution_fraction`, and `strength` k, the coefficient is
 
     - `"contribution"`: `1 + k * M * w`;
     - `"uniform"`: `1 + k`;
@@ -33,7 +36,7 @@ class ContributionAcceleration(GradientModulation):
 
     Raises:
         ValueError: If `strength` is negative, `scheme` unknown, or the model
-            has no output `contribution_share`.
+            has no output `contribution_fraction`.
 
     Example:
 
@@ -52,28 +55,26 @@ class ContributionAcceleration(GradientModulation):
         scheme: str = "contribution",
         **kwargs: Any,
     ) -> None:
-        check_strength("strength", strength)
-        check_choice("scheme", scheme, SCHEMES)
         super().__init__(**kwargs)
         self.strength = strength
         self.scheme = scheme
 
     def compute_coefficients(
-        self, labels: Any, outputs: Mapping[str, Any], present: Any
-    ) -> Any:
-        if "contribution_share" not in outputs:
+        self, labels: Tensor, outputs: Outputs, present: Tensor
+    ) -> Tensor:
+        if "contribution_fraction" not in outputs:
             raise ValueError(
                 "`modulation` must fit the model: ContributionAcceleration "
-                "needs one with the output 'contribution_share', such as CAL. "
-                f"Received: outputs {sorted(outputs)}"
+                "needs one with the output 'contribution_fraction', such as "
+                f"CAL. Received: outputs {sorted(outputs)}"
             )
         count = present.shape[0]
-        share = outputs["contribution_share"][0]
+        fraction = outputs["contribution_fraction"][0]
         if self.scheme == "uniform":
-            share = ops.ones_like(share) / count
+            fraction = ops.ones_like(fraction) / count
         elif self.scheme == "inverted":
-            share = (1.0 - share) / max(count - 1, 1)
-        return 1.0 + self.strength * count * share
+            fraction = (1.0 - fraction) / max(count - 1, 1)
+        return 1.0 + self.strength * count * fraction
 
     def get_config(self) -> dict:
         return {

@@ -1,7 +1,5 @@
-import math
 import warnings
 import weakref
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +7,27 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.backend import upstream
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Model
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import Variables
 from keras_mmrel.state import add_state
 
-APPLY_TO = ("auto", "gradients", "updates")
+# One a variable: index of the modality whose encoder it is of, or `None`.
+Owners = list[int | None]
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    apply_to=Choice("auto", "gradients", "updates"),
+    warmup=Number(0, 1),
+    until=Number(0, 1, low_open=True),
+)
 class GradientModulation(keras.layers.Layer):
     """Base of the strategies that decide how fast each encoder learns.
 
@@ -40,15 +53,15 @@ class GradientModulation(keras.layers.Layer):
             `"updates"` multiplies what the optimizer did to the weights
             instead, its weight decay included. `"auto"` takes gradients
             under SGD and updates under every other optimizer.
-        start_epoch: Non-negative integer. First epoch (from 0) of the window
-            in which the modulation is active.
-        end_epoch: Integer above `start_epoch`, the first epoch after the
-            window, or `None` for no end.
+        warmup: Number in [0, 1], fraction of the training before the
+            modulation begins, see `keras_mmrel.models.Clock.warmup_steps`.
+        until: Number in (0, 1], fraction of the training after which it
+            ends; 1 for no end.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `apply_to` is unknown, or the window ends before it
-            starts.
+        ValueError: If an argument is outside its range, or the modulation
+            ends before it begins.
 
     Example:
 
@@ -64,28 +77,20 @@ class GradientModulation(keras.layers.Layer):
     def __init__(
         self,
         apply_to: str = "auto",
-        start_epoch: int = 0,
-        end_epoch: int | None = None,
+        warmup: float = 0.0,
+        until: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        if apply_to not in APPLY_TO:
+        if until <= warmup:
             raise ValueError(
-                f"`apply_to` must be one of {APPLY_TO}. Received: "
-                f"apply_to={apply_to!r}"
+                "`until` must be above `warmup`. Received: "
+                f"warmup={warmup}, until={until}"
             )
-        check_epoch("start_epoch", start_epoch)
-        if end_epoch is not None:
-            check_epoch("end_epoch", end_epoch)
-            if end_epoch <= start_epoch:
-                raise ValueError(
-                    "`end_epoch` must be above `start_epoch`. Received: "
-                    f"start_epoch={start_epoch}, end_epoch={end_epoch}"
-                )
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.apply_to = apply_to
-        self.start_epoch = start_epoch
-        self.end_epoch = end_epoch
+        self.warmup = warmup
+        self.until = until
         self.modality_names: list[str] = []
         self.edits_updates = False
         self._model: weakref.ref | None = None
@@ -93,8 +98,8 @@ class GradientModulation(keras.layers.Layer):
     # -- What a strategy defines ---------------------------------------------
 
     def compute_coefficients(
-        self, labels: Any, outputs: Mapping[str, Any], present: Any
-    ) -> Any:
+        self, labels: Tensor, outputs: Outputs, present: Tensor
+    ) -> Tensor:
         """Return this step's coefficients, one a modality.
 
         Args:
@@ -109,8 +114,8 @@ class GradientModulation(keras.layers.Layer):
         return ops.ones_like(present)
 
     def modulate_gradients(
-        self, gradients: Sequence[Any], variables: Sequence[Any], owners: Any
-    ) -> list[Any]:
+        self, gradients: Sequence[Tensor], variables: Variables, owners: Owners
+    ) -> list[Tensor]:
         """Edit the gradients of one step; `None` passes through.
 
         Args:
@@ -131,7 +136,7 @@ class GradientModulation(keras.layers.Layer):
 
     # -- Called by the model -------------------------------------------------
 
-    def setup(self, model: Any) -> None:
+    def setup(self, model: Model) -> None:
         """Prepare for a model; called by its `compile`."""
         if self._model is not None and self._model() is not model:
             raise ValueError(
@@ -158,7 +163,8 @@ class GradientModulation(keras.layers.Layer):
             self.build((None, len(self.modality_names)))
         if model.built:
             variables = model.trainable_variables
-            owners = self.touched(variables, model.variable_owners(variables))
+            owners = model.modulation_slot.owners(variables)
+            owners = self.touched(variables, owners)
             if all(owner is None for owner in owners):
                 warnings.warn(
                     f"{type(self).__name__} has nothing to modulate: no "
@@ -167,7 +173,7 @@ class GradientModulation(keras.layers.Layer):
                     stacklevel=4,
                 )
 
-    def touched(self, variables: Sequence[Any], owners: Any) -> list[Any]:
+    def touched(self, variables: Variables, owners: Owners) -> Owners:
         """Return the owners, `None` for what the strategy leaves alone."""
         return list(owners)
 
@@ -175,17 +181,27 @@ class GradientModulation(keras.layers.Layer):
         count = input_shape[-1]
         self.coefficients = add_state(self, "coefficients", (count,), "ones")
         self.active = add_state(
-            self, "active", (), "zeros" if self.start_epoch else "ones"
+            self, "active", (), "zeros" if self.warmup else "ones"
         )
         self.total = add_state(self, "total", (count,))
         self.steps = add_state(self, "steps", ())
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         return inputs
 
-    def update(self, labels: Any, outputs: Mapping[str, Any]) -> None:
-        """Take over the coefficients of this step and record them."""
-        mask = outputs["modality_mask"]
+    def update(self, labels: Tensor, outputs: Outputs, clock: Any) -> None:
+        """Take over the coefficients of this step and record them.
+
+        Args:
+            labels: One-hot labels `(batch, num_classes)`.
+            outputs: What the model's `call` returned.
+            clock: The model's `keras_mmrel.models.Clock`.
+        """
+        active = clock.warmed_up(self.warmup)
+        if self.until < 1.0:
+            active = active * (1.0 - clock.passed(self.until))
+        self.active.assign(active)
+        mask = outputs[MASK]
         count = backend.all_reduce_sum(ops.sum(mask, axis=0))
         present = ops.cast(count > 0, "float32")
         new = ops.stop_gradient(
@@ -197,8 +213,8 @@ class GradientModulation(keras.layers.Layer):
         self.total.assign_add(self.effective_coefficients())
         self.steps.assign_add(1.0)
 
-    def effective_coefficients(self) -> Any:
-        """Coefficients in the epoch window, ones outside, `(n_modalities,)`."""
+    def effective_coefficients(self) -> Tensor:
+        """Coefficients while active, ones otherwise, `(n_modalities,)`."""
         coefficients = ops.convert_to_tensor(self.coefficients)
         return ops.where(
             ops.convert_to_tensor(self.active) > 0,
@@ -208,11 +224,11 @@ class GradientModulation(keras.layers.Layer):
 
     def modulate_updates(
         self,
-        old: Sequence[Any],
-        new: Sequence[Any],
-        owners: Any,
+        old: Sequence[Tensor],
+        new: Sequence[Tensor],
+        owners: Owners,
         optimizer: Any,
-    ) -> list[Any]:
+    ) -> list[Tensor]:
         """Edit what the optimizer did to the weights in one step.
 
         Args:
@@ -236,22 +252,20 @@ class GradientModulation(keras.layers.Layer):
             # The optimizer has averaged its own weights, at full weight in
             # its first step.
             first = ops.cast(ops.equal(inner.iterations, 1), "float32")
-            share = 1.0 - inner.ema_momentum * (1.0 - first)
-            averages = inner._model_variables_moving_average
+            fraction = 1.0 - inner.ema_momentum * (1.0 - first)
+            averages = upstream.weight_averages(inner)
             for average, after, value in zip(
                 averages, new, edited, strict=True
             ):
                 if average is not None:
-                    step = ops.cast(share, value.dtype) * (value - after)
+                    step = ops.cast(fraction, value.dtype) * (value - after)
                     average.assign(average + step)
         return edited
 
     # -- Epochs --------------------------------------------------------------
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Open or close the window and start a new record."""
-        end = math.inf if self.end_epoch is None else self.end_epoch
-        self.active.assign(float(self.start_epoch <= epoch < end))
+    def begin_epoch(self) -> None:
+        """Start a new record of the coefficients."""
         self.total.assign(ops.zeros(self.total.shape))
         self.steps.assign(0.0)
 
@@ -267,21 +281,13 @@ class GradientModulation(keras.layers.Layer):
     def load_own_variables(self, store: Any) -> None:
         # Weights saved without a modulation, or with one that keeps another
         # state, fit the model all the same: the state starts anew.
-        if len(store.keys()) == len(self._non_trainable_variables):
+        if len(store.keys()) == len(upstream.own_state(self)):
             super().load_own_variables(store)
 
     def get_config(self) -> dict:
         return {
             **super().get_config(),
             "apply_to": self.apply_to,
-            "start_epoch": self.start_epoch,
-            "end_epoch": self.end_epoch,
+            "warmup": self.warmup,
+            "until": self.until,
         }
-
-
-def check_epoch(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(
-            f"`{name}` must be a non-negative integer. Received: "
-            f"{name}={value!r}"
-        )

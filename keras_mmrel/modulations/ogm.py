@@ -1,10 +1,12 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.modulations.scores import batch_mean
 from keras_mmrel.modulations.scores import ratio_to_others
@@ -12,6 +14,7 @@ from keras_mmrel.modulations.scores import true_class_probability
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(alpha=Number(0))
 class OGM(GradientModulation):
     """On-the-fly gradient modulation: slow the leading modality down.
 
@@ -33,7 +36,7 @@ class OGM(GradientModulation):
 
     Example:
 
-    >>> modulation = keras_mmrel.modulations.OGM(0.3, end_epoch=50)
+    >>> modulation = keras_mmrel.modulations.OGM(0.3, until=0.5)
     >>> modulation.alpha
     0.3
 
@@ -43,13 +46,12 @@ class OGM(GradientModulation):
     """
 
     def __init__(self, alpha: float = 0.3, **kwargs: Any) -> None:
-        check_strength("alpha", alpha)
         super().__init__(**kwargs)
         self.alpha = alpha
 
     def compute_coefficients(
-        self, labels: Any, outputs: Mapping[str, Any], present: Any
-    ) -> Any:
+        self, labels: Tensor, outputs: Outputs, present: Tensor
+    ) -> Tensor:
         scores = true_class_probability(labels, outputs["modality_logits"])
         ratio = ratio_to_others(batch_mean(scores, outputs), present)
         slowed = 1.0 - ops.tanh(self.alpha * ratio)

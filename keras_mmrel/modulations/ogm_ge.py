@@ -4,13 +4,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_strength
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import Variables
+from keras_mmrel.modulations.gradient_modulation import Owners
 from keras_mmrel.modulations.ogm import OGM
-
-KERNELS = ("convolution", "all")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(kernels=Choice("convolution", "all"), noise=Number(0), seed=SEED)
 class OGMGE(OGM):
     """OGM with generalisation enhancement: noise on the encoders' gradients.
 
@@ -54,19 +59,13 @@ class OGMGE(OGM):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if kernels not in KERNELS:
-            raise ValueError(
-                f"`kernels` must be one of {KERNELS}. Received: "
-                f"kernels={kernels!r}"
-            )
-        check_strength("noise", noise)
         super().__init__(alpha, **kwargs)
         self.kernels = kernels
         self.noise = noise
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def touched(self, variables: Sequence[Any], owners: Any) -> list[Any]:
+    def touched(self, variables: Variables, owners: Owners) -> Owners:
         """Return the owners, `None` but for what `kernels` names."""
         return [
             owner if self.kernels == "all" or len(v.shape) >= 3 else None
@@ -74,8 +73,8 @@ class OGMGE(OGM):
         ]
 
     def modulate_gradients(
-        self, gradients: Sequence[Any], variables: Sequence[Any], owners: Any
-    ) -> list[Any]:
+        self, gradients: Sequence[Tensor], variables: Variables, owners: Owners
+    ) -> list[Tensor]:
         owners = self.touched(variables, owners)
         modulated = super().modulate_gradients(gradients, variables, owners)
         return [
@@ -87,8 +86,8 @@ class OGMGE(OGM):
             )
         ]
 
-    def _noise_like(self, gradient: Any) -> Any:
-        """Noise of the gradient's deviation, in the epoch window only."""
+    def _noise_like(self, gradient: Tensor) -> Tensor:
+        """Noise of the gradient's deviation, while it is active only."""
         values = ops.cast(gradient, "float32")
         scale = self.noise * ops.std(values) * self.active
         noise = keras.random.normal(

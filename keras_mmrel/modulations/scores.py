@@ -1,14 +1,14 @@
 """What the strategies compute their coefficients from."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
 
 
-def true_class_probability(labels: Any, logits: Any) -> Any:
+def true_class_probability(labels: Tensor, logits: Tensor) -> Tensor:
     """Probability of the true class by each modality alone.
 
     Args:
@@ -22,7 +22,7 @@ def true_class_probability(labels: Any, logits: Any) -> Any:
     return ops.sum(labels[:, None, :] * probabilities, axis=-1)
 
 
-def batch_mean(values: Any, outputs: Mapping[str, Any]) -> Any:
+def batch_mean(values: Tensor, outputs: Outputs) -> Tensor:
     """Mean over the samples of the global batch that have the modality.
 
     Args:
@@ -32,7 +32,7 @@ def batch_mean(values: Any, outputs: Mapping[str, Any]) -> Any:
     Returns:
         `(n_modalities,)`, 0 for a modality that no sample has.
     """
-    mask = outputs["modality_mask"]
+    mask = outputs[MASK]
     kept = ops.where(mask > 0, values, ops.zeros_like(values))
     sums = backend.all_reduce_sum(
         ops.stack([ops.sum(kept, axis=0), ops.sum(mask, axis=0)])
@@ -40,7 +40,7 @@ def batch_mean(values: Any, outputs: Mapping[str, Any]) -> Any:
     return sums[0] / ops.maximum(sums[1], 1.0)
 
 
-def mean_of_others(scores: Any, present: Any) -> Any:
+def mean_of_others(scores: Tensor, present: Tensor) -> Tensor:
     """For each modality the mean score of the other present ones.
 
     Args:
@@ -52,6 +52,6 @@ def mean_of_others(scores: Any, present: Any) -> Any:
     return (total - scores * present) / ops.maximum(count - present, 1.0)
 
 
-def ratio_to_others(scores: Any, present: Any) -> Any:
+def ratio_to_others(scores: Tensor, present: Tensor) -> Tensor:
     """Score of each modality over the mean score of the other present ones."""
     return scores / (mean_of_others(scores, present) + 1e-12)

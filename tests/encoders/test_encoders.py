@@ -5,6 +5,7 @@ import pytest
 from keras_mmrel.encoders import ConvEncoder
 from keras_mmrel.encoders import MLPEncoder
 from keras_mmrel.encoders import PooledEncoder
+from tests.helpers import json_round_trip
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 
@@ -59,16 +60,23 @@ def test_pooled_encoder_takes_a_named_output():
 
 
 @pytest.mark.parametrize(
-    "make, text",
+    "make, shape",
     [
-        (lambda: MLPEncoder(()), "`hidden_units` must be a non-empty"),
-        (lambda: MLPEncoder((8, -1)), "`hidden_units` must be a non-empty"),
-        (lambda: MLPEncoder((8,), dropout=1.0), "dropout=1.0"),
-        (lambda: ConvEncoder((4, 0)), "`filters` must be a non-empty"),
-        (lambda: ConvEncoder((4,), groups=0), "`groups` must be a non-empty"),
-        (lambda: PooledEncoder("resnet"), "backbone='resnet'"),
+        (lambda seed: MLPEncoder((8,), 0.5, seed=seed), (4, 6)),
+        (lambda seed: ConvEncoder((8,), dropout=0.5, seed=seed), (4, 6, 6, 1)),
     ],
 )
-def test_bad_arguments_are_named(make, text):
-    with pytest.raises(ValueError, match=text):
-        make()
+def test_a_seed_repeats_the_dropout(make, shape):
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+
+    def dropped(seed):
+        encoder = make(seed)
+        assert json_round_trip(encoder).seed == seed
+        encoder.build(shape)
+        for index, weight in enumerate(encoder.trainable_weights):
+            rng = np.random.default_rng(index)
+            weight.assign(rng.normal(size=weight.shape))
+        return to_numpy(encoder(x, training=True))
+
+    np.testing.assert_array_equal(dropped(3), dropped(3))
+    assert (dropped(3) != dropped(4)).any()

@@ -170,6 +170,31 @@ def test_plot_has_four_panels_and_a_legend_of_all_corruptions():
     assert figure.get_suptitle() == report.info["model"]
 
 
+def test_corruptions_inside_the_range_are_grouped_and_dashed():
+    report = make_report(["unaligned", "gaussian_one", "conflict"])
+    table = report.scores.groupby("corruption")["in_range"].agg(set)
+    assert table.to_dict() == {
+        "clean": {True},
+        "conflict": {True},
+        "gaussian_one": {False},
+        "unaligned": {True},
+    }
+    order = list(dict.fromkeys(report.summary()["corruption"]))
+    assert order == ["clean", "gaussian_one", "unaligned", "conflict"]
+    rows = report.to_markdown().split("\n")[2:]
+    where = [row.split("|")[1].strip() for row in rows]
+    assert where == ["", *["outside"] * 4, *["inside"] * 6]
+    figure, panels = draw(report)
+    for panel in (panels[0], panels[2]):
+        lines = [
+            line.get_linestyle()
+            for line in panel.get_lines()
+            if line.get_marker() in ("o", "s", "D", "v", "^", "P", "X", "*")
+        ]
+        assert lines.count("--") == 2 and lines.count("-") >= 1
+    assert "inside the range" in figure.legends[0].get_title().get_text()
+
+
 def test_plot_shows_the_numbers_of_the_report():
     report = make_report()
     table = report.summary().set_index("corruption")

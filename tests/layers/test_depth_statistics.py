@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_mmrel.layers.depth_statistics import DepthStatistics
+from keras_mmrel.layers._depth_statistics import DepthStatistics
 from tests.helpers import json_round_trip
 from tests.helpers import to_numpy
 
@@ -75,7 +75,7 @@ def updated(batches, prototypes=None):
     if prototypes is not None:
         layer.prototypes.assign(prototypes)
     for features, y, weight in batches:
-        layer.update(*tensors(features, np.eye(CLASSES)[y], weight))
+        layer.update_statistics(*tensors(features, np.eye(CLASSES)[y], weight))
     return layer
 
 
@@ -104,7 +104,7 @@ def test_scores_add_up_to_the_mean_cosine_margin():
     layer = updated(make_batches())
     features, y, _ = make_batches()[3]
     batch = tensors(features, np.eye(CLASSES)[y], np.ones(len(y)))
-    margins, chance = (to_numpy(v) for v in layer.judge(*batch[:2]))
+    margins, chance = (to_numpy(v) for v in layer.margins_of(*batch[:2]))
     prototypes = to_numpy(layer.prototypes)
     cosines = (
         unit(features - to_numpy(layer.center))
@@ -116,8 +116,8 @@ def test_scores_add_up_to_the_mean_cosine_margin():
     assert ((chance > 0) & (chance < 1)).all()
     # The moving average of the scores has the same sum.
     before = to_numpy(layer.scores)
-    layer.update(*batch)
-    margins, _ = layer.judge(*batch[:2])
+    layer.update_statistics(*batch)
+    margins, _ = layer.margins_of(*batch[:2])
     expected = 0.9 * before.sum() + 0.1 * to_numpy(margins).sum(axis=1).mean()
     np.testing.assert_allclose(
         to_numpy(layer.scores).sum(), expected, atol=1e-6

@@ -54,7 +54,10 @@ def test_standard_checks():
     run_layer_checks(
         DiscriminativePower(),
         [P, SURPRISE, SHARE, MASK],
-        output_shapes={"power": (10, 3), "relative": (10, 3)},
+        output_shapes={
+            "power_logits": (10, 3),
+            "discriminative_power": (10, 3),
+        },
     )
 
 
@@ -66,12 +69,16 @@ def test_power_follows_the_formula(mask):
     found = features_of(P, SURPRISE, SHARE, mask)
     power = 10 * (found @ to_numpy(layer.kernel) + to_numpy(layer.bias))
     power = np.where(mask > 0, power, -1e4)
-    np.testing.assert_allclose(out["power"], power, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(out["relative"], softmax(power), atol=1e-4)
+    np.testing.assert_allclose(out["power_logits"], power, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        out["discriminative_power"], softmax(power), atol=1e-4
+    )
 
 
 def test_relative_powers_sum_to_one_and_the_missing_have_none():
-    out = to_numpy(random_layer()(P, SURPRISE, SHARE, MASK))["relative"]
+    out = to_numpy(random_layer()(P, SURPRISE, SHARE, MASK))[
+        "discriminative_power"
+    ]
     np.testing.assert_allclose(out.sum(axis=1), 1, atol=1e-6)
     assert (out[MASK == 0] == 0).all()
 
@@ -81,8 +88,8 @@ def test_a_missing_modality_neither_agrees_nor_disagrees():
     changed = P.copy()
     changed[MASK == 0] = softmax(normal(*P[MASK == 0].shape, seed=5))
     np.testing.assert_allclose(
-        to_numpy(layer(changed, SURPRISE, SHARE, MASK))["power"],
-        to_numpy(layer(P, SURPRISE, SHARE, MASK))["power"],
+        to_numpy(layer(changed, SURPRISE, SHARE, MASK))["power_logits"],
+        to_numpy(layer(P, SURPRISE, SHARE, MASK))["power_logits"],
         rtol=1e-5,
     )
 
@@ -93,7 +100,7 @@ def test_two_equally_likely_classes_have_no_margin():
     layer.kernel.assign([1.0, 0, 0, 0, 0, 0])
     p = np.array([[[0.45, 0.45, 0.1]], [[0.6, 0.3, 0.1]]], "float32")
     none = np.zeros((2, 1), "float32")
-    power = to_numpy(layer(p, none, none))["power"]
+    power = to_numpy(layer(p, none, none))["power_logits"]
     np.testing.assert_allclose(power[:, 0], [0, 3], atol=1e-5)
 
 
@@ -104,20 +111,22 @@ def test_one_modality_has_all_power_and_agrees_with_nobody():
     alone.kernel.assign(layer.kernel)
     alone.bias.assign(to_numpy(layer.bias)[:1])
     out = to_numpy(alone(P[:, :1], SURPRISE[:, :1], SHARE[:, :1]))
-    np.testing.assert_allclose(out["relative"], 1, atol=1e-6)
+    np.testing.assert_allclose(out["discriminative_power"], 1, atol=1e-6)
     found = features_of(
         P[:, :1], SURPRISE[:, :1], SHARE[:, :1], np.ones((10, 1))
     )
     assert (found[:, :, 5] == 0).all()
     expected = 10 * (found @ to_numpy(alone.kernel) + to_numpy(alone.bias))
-    np.testing.assert_allclose(out["power"], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        out["power_logits"], expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_gradients_reach_the_weights_but_none_of_the_features():
     layer = random_layer()
 
     def score(p, surprise, share):
-        return ops.sum(layer(p, surprise, share)["relative"][:, 0])
+        return ops.sum(layer(p, surprise, share)["discriminative_power"][:, 0])
 
     for gradient in (
         input_gradient(lambda p: score(p, SURPRISE, SHARE), P),
@@ -136,7 +145,9 @@ def test_at_first_agreement_is_trusted_and_surprise_is_not():
     none = np.zeros((2, 3), "float32")
     surprise = none.copy()
     surprise[1, 0] = 2.0
-    relative = to_numpy(DiscriminativePower()(p, surprise, none))["relative"]
+    relative = to_numpy(DiscriminativePower()(p, surprise, none))[
+        "discriminative_power"
+    ]
     assert relative[0, 0] > 2 * relative[0, 2]
     assert relative[1, 0] < 0.5 * relative[1, 1]
 

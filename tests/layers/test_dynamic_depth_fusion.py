@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_mmrel.layers import DynamicDepthFusion
+from tests.helpers import check_statistics_move_in_fit_only
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 
@@ -218,15 +219,43 @@ def test_predicted_parameters_start_close_to_the_static_blocks():
 @pytest.mark.parametrize(
     "kwargs, text",
     [
-        ({"max_depth": 0}, "max_depth=0"),
-        ({"max_depth": "4"}, "max_depth='4'"),
-        ({"hidden_dim": 64.0}, "hidden_dim=64.0"),
         ({"max_depth": 3, "hidden_dim": 8}, "must be a multiple"),
-        ({"sharpness": -1}, "sharpness=-1"),
         ({"quantiles": (0.5, 0.5)}, "`quantiles` must be an increasing"),
-        ({"inference": "fast"}, "inference='fast'"),
     ],
 )
 def test_bad_arguments_are_named(kwargs, text):
     with pytest.raises(ValueError, match=text):
         DynamicDepthFusion(4, **kwargs)
+
+
+def test_the_scale_of_depth_moves_in_fit_only_unless_frozen():
+    check_statistics_move_in_fit_only(
+        DynamicDepthFusion(4, hidden_dim=8, dropout=0.0),
+        [X, CONFIDENCE],
+        output="logits",
+    )
+
+
+def test_a_depth_that_is_given_is_used_and_moves_nothing():
+    layer = DynamicDepthFusion(4, hidden_dim=8, dropout=0.0)
+    own = to_numpy(layer(X, CONFIDENCE))
+    depth = np.ones_like(CONFIDENCE)
+    out = to_numpy(layer(X, CONFIDENCE, depth=depth, training=True))
+    np.testing.assert_array_equal(out["depth"], 1)
+    assert float(layer.allocator.ready) == 0
+    same = to_numpy(layer(X, CONFIDENCE, depth=own["depth"]))
+    np.testing.assert_array_equal(same["logits"], own["logits"])
+
+
+@pytest.mark.parametrize("inference", ["masked", "skip"])
+def test_a_missing_modality_may_hold_anything(inference):
+    layer = DynamicDepthFusion(
+        4, hidden_dim=8, predicted_parameters=True, inference=inference
+    )
+    mask = np.ones_like(CONFIDENCE)
+    mask[::2, 1] = 0
+    spoiled, confidence = X.copy(), CONFIDENCE.copy()
+    spoiled[::2, 1] = confidence[::2, 1] = np.nan
+    expected = to_numpy(layer(X, CONFIDENCE, modality_mask=mask))
+    out = to_numpy(layer(spoiled, confidence, modality_mask=mask))
+    np.testing.assert_array_equal(out["logits"], expected["logits"])

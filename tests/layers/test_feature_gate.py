@@ -4,6 +4,8 @@ import pytest
 from keras import ops
 
 from keras_mmrel.layers import FeatureGate
+from tests.helpers import assert_close
+from tests.helpers import assert_same_state
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 
@@ -172,18 +174,6 @@ def test_forgetting_follows_a_feature_that_moves():
     assert np.abs(means[0] - target[0]).min() > 0.3
 
 
-@pytest.mark.parametrize(
-    "kwargs, text",
-    [
-        ({"feature_radius": 0}, "`feature_radius` must be positive"),
-        ({"forgetting": (0.0,)}, "`forgetting` must hold values"),
-    ],
-)
-def test_bad_arguments_are_named(kwargs, text):
-    with pytest.raises(ValueError, match=text):
-        FeatureGate(2, **kwargs)
-
-
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match="batch, modalities, features"):
         FeatureGate(2)(np.zeros((3, 4)))
@@ -202,3 +192,109 @@ def test_a_saved_gate_judges_as_before(tmp_path):
         to_numpy(gate(x))["typicality"],
         atol=1e-6,
     )
+
+
+def batches_of(kind, x, y, mask, size=64):
+    """A data set of `(inputs, y, modality_mask)`, or a list of batches."""
+    if kind == "tf.data":
+        tf = pytest.importorskip("tensorflow")
+        return tf.data.Dataset.from_tensor_slices((x, y, mask)).batch(size)
+    if kind == "torch":
+        torch = pytest.importorskip("torch")
+        tensors = [torch.from_numpy(v) for v in (x, y, mask)]
+        data = torch.utils.data.TensorDataset(*tensors)
+        return torch.utils.data.DataLoader(data, batch_size=size)
+    parts = [slice(i, i + size) for i in range(0, len(x), size)]
+    batches = [(x[p], y[p], mask[p]) for p in parts]
+    if kind == "list":
+        return batches
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, index):
+            # It has no end of its own.
+            return batches[index % len(batches)]
+
+    return Batches()
+
+
+@pytest.mark.parametrize("kind", ["tf.data", "torch", "list", "PyDataset"])
+@pytest.mark.parametrize("built", [False, True])
+def test_adapt_takes_data_sets_with_masks_before_and_after_build(kind, built):
+    x, y = clean_data()
+    mask = np.ones((200, 2), "float32")
+    mask[::3, 1] = 0
+    x[::3, 1] = np.nan
+    whole, gate = FeatureGate(2), FeatureGate(2)
+    whole.adapt(x, y, mask)
+    if built:
+        # What was known before is forgotten.
+        gate.adapt(*clean_data(seed=1))
+    gate.adapt(batches_of(kind, x, y, mask))
+    assert float(gate.ready) == 1
+    for one, other in zip(whole.weights, gate.weights, strict=True):
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(one),
+            ops.convert_to_numpy(other),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+def test_adapt_takes_one_hot_labels():
+    gate, x, y = adapted_gate()
+    other = FeatureGate(2)
+    other.adapt(x, np.eye(2, dtype="float32")[y])
+    assert_same_state(gate, other)
+
+
+def test_adapt_refuses_what_it_cannot_read_twice_or_at_all():
+    x, y = clean_data()
+    with pytest.raises(ValueError, match="read twice. Received: generator"):
+        FeatureGate(2).adapt((x, y) for _ in range(2))
+    with pytest.raises(ValueError, match="`data` must hold samples"):
+        FeatureGate(2).adapt([])
+
+
+def test_a_list_of_features_is_padded():
+    x, y = clean_data()
+    narrow = [x[:, 0], x[:, 1, :4]]
+    padded = x.copy()
+    padded[:, 1, 4:] = 0
+    gate, other = FeatureGate(2), FeatureGate(2, feature_sizes=(6, 4))
+    gate.adapt(narrow, y)
+    other.adapt(padded, y)
+    assert_same_state(gate, other)
+    assert_close(gate(narrow), to_numpy(other(padded)))
+    tensors = [keras.Input((6,)), keras.Input((4,))]
+    model = keras.Model(tensors, gate(tensors)["cleaned"])
+    np.testing.assert_allclose(
+        model.predict(narrow, verbose=0),
+        to_numpy(gate(narrow)["cleaned"]),
+        atol=1e-5,
+    )
+
+
+def test_training_does_not_move_the_statistics():
+    gate, x, _ = adapted_gate()
+    before = [ops.convert_to_numpy(w) for w in gate.weights]
+    gate(x + 1.0, training=True)
+    for weight, old in zip(gate.weights, before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(weight), old)
+
+
+def test_values_of_a_missing_modality_are_never_read():
+    gate, x, _ = adapted_gate()
+    mask = np.ones((200, 2), "float32")
+    mask[::3, 1] = 0
+    spoiled = x.copy()
+    spoiled[::3, 1] = np.nan
+    assert_close(gate(spoiled, mask), to_numpy(gate(x, mask)), atol=0)
+
+
+def test_statistics_build_the_layer():
+    layer = FeatureGate(2)
+    layer.update_statistics(np.ones((4, 2, 3)), np.array([0, 1, 0, 1]))
+    assert layer.built and layer.non_trainable_weights

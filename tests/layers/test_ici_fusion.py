@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_mmrel.layers import ICIFusion
+from keras_mmrel.layers._ici_fusion import ICIFusion
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 from tests.micinet_models import gradients_of
@@ -36,8 +36,13 @@ def shapes():
     wide, pair, classes = (10, 3, 6), (10, 3), (10, 3, 4)
     names = {
         wide: ("prior_mean", "ici", "kept", "compensation", "compensated"),
-        pair: ("share", "divergence", "power", "relative"),
-        classes: ("guess_logits", "kept_logits", "modality_logits"),
+        pair: (
+            "ici_fraction",
+            "divergence",
+            "power_logits",
+            "discriminative_power",
+        ),
+        classes: ("initial_logits", "kept_logits", "modality_logits"),
     }
     found = {name: shape for shape, group in names.items() for name in group}
     return {**found, "compensation_gate": pair, "logits": (10, 4)}
@@ -86,26 +91,28 @@ def test_the_steps_follow_each_other():
     out = run(layer, mask=MASK)
     present = MASK[:, :, None]
     np.testing.assert_allclose(
-        out["guess_logits"], head(layer.guess_head, Z), atol=1e-5
+        out["initial_logits"], head(layer.initial_head, Z), atol=1e-5
     )
-    prior = to_numpy(layer.global_ici(Z, softmax(out["guess_logits"] / 2)))
+    prior = to_numpy(layer.global_ici(Z, softmax(out["initial_logits"] / 2)))
     np.testing.assert_allclose(out["prior_mean"], prior["mean"], atol=1e-5)
     removed = to_numpy(layer.ici_removal(Z, prior["mean"], prior["variance"]))
     for key in ("kept", "ici"):
         np.testing.assert_allclose(
             out[key], removed[key] * present, atol=1e-5, err_msg=key
         )
-    np.testing.assert_allclose(out["share"], removed["share"] * MASK, atol=1e-5)
+    np.testing.assert_allclose(
+        out["ici_fraction"], removed["ici_fraction"] * MASK, atol=1e-5
+    )
     logits = head(layer.kept_head, out["kept"])
     np.testing.assert_allclose(out["kept_logits"], logits, atol=1e-5)
     judged = to_numpy(
-        layer.power(
-            softmax(logits), removed["surprise"], removed["share"], MASK
+        layer.discriminative_power(
+            softmax(logits), removed["surprise"], removed["ici_fraction"], MASK
         )
     )
-    for key in ("power", "relative"):
+    for key in ("power_logits", "discriminative_power"):
         np.testing.assert_allclose(out[key], judged[key], rtol=1e-4, atol=1e-5)
-    repaired = to_numpy(layer.compensate(out["kept"], out["power"]))
+    repaired = to_numpy(layer.compensate(out["kept"], out["power_logits"]))
     for key in ("compensated", "compensation"):
         np.testing.assert_allclose(out[key], repaired[key], atol=1e-5)
     np.testing.assert_allclose(
@@ -118,7 +125,9 @@ def test_the_fused_logits_are_a_product_of_experts():
     out = run(layer, mask=MASK)
     experts = np.log(softmax(3 * head(layer.expert_head, out["compensated"])))
     np.testing.assert_allclose(out["modality_logits"], experts, atol=1e-4)
-    product = np.prod(np.exp(experts) ** out["relative"][:, :, None], axis=1)
+    product = np.prod(
+        np.exp(experts) ** out["discriminative_power"][:, :, None], axis=1
+    )
     expected = product ** np.sqrt(3)
     expected /= expected.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(softmax(out["logits"]), expected, atol=1e-5)
@@ -129,8 +138,10 @@ def test_parts_add_up_and_powers_sum_to_one(training):
     out = run(build(), mask=MASK, training=training)
     present = MASK[:, :, None]
     np.testing.assert_allclose(out["kept"] + out["ici"], Z * present, atol=1e-5)
-    np.testing.assert_allclose(out["relative"].sum(axis=1), 1, atol=1e-6)
-    assert (0 <= out["share"]).all() and (out["share"] <= 1).all()
+    np.testing.assert_allclose(
+        out["discriminative_power"].sum(axis=1), 1, atol=1e-6
+    )
+    assert (0 <= out["ici_fraction"]).all() and (out["ici_fraction"] <= 1).all()
 
 
 def test_logits_stay_finite_under_heavy_noise():
@@ -157,20 +168,25 @@ def test_a_missing_modality_has_no_power_and_no_influence():
     layer = build()
     out = run(layer, mask=MASK)
     missing = MASK == 0
-    np.testing.assert_array_equal(out["relative"][missing], 0)
-    np.testing.assert_array_equal(out["share"][missing], 0)
+    np.testing.assert_array_equal(out["discriminative_power"][missing], 0)
+    np.testing.assert_array_equal(out["ici_fraction"][missing], 0)
     np.testing.assert_array_equal(out["compensation_gate"][missing], 1)
     changed = Z.copy()
     changed[missing] = 30.0
     other = run(layer, changed, MASK)
-    for key in ("logits", "modality_logits", "relative", "compensated"):
+    for key in (
+        "logits",
+        "modality_logits",
+        "discriminative_power",
+        "compensated",
+    ):
         np.testing.assert_allclose(other[key], out[key], atol=1e-5)
 
 
 def test_one_modality_alone_is_trusted_and_not_compensated():
     layer = ICIFusion(4, seed=0)
     out = run(layer, Z[:, :1])
-    np.testing.assert_allclose(out["relative"], 1, atol=1e-6)
+    np.testing.assert_allclose(out["discriminative_power"], 1, atol=1e-6)
     np.testing.assert_array_equal(out["compensation_gate"], 0)
     np.testing.assert_array_equal(out["compensated"], out["kept"])
     np.testing.assert_allclose(
@@ -184,10 +200,10 @@ def test_one_modality_alone_is_trusted_and_not_compensated():
 def with_option_off(name):
     full, less = build(), build(**{name: False})
     for layer in (
-        "guess_head",
+        "initial_head",
         "kept_head",
         "expert_head",
-        "power",
+        "power_logits",
         "ici_removal",
         "compensate",
         "global_ici",
@@ -202,7 +218,7 @@ def with_option_off(name):
 def test_every_option_changes_the_answer(name):
     full, less = with_option_off(name)
     assert np.abs(full["logits"] - less["logits"]).max() > 1e-3
-    np.testing.assert_allclose(full["guess_logits"], less["guess_logits"])
+    np.testing.assert_allclose(full["initial_logits"], less["initial_logits"])
     assert full.keys() == less.keys()
 
 
@@ -218,7 +234,7 @@ def test_without_a_prior_all_is_compared_with_the_standard_normal():
 def test_without_removal_everything_is_kept():
     _, less = with_option_off("removal")
     np.testing.assert_array_equal(less["kept"], Z * MASK[:, :, None])
-    np.testing.assert_array_equal(less["share"], 0)
+    np.testing.assert_array_equal(less["ici_fraction"], 0)
     np.testing.assert_array_equal(less["ici"], 0)
 
 
@@ -231,8 +247,8 @@ def test_without_compensation_what_is_kept_is_fused():
 def test_without_weighting_present_modalities_weigh_the_same():
     full, less = with_option_off("weighting")
     expected = MASK / MASK.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(less["relative"], expected)
-    np.testing.assert_allclose(less["power"], full["power"])
+    np.testing.assert_allclose(less["discriminative_power"], expected)
+    np.testing.assert_allclose(less["power_logits"], full["power_logits"])
 
 
 # -- Gradients ----------------------------------------------------------------
@@ -241,11 +257,11 @@ def test_without_weighting_present_modalities_weigh_the_same():
 def test_the_fusion_teaches_the_powers_but_not_the_guess():
     layer = build()
     kernels = [
-        layer.power.kernel,
-        layer.power.bias,
+        layer.discriminative_power.kernel,
+        layer.discriminative_power.bias,
         layer.ici_removal.bias,
         layer.expert_head.kernel,
-        layer.guess_head.kernel,
+        layer.initial_head.kernel,
         layer.global_ici.decoder,
     ]
     found = gradients_of(lambda: ops.sum(layer(Z)["logits"][:, 0]), kernels)
@@ -256,8 +272,12 @@ def test_the_fusion_teaches_the_powers_but_not_the_guess():
 def test_the_powers_teach_no_classifier():
     layer = build()
     found = gradients_of(
-        lambda: ops.sum(layer(Z)["power"][:, 0]),
-        [layer.kept_head.kernel, layer.ici_removal.bias, layer.power.kernel],
+        lambda: ops.sum(layer(Z)["power_logits"][:, 0]),
+        [
+            layer.kept_head.kernel,
+            layer.ici_removal.bias,
+            layer.discriminative_power.kernel,
+        ],
     )
     assert [np.abs(g).max() > 0 for g in found] == [False, False, True]
 

@@ -23,7 +23,7 @@ def test_standard_checks():
         output_shapes={
             "kept": (10, 2, 6),
             "ici": (10, 2, 6),
-            "share": (10, 2),
+            "ici_fraction": (10, 2),
             "surprise": (10, 2),
             "divergence": (10, 2),
         },
@@ -55,7 +55,7 @@ def test_outputs_follow_the_formulas():
     expected = {
         "kept": (1 - gate) * (Z - MEAN),
         "ici": ici,
-        "share": share,
+        "ici_fraction": share,
         "surprise": t,
         "divergence": divergence,
     }
@@ -99,7 +99,7 @@ def test_what_is_kept_stays_bounded_while_noise_grows():
     for sigma in (1.0, 10.0, 100.0, 1000.0):
         out = to_numpy(layer(sigma * Z, 0 * Z, 0 * Z + 1.0))
         kept.append(np.abs(out["kept"]).max())
-        share.append(out["share"].mean())
+        share.append(out["ici_fraction"].mean())
     assert max(kept) < 8 and kept[3] < kept[2] < kept[1]
     assert (np.diff(share) > 0).all() and share[-1] > 0.99
 

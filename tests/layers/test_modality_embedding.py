@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from keras_mmrel.layers import ModalityEmbedding
+from tests.helpers import assert_same_state
+from tests.helpers import check_statistics_move_in_fit_only
 from tests.helpers import to_numpy
 from tests.micinet_models import normal
 
@@ -50,12 +52,48 @@ def test_missing_modalities_are_zero_and_enter_no_statistic():
     assert (z[MASK == 0] == 0).all() and np.abs(z[MASK > 0]).max() > 0.5
 
 
-@pytest.mark.parametrize("units", [0, -1, 2.5, True])
-def test_bad_units_are_named(units):
-    with pytest.raises(ValueError, match=f"units={units}"):
-        ModalityEmbedding(units)
-
-
 def test_a_tensor_is_no_list_of_features():
     with pytest.raises(ValueError, match="list of"):
         ModalityEmbedding(4)(np.ones((3, 4)))
+
+
+def test_a_training_call_has_taken_in_its_batch():
+    a, b = X
+    called = ModalityEmbedding(4)
+    called([a, b])
+    updated = ModalityEmbedding(4)
+    updated([a, b])
+    updated.set_weights(called.get_weights())
+    updated.update_statistics([a, b])
+    out = to_numpy(called([a, b], training=True))
+    np.testing.assert_array_equal(out, to_numpy(updated([a, b])))
+    assert_same_state(called, updated)
+
+
+def test_a_missing_modality_may_hold_anything():
+    a, b = X
+    mask = np.ones((len(a), 2), "float32")
+    mask[::3, 1] = 0
+    spoiled = b.copy()
+    spoiled[::3] = np.nan
+    layer = ModalityEmbedding(4)
+    layer([a, b], mask)
+    weights = layer.get_weights()
+    expected = to_numpy(layer([a, b], mask, training=True))
+    state = layer.get_weights()
+    layer.set_weights(weights)
+    out = to_numpy(layer([a, spoiled], mask, training=True))
+    np.testing.assert_array_equal(out, expected)
+    for own, other in zip(layer.get_weights(), state, strict=True):
+        np.testing.assert_array_equal(own, other)
+    assert (out[::3, 1] == 0).all()
+
+
+def test_statistics_move_in_fit_only_unless_frozen():
+    check_statistics_move_in_fit_only(ModalityEmbedding(4), X, True)
+
+
+def test_statistics_build_the_layer():
+    layer = ModalityEmbedding(4)
+    layer.update_statistics(X)
+    assert layer.built and layer.non_trainable_weights

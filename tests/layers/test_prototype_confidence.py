@@ -70,18 +70,6 @@ def test_zero_embedding_is_finite():
     assert all(np.isfinite(v).all() for v in out.values())
 
 
-@pytest.mark.parametrize(
-    "kwargs, text",
-    [
-        ({"num_classes": 1}, "num_classes=1"),
-        ({"num_classes": 3, "temperature": -1.0}, "temperature=-1.0"),
-    ],
-)
-def test_bad_arguments_are_named(kwargs, text):
-    with pytest.raises(ValueError, match=text):
-        PrototypeConfidence(**kwargs)
-
-
 def test_it_trains_in_a_plain_keras_model():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((2, 5))

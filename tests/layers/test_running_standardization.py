@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from keras_mmrel.layers import RunningStandardization
+from tests.helpers import assert_same_state
+from tests.helpers import check_statistics_move_in_fit_only
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 from tests.micinet_models import normal
@@ -148,12 +150,42 @@ def test_statistics_are_saved(tmp_path):
     np.testing.assert_allclose(to_numpy(loaded(X)), to_numpy(layer(X)))
 
 
-@pytest.mark.parametrize("momentum", [-0.1, 1.0])
-def test_bad_momentum_is_named(momentum):
-    with pytest.raises(ValueError, match=f"momentum={momentum}"):
-        RunningStandardization(momentum)
-
-
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match="batch, modalities, features"):
         RunningStandardization()(np.zeros((3, 4)))
+
+
+def test_a_missing_modality_may_hold_anything_and_is_zero():
+    rng = np.random.default_rng(0)
+    x = rng.normal(3.0, 2.0, size=(30, 2, 4)).astype("float32")
+    mask = np.ones((30, 2), "float32")
+    mask[::3, 1] = 0
+    spoiled = x.copy()
+    spoiled[::3, 1] = np.nan
+    layer, other = RunningStandardization(), RunningStandardization()
+    out = to_numpy(layer(spoiled, mask, training=True))
+    assert (out[::3, 1] == 0).all() and np.isfinite(out).all()
+    np.testing.assert_array_equal(out, to_numpy(other(x, mask, training=True)))
+    assert_same_state(layer, other)
+
+
+def test_a_training_call_has_taken_in_its_batch():
+    x = np.random.default_rng(0).normal(3.0, 2.0, size=(30, 2, 4))
+    called, updated = RunningStandardization(), RunningStandardization()
+    updated.build(x.shape)
+    updated.update_statistics(x)
+    out = to_numpy(called(x, training=True))
+    np.testing.assert_array_equal(out, to_numpy(updated(x)))
+    np.testing.assert_allclose(out.mean(axis=0), 0, atol=1e-5)
+    assert_same_state(called, updated)
+
+
+def test_statistics_move_in_fit_only_unless_frozen():
+    x = np.random.default_rng(0).normal(3.0, 2.0, size=(40, 2, 4))
+    check_statistics_move_in_fit_only(RunningStandardization(), [x])
+
+
+def test_statistics_build_the_layer():
+    layer = RunningStandardization()
+    layer.update_statistics(np.ones((4, 2, 3)))
+    assert layer.built and layer.non_trainable_weights

@@ -178,11 +178,6 @@ def test_they_are_metrics_of_a_compiled_model(tmp_path):
 @pytest.mark.parametrize(
     "kwargs, text",
     [
-        ({"bins": 0}, "bins=0"),
-        ({"bins": 2.5}, "bins=2.5"),
-        ({"kind": "label"}, "kind='label'"),
-        ({"binning": "equal"}, "binning='equal'"),
-        ({"from_logits": "yes"}, "from_logits='yes'"),
         ({"kind": "class_wise"}, "num_classes=None"),
     ],
 )

@@ -212,25 +212,6 @@ def test_they_are_metrics_of_a_model_in_mixed_precision():
     )
 
 
-@pytest.mark.parametrize(
-    "kwargs, text",
-    [
-        ({"recall": 0}, "recall=0"),
-        ({"recall": 1.5}, "recall=1.5"),
-        ({"recall": True}, "recall=True"),
-        ({"recall": "0.95"}, "recall='0.95'"),
-        ({"from_logits": 1}, "from_logits=1"),
-        ({"invert": None}, "invert=None"),
-    ],
-)
-def test_bad_arguments_are_named(kwargs, text):
-    with pytest.raises(ValueError, match=text):
-        FalsePositiveRateAtRecall(**kwargs)
-    if "recall" not in kwargs:
-        with pytest.raises(ValueError, match=text):
-            DetectionAUROC(**kwargs)
-
-
 @pytest.mark.parametrize("cls", METRICS)
 def test_shapes_that_do_not_fit_are_named(cls):
     metric = cls()

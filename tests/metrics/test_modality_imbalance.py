@@ -143,21 +143,6 @@ def test_config_survives_json():
     assert value(copy, y, p) == value(metric, y, p)
 
 
-@pytest.mark.parametrize(
-    "kwargs, text",
-    [
-        ({"num_modalities": 0}, "num_modalities=0"),
-        ({"num_modalities": True}, "num_modalities=True"),
-        ({"num_modalities": 2.0}, "num_modalities=2.0"),
-        ({"num_modalities": 2, "score": "auc"}, "score='auc'"),
-        ({"num_modalities": 2, "from_logits": "no"}, "from_logits='no'"),
-    ],
-)
-def test_bad_arguments_are_named(kwargs, text):
-    with pytest.raises(ValueError, match=text):
-        ModalityImbalance(**kwargs)
-
-
 @pytest.mark.parametrize("shape", [(5, 3), (5, 2, 3), (5, 3, 2, 1)])
 def test_other_outputs_than_modality_logits_are_refused(shape):
     with pytest.raises(ValueError, match=f"y_pred.shape=\\({shape[0]}, "):

@@ -15,7 +15,7 @@ OPTIONS = {
     "strength": 1.0,
     "strength_floor": 0.3,
     "strength_slope": 1.0,
-    "mask_share": 0.5,
+    "mask_fraction": 0.5,
     "selection": "under_optimised",
     "prototypes": "centroids",
     "paths": "two",

@@ -46,7 +46,9 @@ def test_deep_encoders_train_in_mixed_precision(paths):
     assert all(np.isfinite(v).all() for v in logs.values())
     outputs = model({k: v[:4] for k, v in X.items()}, training=True)
     assert (
-        keras.backend.standardize_dtype(outputs["depth_features"][0][0].dtype)
+        keras.backend.standardize_dtype(
+            outputs["training_record"]["depth_features"][0][0].dtype
+        )
         == "float16"
     )
 
@@ -145,7 +147,7 @@ def test_a_split_batch_and_a_batch_of_one_train():
     one = {k: v[:1] for k, v in X.items()}
     assert np.isfinite(model.train_on_batch(one, Y[:1])).all()
     outputs = model({k: v[:5] for k, v in X.items()}, training=True)
-    assert outputs["auxiliary_logits"].shape == (3, 2, 3)
+    assert outputs["training_record"]["auxiliary_logits"].shape == (3, 2, 3)
 
 
 def test_a_single_path_has_the_gates_in_it_and_no_auxiliary_loss():

@@ -40,8 +40,10 @@ def test_standard_checks(tmp_path):
     x, _ = vectors(shapes=SHAPES)
     out = model.predict(x, verbose=0)
     assert out["contribution"].shape == (48, 2)
-    assert out["contribution_share"].shape == (48, 2)
-    np.testing.assert_allclose(out["contribution_share"].sum(1), 1, atol=1e-5)
+    assert out["contribution_fraction"].shape == (48, 2)
+    np.testing.assert_allclose(
+        out["contribution_fraction"].sum(1), 1, atol=1e-5
+    )
     assert not {"held_out", "modality_parts"} & set(out)
 
 
@@ -122,7 +124,7 @@ def test_permuting_modalities_permutes_all_that_is_asymmetric():
         out = model.predict(x, verbose=0)
         found[names[0]] = [
             to_numpy(model.contribution.contributions),
-            to_numpy(model.contribution.shares),
+            to_numpy(model.contribution.fractions),
             to_numpy(model.modulation.coefficients),
             np.array([to_numpy(b.strength) for b in model.bottlenecks]),
             *out["contribution"],
@@ -207,25 +209,28 @@ def test_mechanisms_begin_with_their_epochs():
     model = compiled(
         acceleration=0.5,
         bottleneck=0.1,
+        bottleneck_scheme="uniform",
         warmup=0.25,
         bottleneck_start=0.5,
         holdout=0.25,
         release=0.75,
     )
-    found = []
-    for epoch in range(4):
-        model.begin_epoch(epoch, 4)
-        found.append(
-            [
-                float(to_numpy(v))
-                for v in (
-                    model.modulation.active,
-                    model.narrowing,
-                    model.released,
-                )
-            ]
-        )
-    assert found == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    seen = []
+
+    class Record(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            clock = self.model.clock
+            seen.append(
+                [
+                    float(to_numpy(self.model.modulation.active)),
+                    float(max(logs["a_bottleneck"], logs["b_bottleneck"]) > 0),
+                    float(to_numpy(clock.passed(self.model.release))),
+                ]
+            )
+
+    fit(model, epochs=4, callbacks=[Record()])
+    # Two epochs of warm-up, then what begins with half and three quarters.
+    assert seen == [[0, 0, 0], [0, 0, 0], [1, 1, 1], [1, 1, 1]]
 
 
 def test_before_its_start_the_bottleneck_does_nothing():
@@ -240,7 +245,7 @@ def test_one_modality_trains_like_any_other():
     model = compiled(shapes={"a": (6,)}, holdout=0.25, **MECHANISMS)
     logs = fit(model, {"a": X["a"]}, epochs=2)
     assert np.isfinite(logs["loss"]).all()
-    np.testing.assert_allclose(to_numpy(model.contribution.shares), [1.0])
+    np.testing.assert_allclose(to_numpy(model.contribution.fractions), [1.0])
     assert logs["a_coefficient"] == [1.0, 1.0]
 
 
@@ -284,5 +289,5 @@ def test_estimates_stay_in_float32_in_mixed_precision():
     )
     share = 1 / (1 + np.exp(-0.30004 / 0.25))
     np.testing.assert_allclose(
-        to_numpy(outputs["contribution_share"])[0, 0], share, atol=1e-6
+        to_numpy(outputs["contribution_fraction"])[0, 0], share, atol=1e-6
     )

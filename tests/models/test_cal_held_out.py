@@ -55,8 +55,7 @@ def test_contributions_come_from_held_out_samples_alone():
         to_numpy(model.contribution.contributions), expected, atol=1e-5
     )
     # Once they are released, what was estimated stays.
-    model.begin_epoch(0, 1)
-    model.released.assign(1.0)
+    model.clock.progress.assign(1.0)
     step(model, held([1]))
     np.testing.assert_array_equal(to_numpy(model.contribution.counts), counts)
 
@@ -92,10 +91,12 @@ def test_the_loss_keeps_its_scale_and_weights_combine():
     kwargs = {"batch_size": 24, "epochs": 1}
     logs = fit(model, held(ROWS), **kwargs)
     np.testing.assert_allclose(logs["loss"], loss[kept].mean(), rtol=1e-5)
+    model.clock.reset()
     logs = fit(model, held(ROWS), sample_weight=weight, **kwargs)
     np.testing.assert_allclose(
         logs["loss"], (weight * loss)[kept].mean(), rtol=1e-5
     )
+    model.clock.reset()
     logs = fit(
         model, held(ROWS), class_weight=dict(enumerate(of_class)), **kwargs
     )
@@ -198,7 +199,7 @@ def test_noise_contributes_nothing_and_is_compressed(trained):
         assert last[f"{name}_contribution"] > 0.2
         assert last[f"{name}_bottleneck"] == 0
         assert last[f"{name}_coefficient"] > last["noise_coefficient"]
-    assert to_numpy(model.contribution.shares)[2] < 0.2
+    assert to_numpy(model.contribution.fractions)[2] < 0.2
     # Where trained samples are memorised, they cannot tell.
     assert last["accuracy"] > 0.9
 

@@ -15,9 +15,9 @@ from tests.micinet_models import compiled
 from tests.micinet_models import gradients_of
 from tests.micinet_models import make
 
-LATER = ("kept_loss", "power_loss", "divergence_loss", "compensation_loss")
+LATER = ("kept_loss", "confidence_loss", "divergence_loss", "compensation_loss")
 EARLY = (
-    "guess_loss",
+    "initial_loss",
     "reconstruction_loss",
     "cycle_loss",
     "specific_loss",
@@ -53,10 +53,10 @@ def test_standard_checks(tmp_path):
     mask = np.ones((48, 3), "float32")
     mask[::2, 1] = 0
     out = model.predict({**x, "modality_mask": mask}, verbose=0)
-    for key in ("ici_share", "discriminative_power", "compensation"):
+    for key in ("ici_fraction", "discriminative_power", "compensation"):
         assert out[key].shape == (48, 3)
         assert (0 <= out[key]).all() and (out[key] <= 1).all()
-    for key in ("guess_logits", "kept_logits"):
+    for key in ("initial_logits", "kept_logits"):
         assert out[key].shape == (48, 3, 3)
     assert not {"analysis", "clean_z", "untouched"} & set(out)
     np.testing.assert_allclose(
@@ -65,25 +65,25 @@ def test_standard_checks(tmp_path):
     missing = mask == 0
     assert (out["discriminative_power"][missing] == 0).all()
     assert (out["compensation"][missing] == 1).all()
-    assert (out["ici_share"][missing] == 0).all()
+    assert (out["ici_fraction"][missing] == 0).all()
 
 
 # -- Phases -------------------------------------------------------------------
 
 
 @pytest.mark.slow_on("jax")
-def test_the_first_phase_learns_the_guess_and_the_global_ici_only():
+def test_the_first_phase_learns_initial_logits_and_the_global_ici_only():
     model = compiled(keras.optimizers.SGD(0.1), injection=0.0)
     fusion = model.fusion
 
     def values():
         parts = {
             "embed": model.embed.projections[0],
-            "guess": fusion.guess_head,
+            "initial": fusion.initial_head,
             "global": fusion.global_ici,
             "kept": fusion.kept_head,
             "expert": fusion.expert_head,
-            "power": fusion.power,
+            "power": fusion.discriminative_power,
             "removal": fusion.ici_removal,
             "compensation": fusion.compensate,
         }
@@ -96,7 +96,7 @@ def test_the_first_phase_learns_the_guess_and_the_global_ici_only():
 
     # Weights start where reconstruction is perfect.
     step(model)
-    first = ("embed", "guess", "global")
+    first = ("embed", "initial", "global")
     for phase in (1, 2):
         begin(model, phase)
         before = values()
@@ -109,17 +109,14 @@ def test_the_first_phase_learns_the_guess_and_the_global_ici_only():
         assert moved == set(first if phase == 1 else before)
 
 
-def test_the_warm_up_is_a_share_of_the_steps():
+def test_the_warm_up_is_a_fraction_of_the_steps():
     for epochs, expected in ((4, 6), (100, 45), (2, 3), (1, 1)):
         model = make()
-        callback = model.training_callbacks()[0]
-        callback.set_model(model)
-        callback.set_params({"epochs": epochs, "steps": 3})
-        callback.on_train_begin()
-        assert float(model.warmup_steps) == expected
+        model.clock.plan(steps_per_epoch=3, epochs=epochs)
+        assert float(model.clock.warmup_steps(model.warmup)) == expected
     begin(model, 1)
     assert float(model.second_phase()) == 0
-    model.step.assign(model.warmup_steps)
+    model.clock.step.assign(model.clock.warmup_steps(model.warmup))
     assert float(model.second_phase()) == 1
 
 
@@ -142,24 +139,27 @@ def test_losses_stop_where_they_must():
     begin(model, 2)
     fusion = model.fusion
     kernel = model.embed.projections[0].kernel
-    ici = [n for n in EARLY if n != "guess_loss"]
+    ici = [n for n in EARLY if n != "initial_loss"]
     found = term_gradients(
         model,
         ici,
-        [kernel, fusion.guess_head.kernel, fusion.global_ici.decoder],
+        [kernel, fusion.initial_head.kernel, fusion.global_ici.decoder],
     )
     assert [g > 0 for g in found] == [False, False, True]
     found = term_gradients(
         model,
-        ["power_loss"],
-        [kernel, fusion.kept_head.kernel, fusion.power.kernel],
+        ["confidence_loss"],
+        [kernel, fusion.kept_head.kernel, fusion.discriminative_power.kernel],
     )
     assert [g > 0 for g in found] == [False, False, True]
 
 
 def test_the_fused_loss_teaches_the_powers():
     model = make(injection=0.0)
-    weights = [model.fusion.power.kernel, model.embed.projections[0].kernel]
+    weights = [
+        model.fusion.discriminative_power.kernel,
+        model.embed.projections[0].kernel,
+    ]
 
     def fused():
         return ops.sum(model.call(X, training=True)["logits"][:, 0])
@@ -250,7 +250,7 @@ def test_noisy_training_data_are_not_confused_on_purpose():
         (None, 0, 0),
     ):
         model = make(augmentation=augmentation, injection=injection)
-        assert model.injection_share == expected
+        assert model.injection_fraction == expected
         assert model.get_config()["injection"] == injection
         assert hasattr(model, "inject") == bool(expected)
 

@@ -61,7 +61,7 @@ def test_a_class_only_in_held_out_data_is_no_error():
         X, known, batch_size=24, validation_data=(X, other), verbose=0
     ).history
     assert np.isfinite([v[-1] for v in history.values()]).all()
-    assert history["val_guess_loss"][0] > 0
+    assert history["val_initial_loss"][0] > 0
     # What only training has.
     for name in set().union(*OWN_LOSSES.values()):
         assert history[f"val_{name}"] == [0.0], name
@@ -102,7 +102,7 @@ def test_two_images_train_with_the_default_encoders():
     train(model, x, Y)
     after = [to_numpy(w) for w in model.encoders[1].trainable_weights]
     assert all((a != b).any() for a, b in zip(before, after, strict=True))
-    assert model.predict(x, verbose=0)["ici_share"].shape == (24, 2)
+    assert model.predict(x, verbose=0)["ici_fraction"].shape == (24, 2)
 
 
 # -- Learning -----------------------------------------------------------------
@@ -117,8 +117,11 @@ def test_it_learns_and_finds_what_was_confused():
     assert (clean["logits"].argmax(axis=1) == y).mean() > 0.95
     noise = np.random.default_rng(1).normal(size=x["a"].shape)
     out = model.predict({**x, "a": x["a"] + 5.0 * noise}, verbose=0)
-    assert out["ici_share"][:, 0].mean() > clean["ici_share"][:, 0].mean() + 0.2
-    assert out["ici_share"][:, 0].mean() > 0.8
+    assert (
+        out["ici_fraction"][:, 0].mean()
+        > clean["ici_fraction"][:, 0].mean() + 0.2
+    )
+    assert out["ici_fraction"][:, 0].mean() > 0.8
     power = out["discriminative_power"].mean(axis=0)
     assert power[0] < 0.6 * min(power[1:])
     assert (out["logits"].argmax(axis=1) == y).mean() > 0.85
@@ -139,7 +142,7 @@ def test_every_ablation_trains_without_what_it_leaves_out(name):
     assert still == set()
     out = model.predict(X, verbose=0)
     if name == "removal":
-        assert (out["ici_share"] == 0).all()
+        assert (out["ici_fraction"] == 0).all()
     if name == "compensation":
         assert (out["compensation"] == 0).all()
     if name == "weighting":
@@ -152,9 +155,9 @@ def test_all_ablations_at_once_train():
     assert set(logs) == {
         "loss",
         "accuracy",
-        "guess_loss",
+        "initial_loss",
         "kept_loss",
-        "power_loss",
+        "confidence_loss",
     }
 
 
@@ -175,8 +178,9 @@ def test_a_saved_training_goes_on_as_if_nothing_had_happened(tmp_path):
         np.testing.assert_allclose(values, histories[1][name], atol=1e-5)
     for a, b in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_allclose(to_numpy(a), to_numpy(b), atol=1e-6)
-    assert float(model.step) == float(loaded.step) == 3
-    assert float(model.warmup_steps) == float(loaded.warmup_steps) == 1
+    for clock in (model.clock, loaded.clock):
+        assert float(clock.step) == 3
+        assert float(clock.warmup_steps(model.warmup)) == 1
     assert (to_numpy(model.fusion.global_ici.sums) != 0).any()
 
 

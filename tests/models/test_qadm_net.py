@@ -26,8 +26,7 @@ def fitted(epochs=10, **kwargs):
 
 def gate_of(model, x):
     clean = model.prepare_inputs(x)
-    features = model._stack(model.encode(clean))
-    return model._gate(features, clean["modality_mask"])
+    return model._gate(model.encode(clean), clean["modality_mask"])
 
 
 def test_standard_checks(tmp_path):
@@ -36,7 +35,7 @@ def test_standard_checks(tmp_path):
     out = model.predict(x, verbose=0)
     assert out["depth"].shape == (48, 3)
     assert out["exit_logits"].shape == (48, 3, model.max_depth, 3)
-    assert "statistics" not in out
+    assert "training_record" not in out
 
 
 def test_skipping_predicts_the_same_and_is_saved(tmp_path):
@@ -99,16 +98,11 @@ def test_augmentation_never_enters_a_statistic():
     assert float(model.fusion.allocator.high) < np.quantile(clean, 0.5)
 
 
-def test_warm_up_lasts_its_share_and_at_least_two_epochs():
-    x, y = vectors()
+def test_warm_up_lasts_its_fraction_and_at_least_two_epochs():
     for epochs, expected in ((4, 6), (100, 30), (2, 3), (1, 1)):
         model = small_net(SHAPES, 3, warmup=0.1)
-        model.compile()
-        callback = model.training_callbacks()[0]
-        callback.set_model(model)
-        callback.set_params({"epochs": epochs, "steps": 3})
-        callback.on_train_begin()
-        assert float(model.warmup_steps) == expected
+        model.clock.plan(steps_per_epoch=3, epochs=epochs)
+        assert float(model.clock.warmup_steps(model.warmup)) == expected
 
 
 def test_a_pipeline_of_unknown_length_warms_up_too():
@@ -119,7 +113,7 @@ def test_a_pipeline_of_unknown_length_warms_up_too():
     source = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     source = source.filter(lambda x, y: tf.size(y) > 0)
     model.fit(source, epochs=6, verbose=0)
-    assert float(model.warmup_steps) == 6
+    assert float(model.clock.warmup_steps(model.warmup)) == 6
     assert float(model.gate.ready) == 1
     assert float(model.fusion.allocator.ready) == 1
 
@@ -233,10 +227,12 @@ def test_options_switch_their_mechanism_off():
     assert (out["depth"] == model.max_depth).all()
     np.testing.assert_allclose(out["fusion_weights"], 1 / 3, atol=1e-6)
     model, x, _ = fitted(feature_quality=False)
-    features = model._stack(model.encode(model.prepare_inputs(noisy)))
-    np.testing.assert_array_equal(
-        to_numpy(gate_of(model, noisy)["cleaned"]), to_numpy(features)
-    )
+    features = model.encode(model.prepare_inputs(noisy))
+    cleaned = to_numpy(gate_of(model, noisy)["cleaned"])
+    for index, feature in enumerate(map(to_numpy, features)):
+        np.testing.assert_array_equal(
+            cleaned[:, index, : feature.shape[1]], feature
+        )
 
 
 def test_a_saved_warm_up_goes_on_where_it_stopped(tmp_path):
@@ -246,9 +242,10 @@ def test_a_saved_warm_up_goes_on_where_it_stopped(tmp_path):
     model.fit(x, y, batch_size=16, epochs=20, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert float(loaded.step) == 60
+    assert float(loaded.clock.step) == 60
     loaded.fit(x, y, batch_size=16, epochs=50, verbose=0)
-    assert float(loaded.warmup_steps) == float(model.warmup_steps)
+    steps = [m.clock.warmup_steps(0.1) for m in (model, loaded)]
+    assert float(steps[0]) == float(steps[1]) == 6
 
 
 @pytest.mark.parametrize("warmup", [0, 1, -0.5, None, "0.1"])

@@ -256,7 +256,7 @@ def test_late_ids_out_of_range_end_training_after_the_epoch():
         (np.arange(24) + 1, "`history_size`.* which is 24.* from 1 to 24"),
         (np.arange(24) - 1, "values from -1 to 22"),
         (np.arange(24.0), "one integer a sample.*dtype=float64"),
-        (np.zeros((24, 2), int), r"one integer a sample.*shape=\(24, 2\)"),
+        (np.zeros((24, 2), int), r"one value a sample.*shape=\(24, 2\)"),
     ],
 )
 def test_bad_ids_are_refused(ids, text):

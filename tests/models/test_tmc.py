@@ -180,9 +180,9 @@ def test_without_any_modality_uncertainty_is_one():
 
 
 def test_losses_are_those_of_the_paper_weighted_by_sample():
-    model = keras_mmrel.TMC(SHAPES, 3, annealing_epochs=4)
+    model = keras_mmrel.TMC(SHAPES, 3, annealing=0.4)
     model.compile()
-    model.begin_epoch(1, 10)
+    model.clock.progress.assign(0.1)
     x, y = vectors()
     mask = np.ones((48, 3), "float32")
     mask[::3, 2] = 0
@@ -202,7 +202,7 @@ def test_losses_are_those_of_the_paper_weighted_by_sample():
         verbose=0,
         return_dict=True,
     )
-    assert float(model.annealing) == 0.25
+    np.testing.assert_allclose(float(model.divergence_weight()), 0.25)
     np.testing.assert_allclose(logs["modality_loss"], expected_own, rtol=1e-4)
     np.testing.assert_allclose(logs["kl_loss"], 0.25 * expected_kl, rtol=1e-4)
     np.testing.assert_allclose(
@@ -224,40 +224,41 @@ def terms(labels, alpha):
 def test_the_divergence_is_phased_in_over_epochs_and_goes_on(tmp_path):
     class Record(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            seen.append((float(self.model.annealing), logs["kl_loss"] > 0))
+            weight = float(self.model.divergence_weight())
+            seen.append((round(weight, 5), logs["kl_loss"] > 0))
+            self.model.stop_training = epoch == 2
 
     seen = []
     x, y = vectors()
-    model = keras_mmrel.TMC(SHAPES, 3, annealing_epochs=4)
+    model = keras_mmrel.TMC(SHAPES, 3, annealing=0.5)
     model.compile()
-    model.fit(x, y, batch_size=48, epochs=3, verbose=0, callbacks=Record())
-    assert seen == [(0.0, False), (0.25, True), (0.5, True)]
+    model.fit(x, y, batch_size=48, epochs=8, verbose=0, callbacks=Record())
+    # After an epoch of one step; the first step has the weight 0.
+    assert seen == [(0.25, False), (0.5, True), (0.75, True)]
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert float(loaded.annealing) == 0.5
+    assert float(loaded.divergence_weight()) == 0.75
     seen.clear()
     loaded.fit(
         x,
         y,
         batch_size=48,
         initial_epoch=3,
-        epochs=6,
+        epochs=8,
         verbose=0,
         callbacks=Record(),
     )
-    assert [value for value, _ in seen] == [0.75, 1.0, 1.0]
+    assert [value for value, _ in seen] == [1.0] * 5
 
 
 def test_no_annealing_is_full_weight_from_the_start():
-    model = keras_mmrel.TMC(SHAPES, 3, annealing_epochs=0)
-    assert float(model.annealing) == 1.0
-    model.begin_epoch(0, 10)
-    assert float(model.annealing) == 1.0
+    model = keras_mmrel.TMC(SHAPES, 3, annealing=0)
+    assert float(model.divergence_weight()) == 1.0
 
 
 def test_gradients_reach_every_trained_weight():
     x, y = vectors()
-    model = keras_mmrel.TMC(SHAPES, 3, annealing_epochs=0)
+    model = keras_mmrel.TMC(SHAPES, 3, annealing=0)
     before = [to_numpy(v) for v in model.trainable_variables]
     model.compile(keras.optimizers.SGD(0.1))
     model.fit(x, y, batch_size=48, verbose=0)
@@ -274,7 +275,7 @@ def test_uncertainty_rises_with_noise_and_the_noisy_modality_loses_confidence():
     x = {name: clean + 0.1 * rng.normal(size=clean.shape) for name in "ab"}
     hidden = np.arange(600) % 2 == 1
     x["a"][hidden] = 1 / 3 + 0.1 * rng.normal(size=(300, 3))
-    model = keras_mmrel.TMC({"a": (3,), "b": (3,)}, 3, annealing_epochs=10)
+    model = keras_mmrel.TMC({"a": (3,), "b": (3,)}, 3, annealing=0.3)
     model.compile(keras.optimizers.Adam(1e-2))
     model.fit(x, y, batch_size=100, epochs=30, verbose=0)
     uncertainty, confidence = [], []
@@ -290,7 +291,7 @@ def test_uncertainty_rises_with_noise_and_the_noisy_modality_loses_confidence():
     np.testing.assert_allclose(confidence[0][1], confidence[2][1])
 
 
-@pytest.mark.parametrize("name", ["annealing_epochs", "modality_loss_weight"])
+@pytest.mark.parametrize("name", ["annealing", "modality_loss_weight"])
 def test_bad_arguments_are_named(name):
     for value in (-1, float("inf"), "3", None):
         with pytest.raises(ValueError, match=f"{name}={value!r}"):

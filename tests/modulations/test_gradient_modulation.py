@@ -64,9 +64,9 @@ def test_auto_edits_gradients_under_sgd_and_updates_elsewhere(
         ("updates", True),
     ]:
         model.compile(optimizer(), modulation=OGM(apply_to=apply_to))
-        assert model.edits_updates == expected
+        assert model.modulation_slot.edits_updates == expected
     model.compile(optimizer(), modulation=None)
-    assert not model.edits_updates
+    assert not model.modulation_slot.edits_updates
 
 
 def test_adam_cancels_scaled_gradients_but_not_scaled_updates():
@@ -107,7 +107,7 @@ def test_gradient_scale_equals_a_constant_coefficient():
     assert distance(weights(model), weights(plain)) > 1e-3
 
 
-# -- Epoch windows -------------------------------------------------------------
+# -- Windows -------------------------------------------------------------------
 
 
 class WeightRecord(keras.callbacks.Callback):
@@ -116,9 +116,7 @@ class WeightRecord(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("optimizer, compiled", [(SGD, False), (Adam, True)])
-def test_outside_its_epoch_window_a_modulation_does_nothing(
-    optimizer, compiled
-):
+def test_outside_its_window_a_modulation_does_nothing(optimizer, compiled):
     traces = []
 
     class Traced(Constant):
@@ -132,16 +130,18 @@ def test_outside_its_epoch_window_a_modulation_does_nothing(
         on_epoch_end=lambda epoch, logs: counts.append(len(traces))
     )
     _, history = train(
-        Traced((0.2, 1.0), start_epoch=1, end_epoch=2),
+        Traced((0.2, 1.0), warmup=0.25, until=0.75),
         optimizer(0.05),
         compiled=compiled,
         epochs=4,
         callbacks=[ours, count],
     )
     train(None, optimizer(0.05), None, compiled, epochs=4, callbacks=[plain])
-    assert_equal_weights(ours.epochs[0], plain.epochs[0], atol=1e-7)
-    assert distance(ours.epochs[1], plain.epochs[1]) > 1e-3
-    np.testing.assert_allclose(history["a_coefficient"], [1, 0.2, 1, 1])
+    # Two epochs of warm-up, one of modulation, one after it.
+    for epoch in (0, 1):
+        assert_equal_weights(ours.epochs[epoch], plain.epochs[epoch], atol=1e-7)
+    assert distance(ours.epochs[2], plain.epochs[2]) > 1e-3
+    np.testing.assert_allclose(history["a_coefficient"], [1, 1, 0.2, 1])
     np.testing.assert_allclose(history["b_coefficient"], 1)
     if not compiled or keras.config.backend() == "torch":
         assert counts == [2, 4, 6, 8]
@@ -151,10 +151,10 @@ def test_outside_its_epoch_window_a_modulation_does_nothing(
         # After the window: plain training from where it has left off.
         model = make_model()
         for variable, value in zip(
-            model.trainable_variables, ours.epochs[1], strict=True
+            model.trainable_variables, ours.epochs[2], strict=True
         ):
             variable.assign(value)
-        train(None, optimizer(0.05), model, epochs=2)
+        train(None, optimizer(0.05), model, epochs=1)
         assert_equal_weights(ours.epochs[3], weights(model), atol=1e-7)
 
 
@@ -219,9 +219,9 @@ def test_tensorboard_shows_the_coefficients(tmp_path):
 @pytest.mark.parametrize(
     "modulation",
     [
-        GradientModulation("updates", 3, 8),
-        OGM(0.7, apply_to="gradients", start_epoch=2),
-        OGMGE(0.6, "all", 0.25, 11, end_epoch=4),
+        GradientModulation("updates", 0.3, 0.8),
+        OGM(0.7, apply_to="gradients", warmup=0.2),
+        OGMGE(0.6, "all", 0.25, 11, until=0.4),
         AGM(0.2, apply_to="updates"),
         ARL(3.0, True, name="mine"),
     ],
@@ -230,7 +230,7 @@ def test_a_config_makes_the_same_modulation(modulation):
     config = plain_config(modulation)
     copy = type(modulation).from_config(config)
     assert plain_config(copy) == config
-    for name in ("apply_to", "start_epoch", "end_epoch", "name"):
+    for name in ("apply_to", "warmup", "until", "name"):
         assert config[name] == getattr(modulation, name)
 
 
@@ -327,11 +327,10 @@ def test_a_bad_strength_is_named(strategy, name, bad):
     [
         ({"apply_to": "weights"}, "`apply_to` must be one of .*'weights'"),
         ({"apply_to": None}, "`apply_to` must be one of .*None"),
-        ({"start_epoch": -1}, "`start_epoch` must be a non-negative integer"),
-        ({"start_epoch": 1.5}, "`start_epoch` must be a non-negative integer"),
-        ({"end_epoch": True}, "`end_epoch` must be a non-negative integer"),
-        ({"start_epoch": 3, "end_epoch": 3}, "start_epoch=3, end_epoch=3"),
-        ({"end_epoch": 0}, "`end_epoch` must be above `start_epoch`"),
+        ({"warmup": -1}, "`warmup` must be a number in .0, 1."),
+        ({"until": True}, "`until` must be a number in .0, 1."),
+        ({"warmup": 0.3, "until": 0.3}, "warmup=0.3, until=0.3"),
+        ({"warmup": 0.5, "until": 0.2}, "`until` must be above `warmup`"),
     ],
 )
 def test_bad_options_of_every_modulation_are_named(kwargs, text):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_mmrel.models import Clock
 from keras_mmrel.modulations import AGM
 from keras_mmrel.modulations import ARL
 from keras_mmrel.modulations import OGM
@@ -45,7 +46,7 @@ def coefficients(modulation, outputs, labels=ONE_HOT):
         modulation.modality_names = names
         modulation.build((None, len(names)))
     tensors = {k: ops.convert_to_tensor(v) for k, v in outputs.items()}
-    modulation.update(ops.convert_to_tensor(labels), tensors)
+    modulation.update(ops.convert_to_tensor(labels), tensors, Clock())
     return ops.convert_to_numpy(modulation.coefficients)
 
 
@@ -296,9 +297,9 @@ def test_without_noise_all_weights_of_the_encoders_are_scaled():
 
 
 def test_there_is_no_noise_outside_the_window():
-    modulation = built(kernels="all", start_epoch=1)
-    for epoch, noisy in [(0, False), (1, True)]:
-        modulation.begin_epoch(epoch)
+    modulation = built(kernels="all", warmup=0.5)
+    for active, noisy in [(0.0, False), (1.0, True)]:
+        modulation.active.assign(active)
         result = edited(modulation)[0][0]
         assert (result != GRADIENTS[0]).any() == noisy
 

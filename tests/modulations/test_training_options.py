@@ -81,7 +81,7 @@ def test_clipping_comes_after_gradients_and_before_updates(option):
     def steps(modulation, **kwargs):
         model = make_model()
         before = weights(model)
-        owners = model.variable_owners(model.trainable_variables)
+        owners = model.modulation_slot.owners(model.trainable_variables)
         train(modulation, SGD(1.0, **kwargs), model, batch_size=24)
         pairs = zip(before, weights(model), strict=True)
         return [old - new for old, new in pairs], owners

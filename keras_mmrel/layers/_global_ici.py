@@ -5,9 +5,16 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.checks import check_choice
-from keras_mmrel.layers.glorot import glorot
-from keras_mmrel.layers.stack_features import check_stacked
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import DType
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import class_numbers
+from keras_mmrel.layers._glorot import glorot
+from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.state import add_state
 
 TABLES = ("auto", "pair", "marginal")
@@ -16,6 +23,7 @@ FEW_CLASSES = 32
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(num_classes=NUM_CLASSES, tables=Choice(*TABLES), seed=SEED)
 class GlobalICI(keras.layers.Layer):
     """Learn what confuses each class with each other one.
 
@@ -26,7 +34,7 @@ class GlobalICI(keras.layers.Layer):
     and a shared one, which does not; a decoder makes `z` of both. What the
     shared part alone decodes to is the ICI. Its mean and variance are kept in
     tables, and with them the confusion degrees, `(classes, classes)` a
-    modality: what share of a class' samples is taken for which other class.
+    modality: what fraction of a class' samples is taken for which other class.
 
     The call answers: given the class probabilities of a sample, what is the
     mean and the variance of its ICI? It is the exact first two moments of
@@ -57,7 +65,7 @@ class GlobalICI(keras.layers.Layer):
 
     Example:
 
-    >>> layer = keras_mmrel.layers.GlobalICI(num_classes=3)
+    >>> layer = GlobalICI(num_classes=3)
     >>> features, y = np.ones((5, 2, 4)), np.array([0, 1, 2, 0, 1])
     >>> layer(features, np.full((5, 2, 3), 1 / 3))["mean"].shape
     (5, 2, 4)
@@ -77,12 +85,6 @@ class GlobalICI(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_choice("tables", tables, TABLES)
-        if not isinstance(num_classes, int) or num_classes < 2:
-            raise ValueError(
-                "`num_classes` must be an integer of at least 2. Received: "
-                f"num_classes={num_classes!r}"
-            )
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.num_classes = num_classes
         self.tables = tables
@@ -106,19 +108,19 @@ class GlobalICI(keras.layers.Layer):
         classes = self.num_classes
         self.size = size
 
-        def square(name: str) -> Any:
+        def square(name: str) -> Tensor:
             return self.add_weight(
                 shape=(count, size, size),
                 initializer=glorot(size, size),
                 name=name,
             )
 
-        def by_class(name: str, initializer: Any = "zeros") -> Any:
+        def by_class(name: str, initializer: Tensor = "zeros") -> Tensor:
             return self.add_weight(
                 shape=(count, classes, size), initializer=initializer, name=name
             )
 
-        def encoder(name: str) -> list[Any]:
+        def encoder(name: str) -> list[Tensor]:
             return [
                 square(f"{name}_kernel"),
                 by_class(f"{name}_scale"),
@@ -146,7 +148,7 @@ class GlobalICI(keras.layers.Layer):
 
     # -- The prior -----------------------------------------------------------
 
-    def call(self, inputs: Any, probabilities: Any) -> dict[str, Any]:
+    def call(self, inputs: Tensor, probabilities: Tensor) -> dict[str, Tensor]:
         p = ops.cast(probabilities, "float32")
         first, second = self.class_moments()
         mean = ops.einsum("bmk,mkd->bmd", p, first)
@@ -156,7 +158,7 @@ class GlobalICI(keras.layers.Layer):
             "variance": ops.maximum(square - ops.square(mean), 1e-2),
         }
 
-    def class_moments(self) -> tuple[Any, Any]:
+    def class_moments(self) -> tuple[Tensor, Tensor]:
         """First and second moment of every class' ICI, over its partners.
 
         Returns:
@@ -177,13 +179,18 @@ class GlobalICI(keras.layers.Layer):
             for x in (mean, second)
         )
 
-    def mean_confusion(self) -> Any:
+    def mean_confusion(self) -> Tensor:
         """Confusion degrees `(classes, classes)`, averaged over modalities."""
         return ops.mean(ops.convert_to_tensor(self.confusion), axis=0)
 
     # -- Learning ------------------------------------------------------------
 
-    def losses_of(self, features: Any, labels: Any, mask: Any = None) -> dict:
+    def losses_of(
+        self,
+        features: Tensor,
+        labels: Labels,
+        modality_mask: Tensor | None = None,
+    ) -> dict:
         """Return the losses that train the encoders.
 
         Every sample is paired with a class that it may be confused with, and
@@ -191,8 +198,8 @@ class GlobalICI(keras.layers.Layer):
 
         Args:
             features: `(batch, modalities, d)`; no gradient flows into them.
-            labels: Class numbers `(batch,)`.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            labels: Class numbers `(batch,)`, or one-hot rows.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
 
         Returns:
             Dict of scalars: `reconstruction`; `cycle`, exchanging the shared
@@ -202,11 +209,11 @@ class GlobalICI(keras.layers.Layer):
             adversary who sees the shared part; and `shared`, how far from
             chance the adversary is, with gradients into the encoder only.
         """
-        z, labels, mask = self._prepare(features, labels, mask)
+        z, labels, mask = self._prepare(features, labels, modality_mask)
         if not self.built:
             self.build(tuple(z.shape))
         partner = self.draw_partners(labels)
-        index, found = self._draw_samples(labels, partner)
+        index, exists = self._draw_samples(labels, partner)
         own = self._film(z, self.specific, partner)
         shared = self._film(z, self.shared, partner)
         wrong = self._decode(own + shared) - z
@@ -219,10 +226,10 @@ class GlobalICI(keras.layers.Layer):
         ) + ops.square(
             self._film(swapped, self.shared, partner) - ops.stop_gradient(other)
         )
-        both = mask * ops.take(mask, index, axis=0) * found[:, None]
+        both = mask * ops.take(mask, index, axis=0) * exists[:, None]
         loss["cycle"] = mean_where(bounded(again), both)
 
-        def score(part: Any, table: Any) -> Any:
+        def score(part: Tensor, table: Tensor) -> Tensor:
             telling = by_sample(table, labels) - by_sample(table, partner)
             return ops.sum(part * telling, axis=-1)
 
@@ -236,14 +243,16 @@ class GlobalICI(keras.layers.Layer):
         loss["shared"] = mean_where(unsure - math.log(2.0), mask)
         return loss
 
-    def draw_partners(self, labels: Any) -> Any:
+    def draw_partners(self, labels: Labels) -> Tensor:
         """Draw for each label a class that it is confused with."""
         degrees = ops.take(self.mean_confusion(), labels, axis=0)
         return keras.random.categorical(
             ops.log(degrees + 1e-30), 1, dtype="int32", seed=self.seed_generator
         )[:, 0]
 
-    def _draw_samples(self, labels: Any, partner: Any) -> tuple[Any, Any]:
+    def _draw_samples(
+        self, labels: Labels, partner: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Random sample of each partner class, and whether there is one."""
         same = ops.equal(partner[:, None], labels[None, :])
         chance = keras.random.uniform(
@@ -252,7 +261,7 @@ class GlobalICI(keras.layers.Layer):
         index = ops.argmax(ops.where(same, chance + 1.0, 0.0), axis=1)
         return index, ops.cast(ops.any(same, axis=1), "float32")
 
-    def _film(self, z: Any, weights: list, classes: Any) -> Any:
+    def _film(self, z: Tensor, weights: list, classes: Tensor) -> Tensor:
         """Encode `z`, told a class (`(batch,)`) for every sample."""
         kernel, scale, shift = (ops.convert_to_tensor(w) for w in weights)
         encoded = ops.einsum("bmd,mde->bme", z, kernel)
@@ -260,24 +269,24 @@ class GlobalICI(keras.layers.Layer):
             shift, classes
         )
 
-    def _decode(self, x: Any) -> Any:
+    def _decode(self, x: Tensor) -> Tensor:
         return ops.einsum("bmd,mde->bme", x, self.decoder) + self.decoder_bias
 
-    def _prepare(self, features: Any, labels: Any, mask: Any) -> tuple:
+    def _prepare(self, features: Tensor, labels: Labels, mask: Tensor) -> tuple:
         z = ops.stop_gradient(ops.cast(features, "float32"))
         mask = ops.ones_like(z[:, :, 0]) if mask is None else mask
-        labels = ops.cast(ops.convert_to_tensor(labels), "int32")
+        labels = ops.cast(class_numbers(labels, self.num_classes), "int32")
         return z, labels, ops.cast(mask, "float32")
 
     # -- Statistics ----------------------------------------------------------
 
     def update_statistics(
         self,
-        features: Any,
-        labels: Any,
-        probabilities: Any,
-        mask: Any = None,
-        decay: Any = 0.95,
+        features: Tensor,
+        labels: Labels,
+        probabilities: Tensor,
+        modality_mask: Tensor | None = None,
+        decay: Tensor = 0.95,
     ) -> None:
         """Add a batch to the tables and the confusion degrees.
 
@@ -285,13 +294,13 @@ class GlobalICI(keras.layers.Layer):
 
         Args:
             features: `(batch, modalities, d)`.
-            labels: Class numbers `(batch,)`.
+            labels: Class numbers `(batch,)`, or one-hot rows.
             probabilities: Class probabilities `(batch, modalities, classes)`
                 that say what a sample is taken for.
-            mask: `None` or `(batch, modalities)`, 1 = present.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
             decay: What is left of older entries of the tables.
         """
-        z, labels, mask = self._prepare(features, labels, mask)
+        z, labels, mask = self._prepare(features, labels, modality_mask)
         partner = self.draw_partners(labels)
         ici = ops.einsum(
             "bmd,mde->bme", self._film(z, self.shared, partner), self.decoder
@@ -309,7 +318,9 @@ class GlobalICI(keras.layers.Layer):
             state.assign(keep * ops.convert_to_tensor(state) + add)
         self._update_confusion(labels, probabilities, weight)
 
-    def _update_confusion(self, labels: Any, p: Any, weight: Any) -> None:
+    def _update_confusion(
+        self, labels: Labels, p: Tensor, weight: Tensor
+    ) -> None:
         classes = self.num_classes
         taken = self._by_row(ops.cast(p, "float32") * weight, labels, classes)
         seen = ops.sum(taken, axis=-1, keepdims=True) > 0
@@ -322,7 +333,7 @@ class GlobalICI(keras.layers.Layer):
         old = ops.convert_to_tensor(self.confusion)
         self.confusion.assign(ops.where(seen, 0.95 * old + 0.05 * degrees, old))
 
-    def _by_row(self, x: Any, rows: Any, count: int) -> Any:
+    def _by_row(self, x: Tensor, rows: Tensor, count: int) -> Tensor:
         """Sum `(batch, modalities, n)` over the samples of each row.
 
         Returns:
@@ -344,22 +355,22 @@ class GlobalICI(keras.layers.Layer):
         }
 
 
-def by_sample(table: Any, classes: Any) -> Any:
+def by_sample(table: Tensor, classes: Tensor) -> Tensor:
     """Rows of `(modalities, classes, d)` for each sample, `(b, m, d)`."""
     return ops.transpose(ops.take(table, classes, axis=1), (1, 0, 2))
 
 
-def bounded(squares: Any) -> Any:
+def bounded(squares: Tensor) -> Tensor:
     """Mean of the last axis, at most 25, so that no step runs away."""
     return ops.minimum(ops.mean(squares, axis=-1), 25.0)
 
 
-def mean_where(x: Any, mask: Any) -> Any:
+def mean_where(x: Tensor, mask: Tensor) -> Tensor:
     """Mean of `x` where `mask` is 1, both `(batch, modalities)`."""
     return ops.sum(x * mask) / ops.maximum(ops.sum(mask), 1.0)
 
 
-def uniform_confusion(shape: tuple, dtype: Any = None) -> Any:
+def uniform_confusion(shape: tuple, dtype: DType = None) -> Tensor:
     """Every class is confused with every other one alike, not with itself."""
     classes = shape[-1]
     off = (1.0 - ops.eye(classes, dtype=dtype)) / (classes - 1)

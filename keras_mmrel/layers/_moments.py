@@ -4,14 +4,14 @@ Moments are triples `(count, mean, squared_deviations)` whose shapes
 broadcast. A count of zero is the neutral element.
 """
 
-from typing import Any
-
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
 
 
-def class_moments(x: Any, labels: Any, weights: Any) -> tuple:
+def class_moments(x: Tensor, labels: Labels, weights: Tensor) -> tuple:
     """Moments of a batch by modality and class.
 
     Args:
@@ -23,16 +23,16 @@ def class_moments(x: Any, labels: Any, weights: Any) -> tuple:
         Counts `(modalities, classes, 1)`, means and squared deviations
         `(modalities, classes, features)`.
     """
-    share = weights[:, :, None] * labels[:, None, :]
-    count = ops.sum(share, axis=0)[:, :, None]
-    mean = ops.einsum("bmk,bmd->mkd", share, x) / ops.maximum(count, 1.0)
+    member = weights[:, :, None] * labels[:, None, :]
+    count = ops.sum(member, axis=0)[:, :, None]
+    mean = ops.einsum("bmk,bmd->mkd", member, x) / ops.maximum(count, 1.0)
     # Around the batch's own class means: sums of squares lose precision.
     own_mean = ops.einsum("bk,mkd->bmd", labels, mean)
-    squares = ops.einsum("bmk,bmd->mkd", share, ops.square(x - own_mean))
+    squares = ops.einsum("bmk,bmd->mkd", member, ops.square(x - own_mean))
     return count, mean, squares
 
 
-def weighted_moments(x: Any, weights: Any) -> tuple:
+def weighted_moments(x: Tensor, weights: Tensor) -> tuple:
     """Moments of `(batch, n)` over the batch, each of shape `(n,)`."""
     count = ops.sum(weights, axis=0)
     mean = ops.sum(weights * x, axis=0) / ops.maximum(count, 1.0)
@@ -54,7 +54,7 @@ def merge_moments(old: tuple, new: tuple) -> tuple:
     count_a, mean_a, squares_a = old
     count_b, mean_b, squares_b = new
     count = count_a + count_b
-    share = count_b / ops.maximum(count, 1e-12)
+    fraction = count_b / ops.maximum(count, 1e-12)
     delta = mean_b - mean_a
-    squares = squares_a + squares_b + ops.square(delta) * count_a * share
-    return count, mean_a + delta * share, squares
+    squares = squares_a + squares_b + ops.square(delta) * count_a * fraction
+    return count, mean_a + delta * fraction, squares

@@ -4,27 +4,44 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_flag
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._global_ici import TABLES
+from keras_mmrel.layers._global_ici import GlobalICI
+from keras_mmrel.layers._global_ici import uniform_confusion
+from keras_mmrel.layers._glorot import glorot
+from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers.cross_modality_compensation import (
     CrossModalityCompensation,
 )
 from keras_mmrel.layers.discriminative_power import DiscriminativePower
-from keras_mmrel.layers.global_ici import GlobalICI
-from keras_mmrel.layers.global_ici import uniform_confusion
-from keras_mmrel.layers.glorot import glorot
 from keras_mmrel.layers.ici_removal import ICIRemoval
 from keras_mmrel.layers.ici_removal import surprise_of
-from keras_mmrel.layers.stack_features import check_stacked
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    num_classes=NUM_CLASSES,
+    dropout=Number(0, 1, high_open=True),
+    tables=Choice(*TABLES),
+    global_prior=Flag(),
+    removal=Flag(),
+    compensation=Flag(),
+    weighting=Flag(),
+    seed=SEED,
+)
 class ICIFusion(keras.layers.Layer):
     """Fuse modalities after removing what confuses their classes.
 
-    Standardised features are judged and repaired in five steps: a guess of
-    the class, `GlobalICI`, `ICIRemoval`, `DiscriminativePower` and
+    Standardised features are judged and repaired in five steps: a first
+    prediction, `GlobalICI`, `ICIRemoval`, `DiscriminativePower` and
     `CrossModalityCompensation`. A linear expert answers for each modality,
-    and with `r` the relative discriminative powers the fused logits are
+    and with `r` the discriminative powers the fused logits are
     `√M Σ r log softmax(M expert)`, a product of the `M` experts.
 
     Args:
@@ -46,12 +63,12 @@ class ICIFusion(keras.layers.Layer):
         training: Whether dropout and noise are on.
 
     Returns:
-        Dict of what is found on the way, in float32. `(batch, modalities,
+        Dict of what is computed on the way, in float32. `(batch, modalities,
         d)`: `prior_mean`, `ici`, `kept`, `compensation`, `compensated`.
-        `(batch, modalities)`: `share`, `divergence`, `power`, `relative`,
-        `compensation_gate`. `(batch, modalities, num_classes)`:
-        `guess_logits`, `kept_logits`, `modality_logits`. And `logits`, `(batch,
-        num_classes)`.
+        `(batch, modalities)`: `ici_fraction`, `divergence`, `power_logits`,
+        `discriminative_power`, `compensation_gate`. `(batch, modalities,
+        num_classes)`: `initial_logits`, `kept_logits`, `modality_logits`. And
+        `logits`, `(batch, num_classes)`.
 
     Raises:
         ValueError: If an argument is out of its range, or the inputs have not
@@ -59,7 +76,7 @@ class ICIFusion(keras.layers.Layer):
 
     Example:
 
-    >>> layer = keras_mmrel.layers.ICIFusion(num_classes=3)
+    >>> layer = ICIFusion(num_classes=3)
     >>> layer(np.ones((5, 2, 8)))["logits"].shape
     (5, 3)
 
@@ -80,13 +97,6 @@ class ICIFusion(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value in (
-            ("global_prior", global_prior),
-            ("removal", removal),
-            ("compensation", compensation),
-            ("weighting", weighting),
-        ):
-            check_flag(name, value)
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.dropout = dropout
@@ -106,7 +116,9 @@ class ICIFusion(keras.layers.Layer):
             )
         if removal:
             self.ici_removal = ICIRemoval(seed=seeds[2], name="ici_removal")
-        self.power = DiscriminativePower(name="discriminative_power")
+        self.discriminative_power = DiscriminativePower(
+            name="discriminative_power"
+        )
         if compensation:
             self.compensate = CrossModalityCompensation(
                 dtype=self.dtype_policy, name="compensation"
@@ -130,7 +142,7 @@ class ICIFusion(keras.layers.Layer):
             layer.build(inputs_shape)
             return layer
 
-        self.guess_head = head("guess_head", "mk")
+        self.initial_head = head("initial_head", "mk")
         self.kept_head = head("kept_head", "mk")
         self.expert_head = head("expert_head", "k")
         classes = (None, modalities, self.num_classes)
@@ -139,38 +151,38 @@ class ICIFusion(keras.layers.Layer):
             self.global_ici.build(inputs_shape, classes)
         if self.removal:
             self.ici_removal.build(inputs_shape)
-        self.power.build(classes)
+        self.discriminative_power.build(classes)
         if self.compensation:
             self.compensate.build(inputs_shape, pair)
 
     def call(
         self,
-        inputs: Any,
-        modality_mask: Any = None,
+        inputs: Tensor,
+        modality_mask: Tensor | None = None,
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         z = ops.cast(inputs, "float32")
         modalities = z.shape[1]
         if modality_mask is None:
             modality_mask = ops.ones_like(z[:, :, 0])
         mask = ops.cast(modality_mask, "float32")
         present = mask[:, :, None]
-        guess_logits = self.guess(z, training)
-        _, mean, variance = self.prior(z, guess_logits)
+        initial_logits = self.initial_logits(z, training)
+        _, mean, variance = self.prior(z, initial_logits)
         if self.removal:
-            found = self.ici_removal(z, mean, variance, training=training)
+            split = self.ici_removal(z, mean, variance, training=training)
         else:
-            found = nothing_removed(z, mean, variance)
-        kept = found["kept"] * present
+            split = nothing_removed(z, mean, variance)
+        kept = split["kept"] * present
         kept_logits = self._classify(self.kept_head, kept, training)
-        judged = self.power(
+        power = self.discriminative_power(
             ops.softmax(ops.stop_gradient(kept_logits)),
-            found["surprise"],
-            found["share"],
+            split["surprise"],
+            split["ici_fraction"],
             mask,
         )
         if self.compensation:
-            repaired = self.compensate(kept, judged["power"])
+            repaired = self.compensate(kept, power["power_logits"])
         else:
             repaired = {
                 "compensated": kept,
@@ -181,52 +193,56 @@ class ICIFusion(keras.layers.Layer):
             self.expert_head, repaired["compensated"], training
         )
         experts = ops.log_softmax(modalities * logits)
-        relative = judged["relative"]
+        weights = power["discriminative_power"]
         if not self.weighting:
             count = ops.sum(mask, axis=1, keepdims=True)
-            relative = mask / ops.maximum(count, 1.0)
+            weights = mask / ops.maximum(count, 1.0)
         return {
             "prior_mean": mean,
-            "ici": found["ici"] * present,
+            "ici": split["ici"] * present,
             "kept": kept,
-            "share": found["share"] * mask,
-            "divergence": found["divergence"],
-            "guess_logits": guess_logits,
+            "ici_fraction": split["ici_fraction"] * mask,
+            "divergence": split["divergence"],
+            "initial_logits": initial_logits,
             "kept_logits": kept_logits,
-            "power": judged["power"],
-            "relative": relative * mask,
+            "power_logits": power["power_logits"],
+            "discriminative_power": weights * mask,
             "compensation": ops.cast(repaired["compensation"], "float32"),
             "compensated": ops.cast(repaired["compensated"], "float32"),
             "compensation_gate": repaired["gate"],
             "modality_logits": experts,
             "logits": math.sqrt(modalities)
-            * ops.sum(relative[:, :, None] * experts, axis=1),
+            * ops.sum(weights[:, :, None] * experts, axis=1),
         }
 
     def _classify(
-        self, head: keras.layers.Layer, z: Any, training: bool | None
-    ) -> Any:
+        self, head: keras.layers.Layer, z: Tensor, training: bool | None
+    ) -> Tensor:
         return ops.cast(head(self.drop(z, training=training)), "float32")
 
-    def guess(self, inputs: Any, training: bool | None = None) -> Any:
+    def initial_logits(
+        self, inputs: Tensor, training: bool | None = None
+    ) -> Tensor:
         """First logits `(batch, modalities, num_classes)`."""
-        return self._classify(self.guess_head, inputs, training)
+        return self._classify(self.initial_head, inputs, training)
 
-    def prior(self, inputs: Any, guess_logits: Any) -> tuple[Any, Any, Any]:
-        """What usually confuses the guessed classes.
+    def prior(
+        self, inputs: Tensor, initial_logits: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What usually confuses the classes predicted first.
 
         Returns:
-            The guess' class probabilities, softened, and the mean and the
+            Their class probabilities, softened, and the mean and the
             variance of the ICI, both like `inputs`. No gradient flows into
             any of them.
         """
-        p = ops.softmax(ops.stop_gradient(guess_logits) / 2.0)
+        p = ops.softmax(ops.stop_gradient(initial_logits) / 2.0)
         if self.global_prior:
-            found = self.global_ici(inputs, p)
-            return p, found["mean"], found["variance"]
+            ici = self.global_ici(inputs, p)
+            return p, ici["mean"], ici["variance"]
         return p, ops.zeros_like(inputs), ops.ones_like(inputs)
 
-    def confusion(self) -> Any:
+    def confusion(self) -> Tensor:
         """Confusion degrees `(num_classes, num_classes)`."""
         if self.global_prior:
             return self.global_ici.mean_confusion()
@@ -246,13 +262,15 @@ class ICIFusion(keras.layers.Layer):
         }
 
 
-def nothing_removed(z: Any, mean: Any, variance: Any) -> dict[str, Any]:
+def nothing_removed(
+    z: Tensor, mean: Tensor, variance: Tensor
+) -> dict[str, Tensor]:
     """What `ICIRemoval` returns, had it removed nothing."""
     none = ops.zeros_like(z[:, :, 0])
     return {
         "kept": z,
         "ici": ops.zeros_like(z),
-        "share": none,
+        "ici_fraction": none,
         "surprise": surprise_of(z, mean, variance),
         "divergence": none,
     }

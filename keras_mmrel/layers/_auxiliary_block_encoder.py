@@ -5,17 +5,31 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel.checks import check_choice
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders.block_encoder import check_blocks
 from keras_mmrel.encoders.block_encoder import mean_over_positions
 from keras_mmrel.encoders.block_encoder import restore_blocks
-from keras_mmrel.layers.depth_statistics import DepthStatistics
+from keras_mmrel.layers._depth_statistics import DepthStatistics
 from keras_mmrel.state import add_state
 
 SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    num_classes=NUM_CLASSES,
+    mask_fraction=Number(0, 1, low_open=True),
+    selection=Choice(*SELECTIONS),
+    moving_prototypes=Flag(),
+    seed=SEED,
+)
 class AuxiliaryBlockEncoder(keras.layers.Layer):
     """An encoder of blocks with an auxiliary path through weak channels.
 
@@ -34,17 +48,17 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
     path has set them.
 
     Which channels are under-optimised is estimated from the main path of
-    training batches by `update_statistics`: each channel's share in the
+    training batches by `update_statistics`: each channel's part in the
     margin by which the pooled output points to the prototype of its own class
-    rather than to those of other classes. The `mask_share` of the channels
-    with the smallest share form the mask, which `refresh_masks` renews.
+    rather than to those of other classes. The `mask_fraction` of the channels
+    with the smallest part form the mask, which `refresh_masks` renews.
 
     Args:
         blocks: Non-empty list of Keras layers or models, applied in turn; the
             last axis of every output is the channels.
         num_classes: Integer of at least 2.
-        mask_share: Float in (0, 1], share of the channels of each depth that
-            the mask keeps; at least one.
+        mask_fraction: Float in (0, 1], fraction of the channels of each depth
+            that the mask keeps; at least one.
         selection: Which channels the mask keeps: `"under_optimised"`,
             `"over_optimised"`, `"random"` (drawn anew at each refresh), or
             `"none"`, which removes the whole block's output.
@@ -69,7 +83,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
     Example:
 
     >>> blocks = [keras.layers.Conv2D(8, 3), keras.layers.Conv2D(16, 3)]
-    >>> encoder = keras_mmrel.layers.AuxiliaryBlockEncoder(blocks, 10)
+    >>> encoder = AuxiliaryBlockEncoder(blocks, 10)
     >>> encoder(np.zeros((2, 8, 8, 1))).shape
     (2, 16)
 
@@ -83,23 +97,17 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         self,
         blocks: Sequence[keras.layers.Layer],
         num_classes: int,
-        mask_share: float = 0.5,
+        mask_fraction: float = 0.5,
         selection: str = "under_optimised",
         moving_prototypes: bool = True,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         check_blocks(blocks)
-        if not isinstance(mask_share, int | float) or not 0 < mask_share <= 1:
-            raise ValueError(
-                "`mask_share` must be in (0, 1]. Received: "
-                f"mask_share={mask_share!r}"
-            )
-        check_choice("selection", selection, SELECTIONS)
         super().__init__(**kwargs)
         self.blocks = list(blocks)
         self.num_classes = num_classes
-        self.mask_share = mask_share
+        self.mask_fraction = mask_fraction
         self.selection = selection
         self.moving_prototypes = moving_prototypes
         self.seed = seed
@@ -112,11 +120,11 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         ]
 
     @property
-    def input_shape(self) -> Any:
-        """Shape that the first block takes, batch axis included."""
+    def input_shape(self) -> Tensor:
+        """Tuple that the first block takes, batch axis included."""
         return self.blocks[0].input_shape
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple) -> None:
         x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
         self.masks = []
         self.block_shapes = []
@@ -141,11 +149,11 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
+        inputs: Tensor,
         training: bool | None = None,
         gated: bool = False,
         return_blocks: bool = False,
-    ) -> Any:
+    ) -> Tensor:
         outputs = []
         for depth, block in enumerate(self.blocks):
             inputs = block(inputs, training=training)
@@ -154,7 +162,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             outputs.append(inputs)
         return outputs if return_blocks else mean_over_positions(outputs[-1])
 
-    def auxiliary_path(self, first_output: Any) -> Any:
+    def auxiliary_path(self, first_output: Tensor) -> Tensor:
         """Run the auxiliary path from the main path's first block output.
 
         Args:
@@ -178,7 +186,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             variable.assign(value)
         return mean_over_positions(x)
 
-    def gate(self, x: Any, depth: int) -> Any:
+    def gate(self, x: Tensor, depth: int) -> Tensor:
         """Reduce some samples to the channels of the mask."""
         channels = x.shape[-1]
         mask = ops.convert_to_tensor(self.masks[depth])
@@ -199,10 +207,10 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
 
     def kept_channels(self, channels: int) -> int:
         """Number of channels that a mask keeps."""
-        return max(1, int(self.mask_share * channels))
+        return max(1, int(self.mask_fraction * channels))
 
     def update_statistics(
-        self, pooled: Sequence[Any], labels: Any, weight: Any
+        self, pooled: Sequence[Tensor], labels: Labels, weight: Tensor
     ) -> None:
         """Update every depth's statistics from a training batch.
 
@@ -212,7 +220,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             weight: `(batch,)`, 0 for a sample without this modality.
         """
         for statistics, feature in zip(self.statistics, pooled, strict=True):
-            statistics.update(feature, labels, weight)
+            statistics.update_statistics(feature, labels, weight)
 
     def refresh_masks(self, epoch: int = 0) -> None:
         """Choose the channels of every mask by the statistics so far."""
@@ -237,7 +245,7 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
                 keras.saving.serialize_keras_object(b) for b in self.blocks
             ],
             "num_classes": self.num_classes,
-            "mask_share": self.mask_share,
+            "mask_fraction": self.mask_fraction,
             "selection": self.selection,
             "moving_prototypes": self.moving_prototypes,
             "seed": self.seed,

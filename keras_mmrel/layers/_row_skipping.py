@@ -6,16 +6,20 @@ depths change.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
+
+from keras_mmrel.contract import Tensor
 
 GROUPS = 4
 
 
 def run_by_depth(
-    function: Callable, tensors: list[Any], depth: Any, shape: tuple[int, int]
-) -> Any:
+    function: Callable,
+    tensors: list[Tensor],
+    depth: Tensor,
+    shape: tuple[int, int],
+) -> Tensor:
     """Apply `function` to groups of rows of similar depth.
 
     Args:
@@ -37,7 +41,7 @@ def run_by_depth(
     size = (ops.shape(depth)[0] + GROUPS - 1) // GROUPS
 
     def branch(blocks: int) -> Callable:
-        def run(*rows: Any) -> Any:
+        def run(*rows: Tensor) -> Tensor:
             rest = (ops.shape(rows[0])[0], max_depth - blocks, width)
             zeros = ops.zeros(rest, dtype=rows[0].dtype)
             if blocks == 0:

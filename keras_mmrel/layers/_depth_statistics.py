@@ -4,6 +4,12 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.constraints import NUM_CLASSES
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.state import add_state
 
 MOMENTUM = 0.1
@@ -11,6 +17,7 @@ TEMPERATURE = 0.1
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(num_classes=NUM_CLASSES, moving_prototypes=Flag())
 class DepthStatistics(keras.layers.Layer):
     """How well one depth of an encoder tells the classes apart, by channel.
 
@@ -47,15 +54,17 @@ class DepthStatistics(keras.layers.Layer):
         chance = keras.initializers.Constant(1.0 / self.num_classes)
         self.performance = add_state(self, "performance", (), chance)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         return inputs
 
-    def update(self, features: Any, labels: Any, weight: Any) -> None:
+    def update_statistics(
+        self, features: Tensor, labels: Labels, weight: Tensor
+    ) -> None:
         """Take a training batch into account.
 
         Args:
             features: `(batch, channels)`.
-            labels: One-hot `(batch, num_classes)`.
+            labels: Class numbers `(batch,)`, or one-hot rows.
             weight: `(batch,)` of 0 and 1: samples that count.
         """
         features = ops.stop_gradient(ops.cast(features, "float32"))
@@ -63,7 +72,7 @@ class DepthStatistics(keras.layers.Layer):
         finite = ops.all(ops.isfinite(features), axis=-1)
         weight = ops.where(finite, weight, 0.0)
         features = ops.where(weight[:, None] > 0, features, 0.0)
-        labels = labels * weight[:, None]
+        labels = one_hot_labels(labels, self.num_classes) * weight[:, None]
         count = backend.all_reduce_sum(ops.sum(labels, axis=0))[:, None]
         sums = backend.all_reduce_sum(
             ops.matmul(ops.transpose(labels), features)
@@ -83,7 +92,7 @@ class DepthStatistics(keras.layers.Layer):
         mean = ops.sum(sums, axis=0) / total
         self.center.assign_add(step * (mean - self.center))
 
-        margins, probability = self.judge(features, labels)
+        margins, probability = self.margins_of(features, labels)
         margin = backend.all_reduce_sum(ops.sum(margins, axis=0)) / total
         probability = backend.all_reduce_sum(ops.sum(probability)) / total
         self.scores.assign_add(here * MOMENTUM * (margin - self.scores))
@@ -91,7 +100,7 @@ class DepthStatistics(keras.layers.Layer):
             here * MOMENTUM * (probability - self.performance)
         )
 
-    def judge(self, features: Any, labels: Any) -> tuple:
+    def margins_of(self, features: Tensor, labels: Labels) -> tuple:
         """Margins by channel and the true class's probability.
 
         Args:
@@ -122,7 +131,7 @@ class DepthStatistics(keras.layers.Layer):
         }
 
 
-def unit(x: Any) -> Any:
+def unit(x: Tensor) -> Tensor:
     """Scale rows to length 1; a row of zeros stays."""
     norm = ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
     return x / ops.maximum(norm, 1e-12)

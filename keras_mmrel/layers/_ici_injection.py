@@ -4,25 +4,37 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.checks import check_share
+from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    probability=Number(0, 1),
+    replacement=Number(0, 1),
+    emptying=Number(0, 1),
+    low=Number(0, low_open=True),
+    high=Number(0, low_open=True),
+    seed=SEED,
+)
 class ICIInjection(keras.layers.Layer):
     """Confuse training samples on purpose, so that removal can be learnt.
 
-    Every modality of every sample is hit with some probability, in training
-    only. Half of the hits are *additive*, confusion inside a modality: noise
-    in the shape of the deviations of the classes that the sample may belong
-    to, `κ` times as large, with `log κ` uniform. The other half are
+    Every modality of every sample is confused with some probability, in
+    training only. Half of the time it is *additive*, confusion inside a
+    modality: noise in the shape of the deviations of the classes that the
+    sample may belong to, `κ` times as large, with `log κ` uniform. The other
+    half are
     *replacements*, confusion between modalities: the features are those of
     another sample of the batch, and the more the two samples' classes are
     confused with each other, the more likely it is chosen. Some modalities
     are, instead, made *empty*, as if the sensor had failed without a word.
 
     Args:
-        probability: Float in [0, 1], of an additive hit or a replacement.
-        replacement: Float in [0, 1], share of replacements among these.
+        probability: Float in [0, 1], of additive noise or a replacement.
+        replacement: Float in [0, 1], fraction of replacements among these.
         emptying: Float in [0, 1], probability of becoming empty.
         low: Positive float, smallest `κ`.
         high: Float, largest `κ`, at least `low`.
@@ -37,10 +49,10 @@ class ICIInjection(keras.layers.Layer):
         confusion: `(classes, classes)`, how much one class (row) is confused
             with another, see `GlobalICI`.
         modality_mask: `(batch, modalities)`, 1 = present. A missing modality
-            is not hit and replaces none.
+            is not changed and replaces none.
         empty: Zero, or features `(1, modalities, d)` of a sample
             that holds nothing.
-        active: Float tensor, 1 or 0; with 0 nothing is hit.
+        active: Float tensor, 1 or 0; with 0 nothing is changed.
         training: Whether to inject.
 
     Returns:
@@ -53,7 +65,7 @@ class ICIInjection(keras.layers.Layer):
 
     Example:
 
-    >>> layer = keras_mmrel.layers.ICIInjection(1.0, emptying=0.0, seed=0)
+    >>> layer = ICIInjection(1.0, emptying=0.0, seed=0)
     >>> x, p = np.ones((6, 2, 4)), np.full((6, 2, 3), 1 / 3)
     >>> out = layer(x, x, p, np.ones((3, 3)), np.ones((6, 2)), training=True)
     >>> float(keras.ops.sum(out["injected"]))
@@ -75,12 +87,9 @@ class ICIInjection(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        check_share("probability", probability)
-        check_share("replacement", replacement)
-        check_share("emptying", emptying)
-        if not 0 < low <= high < math.inf:
+        if not low <= high:
             raise ValueError(
-                "`low` and `high` must be positive and in this order. "
+                "`low` and `high` must be in this order. "
                 f"Received: low={low!r}, high={high!r}"
             )
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -94,27 +103,27 @@ class ICIInjection(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Any,
-        variance: Any,
-        probabilities: Any,
-        confusion: Any,
-        modality_mask: Any,
-        empty: Any = 0.0,
-        active: Any = 1.0,
+        inputs: Tensor,
+        variance: Tensor,
+        probabilities: Tensor,
+        confusion: Tensor,
+        modality_mask: Tensor,
+        empty: Tensor = 0.0,
+        active: Tensor = 1.0,
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         x = ops.cast(inputs, "float32")
         mask = ops.cast(modality_mask, "float32")
         if not training:
             none = ops.zeros_like(mask)
             return {"features": x, "injected": none, "replaced": none}
-        hit = self._below(mask, self.probability) * mask * active
-        wanted = hit * self._below(mask, self.replacement)
+        chosen = self._below(mask, self.probability) * mask * active
+        wanted = chosen * self._below(mask, self.replacement)
         own = ops.arange(ops.shape(mask)[0], dtype="int32")
         other = self._confused_sample(probabilities, confusion, own)
         exists = ops.cast(ops.not_equal(other, own), "float32")[:, None]
         replaced = wanted * exists * ops.take(mask, other, axis=0)
-        added = (hit - wanted)[:, :, None] * self._noise(x, variance)
+        added = (chosen - wanted)[:, :, None] * self._noise(x, variance)
         features = ops.where(
             replaced[:, :, None] > 0, ops.take(x, other, axis=0), x + added
         )
@@ -125,19 +134,19 @@ class ICIInjection(keras.layers.Layer):
         replaced = ops.maximum(replaced, emptied)
         return {
             "features": features,
-            "injected": ops.maximum(hit - wanted, replaced),
+            "injected": ops.maximum(chosen - wanted, replaced),
             "replaced": replaced,
         }
 
-    def _uniform(self, like: Any) -> Any:
+    def _uniform(self, like: Tensor) -> Tensor:
         return keras.random.uniform(
             ops.shape(like), dtype="float32", seed=self.seed_generator
         )
 
-    def _below(self, like: Any, probability: float) -> Any:
+    def _below(self, like: Tensor, probability: float) -> Tensor:
         return ops.cast(self._uniform(like) < probability, "float32")
 
-    def _noise(self, x: Any, variance: Any) -> Any:
+    def _noise(self, x: Tensor, variance: Tensor) -> Tensor:
         """Noise of deviation κ on average over a modality's features."""
         variance = ops.cast(variance, "float32")
         shape = ops.sqrt(variance / ops.mean(variance, axis=-1, keepdims=True))
@@ -149,8 +158,8 @@ class ICIInjection(keras.layers.Layer):
         return kappa * shape * normal
 
     def _confused_sample(
-        self, probabilities: Any, confusion: Any, own: Any
-    ) -> Any:
+        self, probabilities: Tensor, confusion: Tensor, own: Tensor
+    ) -> Tensor:
         """Draw for every sample another one, by how confused they are.
 
         A sample that nothing else is confused with may get its own number.
@@ -166,8 +175,8 @@ class ICIInjection(keras.layers.Layer):
         return ops.cast(drawn, "int32")
 
     def compute_output_spec(
-        self, inputs: Any, *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
+        self, inputs: Tensor, *args: Any, **kwargs: Any
+    ) -> dict[str, Tensor]:
         flags = keras.KerasTensor(inputs.shape[:2], dtype="float32")
         return {
             "features": keras.KerasTensor(inputs.shape, dtype="float32"),

@@ -1,0 +1,44 @@
+"""Every name of Keras in use that is not public.
+
+One function a name, and one test each in `tests/backend/test_upstream.py`,
+which fails when a new Keras drops it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+# `evaluate(..., _use_cached_eval_dataset=True)`: how `fit` calls it.
+CACHED_EVALUATION = "_use_cached_eval_dataset"
+
+# Words of the error about a class that is not registered.
+UNKNOWN_CLASS = "Could not locate class"
+
+
+def compute_loss(model: Any, **arguments: Any) -> Any:
+    """`compute_loss`, by the signature that a subclass has."""
+    return model._compute_loss(**arguments)
+
+
+def loss_tracker(model: Any) -> Any:
+    """Metric that averages the loss of an epoch."""
+    return model._loss_tracker
+
+
+def loss_and_updates(model: Any) -> Any:
+    """JAX: the stateless function of the weights that a step differentiates."""
+    return model.compute_loss_and_updates
+
+
+def update_metrics(model: Any, *arguments: Any) -> tuple:
+    """JAX: logs of a step and the metrics' new weights."""
+    return model._update_metrics_variables(*arguments)
+
+
+def weight_averages(optimizer: Any) -> Sequence[Any]:
+    """Moving averages of the weights, one a variable, of an optimizer."""
+    return optimizer._model_variables_moving_average
+
+
+def own_state(layer: Any) -> Sequence[Any]:
+    """Non-trainable variables of a layer itself, without its sublayers'."""
+    return layer._non_trainable_variables

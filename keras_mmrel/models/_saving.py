@@ -1,0 +1,101 @@
+"""What is saved of a model beyond what Keras saves, and a careful load."""
+
+import pathlib
+from typing import Any
+
+import keras
+
+from keras_mmrel.backend import upstream
+from keras_mmrel.contract import ModalitySpecs
+
+PREFIX = "seed_"
+
+
+def seed_states(model: Any) -> list[Any]:
+    """Variables of seed generators, which are no weights."""
+    weights = {id(v) for v in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
+
+
+def save_seed_states(model: Any, store: Any) -> None:
+    """Keras saves no random state; with it a resumed run is exact."""
+    for index, state in enumerate(seed_states(model)):
+        store[f"{PREFIX}{index}"] = state
+
+
+def load_seed_states(model: Any, store: Any) -> dict[str, Any]:
+    """Take the random state from a store and return what else it holds."""
+    saved = [key for key in store.keys() if key.startswith(PREFIX)]
+    states = seed_states(model)
+    if len(saved) == len(states):
+        for index, state in enumerate(states):
+            state.assign(store[f"{PREFIX}{index}"])
+    return {key: store[key] for key in store.keys() if key not in saved}
+
+
+def serialize(layer: keras.layers.Layer | None) -> Any:
+    return keras.saving.serialize_keras_object(layer)
+
+
+def serialize_specs(specs: ModalitySpecs) -> dict[str, Any]:
+    """Encoders as their configs, shapes as lists."""
+    return {
+        name: serialize(spec)
+        if isinstance(spec, keras.layers.Layer)
+        else list(spec)
+        for name, spec in specs.items()
+    }
+
+
+def restore_config(
+    cls: type, config: dict, custom_objects: dict | None
+) -> dict[str, Any]:
+    """Return constructor arguments from what `get_config` returned."""
+    config = dict(config)
+    for key in ("modalities", "num_classes"):
+        if key not in config:
+            raise ValueError(
+                f"`config` must come from the `get_config` of a "
+                f"{cls.__name__} and hold '{key}'. Received: "
+                f"{sorted(config)}"
+            )
+
+    def restore(spec: Any) -> Any:
+        return keras.saving.deserialize_keras_object(
+            spec, custom_objects=custom_objects
+        )
+
+    config["modalities"] = {
+        name: restore(spec) if isinstance(spec, dict) else tuple(spec)
+        for name, spec in config["modalities"].items()
+    }
+    for key in ("augmentation", "quality"):
+        if isinstance(config.get(key), dict):
+            config[key] = restore(config[key])
+    return config
+
+
+def load_model(cls: type, path: Any, **kwargs: Any) -> Any:
+    """Load a `.keras` file that must hold a `cls`, or say what is wrong."""
+    if not pathlib.Path(path).exists():
+        raise FileNotFoundError(
+            f"`path` must be a saved model. Received: path={str(path)!r}, "
+            "which does not exist"
+        )
+    try:
+        model = keras.saving.load_model(path, **kwargs)
+    except Exception as error:
+        # A class that is not registered is no damage: Keras names it.
+        if upstream.UNKNOWN_CLASS in str(error):
+            raise
+        raise ValueError(
+            "`path` must be an undamaged `.keras` file. Received: "
+            f"path={str(path)!r}, which could not be read "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(model, cls):
+        raise TypeError(
+            f"`path` must hold a {cls.__name__}. Received: "
+            f"path={str(path)!r}, which holds a {type(model).__name__}"
+        )
+    return model

@@ -1,0 +1,77 @@
+"""From what describes a modality to its encoder and its input shape."""
+
+import zlib
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_mmrel.encoders import BlockEncoder
+from keras_mmrel.encoders import ConvEncoder
+from keras_mmrel.encoders import MLPEncoder
+from keras_mmrel.models import validation
+
+
+def layer_or_shape(spec: Any) -> Any:
+    """Normalise what describes a modality: a list of blocks is a layer."""
+    if isinstance(spec, keras.layers.Layer):
+        return spec
+    return BlockEncoder(spec) if validation.is_block_list(spec) else tuple(spec)
+
+
+def known_shape(spec: Any) -> Any:
+    """Input shape without the batch axis, or `None` if nobody knows it yet."""
+    if not isinstance(spec, keras.layers.Layer):
+        return tuple(spec)
+    try:
+        shape = spec.input_shape
+    except AttributeError:
+        return None
+    if isinstance(shape, list):
+        return None
+    return map_shapes(lambda s: tuple(s[1:]), shape)
+
+
+def map_shapes(function: Callable, shapes: Any) -> Any:
+    """Apply `function` to a shape, or to each shape of a (nested) dict."""
+    if isinstance(shapes, Mapping):
+        return {k: map_shapes(function, s) for k, s in shapes.items()}
+    return function(shapes)
+
+
+def with_batch(shape: Sequence) -> tuple:
+    return (None, *shape)
+
+
+def encoder_name(modality: str) -> str:
+    """Name of a default encoder, without what a backend gives a meaning."""
+    return f"{modality.replace('/', '_').replace('.', '_')}_encoder"
+
+
+def derive_seed(seed: int | None, name: str) -> int | None:
+    """Seed of one random part of a model, or `None` without a seed."""
+    if seed is None:
+        return None
+    return zlib.crc32(f"{seed}/{name}".encode()) % 2**31
+
+
+def default_encoder(
+    name: str, shape: tuple[int, ...], dtype: Any, seed: int | None
+) -> keras.layers.Layer:
+    """An MLP for a vector, a convolutional network for two or three axes."""
+    options: dict[str, Any] = {
+        "name": encoder_name(name),
+        "dtype": dtype,
+        "seed": derive_seed(seed, name),
+    }
+    if len(shape) == 1:
+        return MLPEncoder(**options)
+    if len(shape) in (2, 3):
+        return ConvEncoder(**options)
+    raise ValueError(
+        f"`modalities['{name}']` must have one to three axes to get a "
+        "default encoder; pass a Keras layer for any other. Received: "
+        f"shape={shape}"
+    )

@@ -1,0 +1,230 @@
+from collections.abc import Mapping
+from collections.abc import Sequence
+from types import GeneratorType
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import DataSource
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import to_numpy
+from keras_mmrel.models import validation
+from keras_mmrel.models.side_input import SideInput
+
+
+class ModalityInputs:
+    """What a model takes: its modalities, the mask and its side inputs.
+
+    It checks data on the host before the first step, adds the side inputs
+    that a training lacks, and prepares tensors in the step.
+
+    Args:
+        model: The model, of which it reads `modality_names`,
+            `modality_shapes`, `num_classes` and `side_inputs`.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        taken = [s.name for s in self.side_inputs if s.name in self.names]
+        if taken:
+            raise ValueError(
+                f"`modalities` must not be named '{taken[0]}', which is an "
+                f"input of {type(model).__name__}. Received: {self.names}"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        return self.model.modality_names
+
+    @property
+    def side_inputs(self) -> Sequence[SideInput]:
+        return self.model.side_inputs
+
+    def modalities(self, x: Modalities) -> Modalities:
+        """Return the inputs without the side inputs."""
+        side = {side.name for side in self.side_inputs}
+        return {name: value for name, value in x.items() if name not in side}
+
+    # -- In the step ---------------------------------------------------------
+
+    def prepare(self, inputs: Modalities) -> dict[str, Any]:
+        """Check the structure, empty missing modalities, complete the mask.
+
+        Returns:
+            Dict of the modalities, zero where missing, and the float32
+            `"modality_mask"` of shape `(batch, n_modalities)`.
+        """
+        if isinstance(inputs, Mapping):
+            inputs = self.modalities(inputs)
+        validation.check_structure(inputs, self.model.modality_shapes)
+        tensors = {
+            name: keras.tree.map_structure(ops.convert_to_tensor, inputs[name])
+            for name in self.names
+        }
+        if inputs.get(MASK) is None:
+            leaf = keras.tree.flatten(tensors)[0]
+            one = ops.ones_like(leaf[(..., *[0] * (len(leaf.shape) - 1))])
+            mask = ops.stack(
+                [ops.cast(one, "float32")] * len(self.names), axis=1
+            )
+        else:
+            mask = ops.cast(inputs[MASK], "float32")
+        prepared = {
+            name: keras.tree.map_structure(
+                lambda x, present=mask[:, index]: keep_present(x, present),
+                tensors[name],
+            )
+            for index, name in enumerate(self.names)
+        }
+        return {**prepared, MASK: mask}
+
+    def side_values(self, x: Modalities) -> dict[str, Tensor]:
+        """Values of the side inputs that a training batch has, `(batch,)`.
+
+        Raises:
+            ValueError: If a required one is not there.
+        """
+        values = {}
+        for side in self.side_inputs:
+            value = x.get(side.name) if isinstance(x, Mapping) else None
+            if value is not None:
+                value = ops.convert_to_tensor(value)
+                values[side.name] = ops.reshape(
+                    ops.cast(value, side.dtype), (-1,)
+                )
+            elif side.required(self.model):
+                raise ValueError(self._missing(side, x))
+        return values
+
+    # -- Before the first step -----------------------------------------------
+
+    def check(
+        self,
+        x: DataSource,
+        y: Labels = None,
+        *,
+        fits: bool = False,
+        trains: bool = False,
+        labelled: bool = False,
+        rows: int | None = None,
+    ) -> None:
+        """Refuse data that the model cannot take.
+
+        Args:
+            x: Dict of arrays, or a data source.
+            y: Labels of a dict of arrays.
+            fits: Whether these are all the data of a `fit`, which need labels
+                of two classes, and which side inputs are added to.
+            trains: Whether they are trained on.
+            labelled: Whether labels are needed.
+            rows: Number of the first samples that will be used, or `None`.
+
+        Raises:
+            ValueError: With the first thing that is wrong.
+        """
+        batch = validation.first_batch(x)
+        if batch is not None:
+            self.check_batch(*batch, labelled=labelled, trains=trains)
+            return
+        if not isinstance(x, Mapping | Sequence) and not hasattr(x, "shape"):
+            return
+        if isinstance(x, Mapping):
+            validation.check_order(self.modalities(x), self.names)
+        self.check_batch(
+            x, y, labelled=labelled, trains=trains, rows=rows, fits=fits
+        )
+
+    def check_batch(
+        self,
+        x: Modalities,
+        y: Labels,
+        *,
+        labelled: bool,
+        trains: bool,
+        rows: int | None = None,
+        fits: bool = False,
+    ) -> None:
+        """Check arrays: a batch of a data source, or all of the data."""
+        plain = self.modalities(x) if isinstance(x, Mapping) else x
+        count = validation.check_arrays(plain, self.model.modality_shapes, rows)
+        if y is not None:
+            labels = check_labels(y, self.model.num_classes, count, soft=True)
+            classes = np.unique(labels)
+            if fits and len(classes) < 2:
+                raise ValueError(
+                    "`y` must hold at least two classes to train a "
+                    f"classifier. Received: only class {classes.tolist()}"
+                )
+        elif labelled:
+            raise ValueError(
+                "`y` must hold a label for each sample. Received: y=None"
+            )
+        for side in self.side_inputs:
+            self._check_side(side, x, count, trains, fits)
+
+    def _check_side(
+        self, side: SideInput, x: Modalities, count: int, trains: bool,
+        fits: bool,
+    ) -> None:  # fmt: skip
+        value = x.get(side.name)
+        if value is None:
+            # `complete` adds what a `fit` with a dict of arrays lacks.
+            if trains and not fits and side.required(self.model):
+                raise ValueError(self._missing(side, x))
+            return
+        self._check_values(side, value, count)
+
+    def _check_values(self, side: SideInput, value: Any, count: int) -> None:
+        values = to_numpy(value)
+        if values.size != count:
+            raise ValueError(
+                f"'{side.name}' must hold one value a sample, of shape "
+                f"({count},). Received: shape={values.shape}"
+            )
+        side.check(self.model, values.reshape(-1))
+
+    def _missing(self, side: SideInput, x: Any) -> str:
+        received = list(x) if isinstance(x, Mapping) else type(x).__name__
+        return (
+            f"Training data of {type(self.model).__name__} must have the "
+            f"input '{side.name}', one value a sample; only `fit` with a dict "
+            f"of arrays adds it by itself{side.missing}. Received: {received}"
+        )
+
+    def complete(self, x: DataSource) -> DataSource:
+        """Return the checked data of a `fit`, with their side inputs.
+
+        The first batch of a generator is checked when it is drawn.
+        """
+        if isinstance(x, GeneratorType):
+            return validation.checked_batches(
+                x,
+                lambda x, y: self.check_batch(x, y, labelled=True, trains=True),
+            )
+        if not isinstance(x, Mapping):
+            return x
+        plain = self.modalities(x)
+        count = len(keras.tree.flatten(plain)[0])
+        added = {}
+        for side in self.side_inputs:
+            if x.get(side.name) is None:
+                value = side.default(self.model, count)
+                if value is not None:
+                    self._check_values(side, value, count)
+                    added[side.name] = np.asarray(value, side.dtype)
+        return {**x, **added} if added else x
+
+
+def keep_present(x: Tensor, present: Tensor) -> Tensor:
+    """Replace the rows of `x` where `present` (batch,) is 0 by zeros.
+
+    Selecting, not multiplying, so that a NaN goes too.
+    """
+    present = ops.reshape(present, (-1, *[1] * (len(x.shape) - 1)))
+    return ops.where(present > 0, x, ops.zeros_like(x))

@@ -1,0 +1,119 @@
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_mmrel.contract import Outputs
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import Variables
+from keras_mmrel.modulations.gradient_modulation import GradientModulation
+
+
+class ModulationSlot(keras.layers.Layer):
+    """Holds the modulation of a model, if there is one, and asks it.
+
+    A modulation has weights and comes with `compile`, when the model's own
+    state is locked already. This layer never is: it is not built.
+
+    Args:
+        encoders: Function that returns the encoders, one a modality, whose
+            variables a modulation may touch.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        encoders: Callable[[], Sequence[keras.layers.Layer]],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"name": "modulation_slot", **kwargs})
+        self._encoders = encoders
+        self.held: list[GradientModulation] = []
+
+    @property
+    def modulation(self) -> GradientModulation | None:
+        return self.held[0] if self.held else None
+
+    def put(self, modulation: GradientModulation | None, model: Any) -> None:
+        """Take a modulation in place of the one that is there."""
+        if modulation is not None:
+            modulation.setup(model)
+        self.held.clear()
+        if modulation is not None:
+            self.held.append(modulation)
+
+    # -- Whose variable is it ------------------------------------------------
+
+    def owners(self, variables: Variables) -> list[int | None]:
+        """Index of the modality whose encoder owns a variable, or `None`."""
+        owner = {
+            id(v): index
+            for index, encoder in enumerate(self._encoders())
+            for v in encoder.trainable_variables
+        }
+        return [owner.get(id(v)) for v in variables]
+
+    def groups(
+        self, names: Sequence[str], variables: Variables
+    ) -> dict[str, list[Any]]:
+        """Return modality name, or `"fusion"` -> its variables."""
+        groups: dict[str, list] = {name: [] for name in (*names, "fusion")}
+        for variable, owner in zip(
+            variables, self.owners(variables), strict=True
+        ):
+            groups["fusion" if owner is None else names[owner]].append(variable)
+        return groups
+
+    # -- In a training step --------------------------------------------------
+
+    def update(self, labels: Tensor, outputs: Outputs, clock: Any) -> None:
+        """Let the modulation take over the coefficients of this step."""
+        if self.modulation is not None:
+            self.modulation.update(labels, outputs, clock)
+
+    def edit_gradients(
+        self, gradients: Sequence[Tensor], variables: Variables
+    ) -> Sequence[Tensor]:
+        if self.modulation is None:
+            return gradients
+        return self.modulation.modulate_gradients(
+            gradients, variables, self.owners(variables)
+        )
+
+    @property
+    def edits_updates(self) -> bool:
+        """Whether the train step has to call `edit_updates`."""
+        return self.modulation is not None and self.modulation.edits_updates
+
+    def edit_updates(
+        self,
+        old: Sequence[Tensor],
+        new: Sequence[Tensor],
+        variables: Variables,
+        optimizer: Any,
+    ) -> Sequence[Tensor]:
+        """Edit what the optimizer did to the weights in one step.
+
+        Args:
+            old: Values before the optimizer's step, one a variable.
+            new: Values after it.
+            variables: The trainable variables, in the same order.
+            optimizer: The model's optimizer.
+        """
+        modulation = self.modulation
+        assert modulation is not None
+        owners = modulation.touched(variables, self.owners(variables))
+        return modulation.modulate_updates(old, new, owners, optimizer)
+
+    # -- Epochs --------------------------------------------------------------
+
+    def begin_epoch(self) -> None:
+        if self.modulation is not None:
+            self.modulation.begin_epoch()
+
+    def epoch_logs(self) -> dict[str, float]:
+        return {} if self.modulation is None else self.modulation.epoch_logs()
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return inputs

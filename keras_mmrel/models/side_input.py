@@ -1,0 +1,53 @@
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from keras_mmrel.contract import Array
+
+
+def _accept(model: Any, values: Array) -> None:
+    """Take any value."""
+
+
+def _no_default(model: Any, samples: int) -> None:
+    """Leave the input out."""
+
+
+def _optional(model: Any) -> bool:
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class SideInput:
+    """What a method takes in training beside modalities, one value a sample.
+
+    A model declares its side inputs in the class attribute `side_inputs`; the
+    base does the rest. The values stand in the dict of inputs under `name`,
+    are never taken for a modality, are checked in `fit` and
+    `train_on_batch`, and reach losses and statistics in the training record,
+    under the same name. Prediction and evaluation ignore them.
+
+    Args:
+        name: Key of the input, which no modality may have.
+        dtype: Dtype of the values.
+        check: Function of the model and an array `(samples,)` that raises
+            `ValueError` for values that it cannot take.
+        default: Function of the model and the number of samples that returns
+            the values which `fit` adds to in-memory data without them, or
+            `None` to add none.
+        required: Function of the model: whether a training step needs them.
+        missing: What an error about required ones ends with, a hint.
+
+    Example:
+
+    >>> side = keras_mmrel.models.SideInput("difficulty", "float32")
+    >>> class Curriculum(keras_mmrel.ConcatFusion):
+    ...     side_inputs = (side,)
+    """
+
+    name: str
+    dtype: str
+    check: Callable[[Any, Array], None] = _accept
+    default: Callable[[Any, int], Array | None] = _no_default
+    required: Callable[[Any], bool] = _optional
+    missing: str = ""

@@ -1,0 +1,107 @@
+"""Each private name of Keras in use is still there and means the same."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_mmrel
+from keras_mmrel.backend import upstream
+from tests.helpers import SHAPES
+from tests.helpers import vectors
+
+
+def compiled(optimizer="sgd"):
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    model.compile(optimizer, run_eagerly=True)
+    return model
+
+
+def test_fit_says_that_it_evaluates_what_it_has_checked():
+    seen = []
+
+    class Model(keras_mmrel.ConcatFusion):
+        def evaluate(self, *args, **kwargs):
+            seen.append(kwargs.get(upstream.CACHED_EVALUATION))
+            return super().evaluate(*args, **kwargs)
+
+    x, y = vectors()
+    model = Model(SHAPES, 3)
+    model.compile("sgd", run_eagerly=True)
+    model.fit(x, y, batch_size=48, validation_data=(x, y), verbose=0)
+    assert seen == [True]
+
+
+def test_the_error_about_an_unknown_class_has_its_words(tmp_path):
+    class Unknown(keras_mmrel.ConcatFusion):
+        pass
+
+    Unknown(SHAPES, 3).save(tmp_path / "model.keras")
+    with pytest.raises(TypeError, match=upstream.UNKNOWN_CLASS):
+        keras.saving.load_model(tmp_path / "model.keras")
+
+
+def test_compute_loss_calls_the_public_one():
+    x, y = vectors()
+    model = compiled()
+    arguments = {"x": x, "y": y, "y_pred": model(x), "sample_weight": None}
+    private = upstream.compute_loss(model, **arguments, training=False)
+    public = model.compute_loss(**arguments, training=False)
+    assert float(private) == float(public)
+
+
+def test_the_loss_tracker_averages_the_loss_of_an_epoch():
+    x, y = vectors()
+    model = compiled()
+    logs = model.evaluate(x, y, batch_size=48, verbose=0, return_dict=True)
+    assert float(upstream.loss_tracker(model).result()) == logs["loss"]
+
+
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="stateless step")
+def test_the_stateless_functions_of_jax_take_what_our_step_gives_them():
+    model = compiled()
+    names = list(inspect.signature(upstream.loss_and_updates(model)).parameters)
+    assert names[:6] == [
+        "trainable_variables",
+        "non_trainable_variables",
+        "metrics_variables",
+        "x",
+        "y",
+        "sample_weight",
+    ]
+    assert {"training", "optimizer_variables"} <= set(names)
+    x, y = vectors()
+    logs, variables = upstream.update_metrics(
+        model,
+        [v.value for v in model.metrics_variables],
+        ops.ones(()),
+        x,
+        y,
+        model(x),
+        None,
+    )
+    assert "loss" in logs
+    assert len(variables) == len(model.metrics_variables)
+
+
+def test_an_optimizer_keeps_its_averages_in_the_order_of_the_weights():
+    x, y = vectors()
+    model = compiled(keras.optimizers.SGD(0.1, use_ema=True))
+    model.fit(x, y, batch_size=48, verbose=0)
+    averages = upstream.weight_averages(model.optimizer)
+    assert len(averages) == len(model.trainable_variables)
+    for average, variable in zip(
+        averages, model.trainable_variables, strict=True
+    ):
+        assert tuple(average.shape) == tuple(variable.shape)
+
+
+def test_own_state_is_that_of_the_layer_alone():
+    layer = keras.layers.BatchNormalization()
+    outer = keras.Sequential([layer])
+    outer.build((None, 3))
+    assert len(upstream.own_state(layer)) == 2
+    assert len(upstream.own_state(outer)) == 0
+    np.testing.assert_array_equal(upstream.own_state(layer)[0], np.zeros(3))

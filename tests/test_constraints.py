@@ -1,0 +1,130 @@
+"""Declared constraints make the tests of bad constructor arguments."""
+
+import importlib
+import inspect
+import pkgutil
+import types
+import typing
+
+import keras
+import pytest
+
+import keras_mmrel
+
+MODALITIES = {"a": (4,), "b": (3,)}
+# Arguments that make a valid object of each class; nothing where none is
+# needed. `blocks` and `backbone` are made anew for each.
+MINIMAL = {
+    "AuxiliaryBlockEncoder": lambda: {"blocks": dense(), "num_classes": 3},
+    "DepthAllocator": lambda: {"max_depth": 4},
+    "DepthStatistics": lambda: {"num_classes": 3},
+    "DynamicDepthFusion": lambda: {"num_classes": 3},
+    "FeatureGate": lambda: {"num_classes": 3},
+    "GlobalICI": lambda: {"num_classes": 3},
+    "ICIFusion": lambda: {"num_classes": 3},
+    "ModalityEmbedding": lambda: {"units": 4},
+    "ModalityImbalance": lambda: {"num_modalities": 2},
+    "PooledEncoder": lambda: {"backbone": dense()[0]},
+    "PrototypeConfidence": lambda: {"num_classes": 3},
+    "ResidualBlock": lambda: {"filters": 4},
+    "SampleHistory": lambda: {"num_samples": 5},
+}
+# What Keras' own base class takes, and checks.
+OF_KERAS = {"name", "reduction", "dtype"}
+PLAIN = {int, float, bool, str, type(None)}
+
+
+def dense():
+    return [keras.layers.Dense(4)]
+
+
+def minimal_arguments(cls):
+    if cls.__name__ in MINIMAL:
+        return MINIMAL[cls.__name__]()
+    if issubclass(cls, keras_mmrel.MultimodalModel):
+        return {"modalities": MODALITIES, "num_classes": 3}
+    return {}
+
+
+def constrained_classes():
+    """Every class of the library that declares constraints, by name."""
+    found = {}
+    for module in pkgutil.walk_packages(
+        keras_mmrel.__path__, prefix="keras_mmrel."
+    ):
+        # One backend can be imported at a time.
+        if module.name.startswith("keras_mmrel.backend."):
+            continue
+        for cls in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(cls) and hasattr(cls, "constraints"):
+                if cls.__module__.startswith("keras_mmrel."):
+                    found[cls.__name__] = cls
+    # The base of two metrics is made by them alone.
+    found.pop("DetectionMetric")
+    return found
+
+
+CLASSES = constrained_classes()
+ARGUMENTS = [
+    pytest.param(cls, name, id=f"{cls.__name__}-{name}")
+    for _, cls in sorted(CLASSES.items())
+    for name in cls.constraints
+]
+
+
+@pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
+def test_minimal_arguments_make_an_object_that_keeps_them(cls):
+    arguments = minimal_arguments(cls)
+    made = cls(**arguments)
+    for name in set(arguments) & set(cls.constraints):
+        value = arguments[name]
+        assert getattr(made, name) is value or getattr(made, name) == value
+
+
+@pytest.mark.parametrize("cls, name", ARGUMENTS)
+def test_every_bad_value_is_refused_by_name(cls, name):
+    bad = cls.constraints[name].bad
+    assert bad
+    for value in bad:
+        with pytest.raises(ValueError) as error:
+            cls(**{**minimal_arguments(cls), name: value})
+        message = str(error.value)
+        assert message.startswith(f"`{name}` must be "), message
+        assert message.endswith(f"Received: {name}={value!r}"), message
+
+
+@pytest.mark.parametrize(
+    "name", keras_mmrel.datasets.load_av_digits.constraints
+)
+def test_a_loader_refuses_bad_values_before_it_reads(name):
+    load = keras_mmrel.datasets.load_av_digits
+    for value in load.constraints[name].bad:
+        with pytest.raises(ValueError, match=f"^`{name}` must be "):
+            load("no such folder", **{name: value})
+
+
+def is_plain(annotation):
+    """Whether a type is a number, a flag, a string, or a union of these."""
+    if isinstance(annotation, types.UnionType):
+        return set(typing.get_args(annotation)) <= PLAIN
+    return annotation in PLAIN
+
+
+@pytest.mark.parametrize(
+    "cls",
+    [
+        pytest.param(getattr(package, name), id=name)
+        for package in (
+            keras_mmrel.layers,
+            keras_mmrel.losses,
+            keras_mmrel.metrics,
+            keras_mmrel.encoders,
+        )
+        for name in package.__all__
+        if inspect.isclass(getattr(package, name))
+    ],
+)
+def test_every_plain_argument_has_a_constraint(cls):
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    plain = {p.name for p in parameters if is_plain(p.annotation)}
+    assert plain - OF_KERAS <= set(getattr(cls, "constraints", {}))
