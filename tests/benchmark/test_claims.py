@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 
-import keras
 import pytest
 
 from keras_mmrel.benchmark import Comparison
@@ -17,17 +16,13 @@ from keras_mmrel.benchmark import _claims
 from keras_mmrel.benchmark._claims import Claims
 from tests.benchmark.helpers import compare
 from tests.benchmark.helpers import jobs
+from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import scores
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import tuned
 from tests.benchmark.helpers import write
 from tests.benchmark.test_kill import start
 from tests.benchmark.test_kill import wait_for_lines
-
-one_backend = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="nothing here is the backend's, and torch starts fastest",
-)
 
 
 def holder(path, **changes):

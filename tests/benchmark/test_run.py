@@ -18,6 +18,7 @@ from tests.benchmark.helpers import files
 from tests.benchmark.helpers import job
 from tests.benchmark.helpers import jobs
 from tests.benchmark.helpers import lines
+from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import scores
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import tuned
@@ -26,9 +27,7 @@ from tests.benchmark.helpers import write_rosmap
 
 # Every training compiles, and nothing of it is the backend's: the other two
 # run `test_stranger.py`.
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="the engine is on one backend"
-)
+pytestmark = one_backend
 
 
 @pytest.fixture(scope="module")
