@@ -1,6 +1,7 @@
 """One training of one method, the same regime for all of them."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,8 @@ def train(
     optimizer = training.make_optimizer(len(y))
     output = _compile(model, method, optimizer)
     model.fit(x, y, batch_size=size, epochs=training.epochs, verbose=0)
-    return Trained(model, model.count_params(), output)
+    parameters = sum(math.prod(w.shape) for w in model.trainable_weights)
+    return Trained(model, parameters, output)
 
 
 def _compile(model: Model, method: Method, optimizer: Any) -> str:
