@@ -217,8 +217,8 @@ augmented = keras_mmrel.MICINet(
     num_classes=10,
     augmentation=keras_mmrel.layers.CorruptionAugmentation(seed=0),
 )
-print("injection without augmentation:", model.injection_share)
-print("injection with augmentation:   ", augmented.injection_share)
+print("injection without augmentation:", model.injection_fraction)
+print("injection with augmentation:   ", augmented.injection_fraction)
 
 """
 ## What each part adds
