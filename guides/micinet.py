@@ -54,7 +54,7 @@ print(shapes)
 ## Train
 
 Everything happens in one `fit`. Its first 15 % of the steps learn a first
-guess for each modality and the global ICI; then removal, compensation and
+answer for each modality and the global ICI; then removal, compensation and
 fusion join in. Two baselines are trained in the same way.
 """
 
@@ -134,7 +134,7 @@ for name, corruptions in CONDITIONS.items():
 """
 ## Who was confused?
 
-`ici_fraction` is the share of a modality that was taken away, and `confidence` the
+`ici_fraction` is the fraction of a modality that was taken away, and `confidence` the
 estimated probability that the modality, after that, gives to the true class.
 Noise is removed the more, the stronger it is. A part of another sample is no
 noise at all: nothing about it is surprising, and only the disagreement with the
@@ -143,15 +143,15 @@ other modalities gives it away.
 
 sigmas = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 hit = noise.corrupted(x_test, seed=0)
-shares, confidences = [], []
+fractions, confidences = [], []
 for sigma in sigmas:
     out = model.predict(GaussianNoise(sigma, "one")(x_test, seed=0), verbose=0)
-    shares.append([out["ici_fraction"][h].mean() for h in (hit, ~hit)])
+    fractions.append([out["ici_fraction"][h].mean() for h in (hit, ~hit)])
     confidences.append([out["confidence"][h].mean() for h in (hit, ~hit)])
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
 for axis, values, title in zip(
-    axes, (shares, confidences), ("ICI share", "confidence"), strict=True
+    axes, (fractions, confidences), ("ICI share", "confidence"), strict=True
 ):
     lines = axis.plot(range(len(sigmas)), values, "o-")
     axis.set_xticks(range(len(sigmas)), sigmas)
@@ -217,8 +217,8 @@ augmented = keras_mmrel.MICINet(
     num_classes=10,
     augmentation=keras_mmrel.layers.CorruptionAugmentation(seed=0),
 )
-print("injection without augmentation:", model.injection_share)
-print("injection with augmentation:   ", augmented.injection_share)
+print("injection without augmentation:", model.injection_fraction)
+print("injection with augmentation:   ", augmented.injection_fraction)
 
 """
 ## What each part adds
