@@ -168,7 +168,7 @@ constant factor cancels: there it multiplies the updates instead
 """
 
 slowed = keras_mmrel.ConcatFusion(encoders(), num_classes=10)
-ogm = modulations.OGM(alpha=0.5, start_epoch=1)
+ogm = modulations.OGM(alpha=0.5, warmup=0.1)
 watched["OGM"] = train_and_watch(slowed, ogm)
 for name in ("profile", "pixels"):
     values = slowed.history.history[f"{name}_coefficient"]
@@ -205,7 +205,7 @@ watched["AIM"] = train_and_watch(aim)
 ## Treat it: CAL
 
 `CAL` adds unimodal losses, and measures what each modality contributes on a
-tenth of the samples that it holds out for the first 40 % of the epochs. A
+tenth of the samples that it holds out for the first 40 % of the training. A
 modality that contributes nothing is compressed by an information bottleneck.
 Here both contribute, so nothing is compressed.
 """
