@@ -1,244 +1,249 @@
 """Compare ways to train modalities in balance, on AV-digits and a noise view.
 
-    python examples/av_digits.py --data FOLDER
+    python examples/av_digits.py av_digits --out results/av_digits
+    python examples/av_digits.py noise_view --out results/noise_view
 
-`--data` is the FSDD archive or a folder that holds it; without it the archive
-is downloaded. Two experiments, each with three data sets and five seeds:
-spoken and written digits, three speaker folds; and three views of written
-digits, one of which is replaced by pure noise. Each finished run is kept in
-`--out`; a killed command goes on where it stopped. `--report` only renders
-what is there.
+`--data` is the folder with the folder `fsdd` of the FSDD archive; without it
+the archive is downloaded. A killed command goes on where it stopped.
+
+`av_digits`: spoken and written digits, three speaker folds; speakers of the
+test are heard neither in training nor in validation. `noise_view`: three
+views of written digits, made hard by noise, one of which is then replaced by
+pure noise, in training and test. Settings were chosen on validation speakers
+and on inner validation parts, in a prototype with other seeds; test figures
+of fold 0 were on screen while it was explored.
 """
 
 import argparse
 import os
 from importlib.util import find_spec
-from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
     (b for b in ("torch", "jax", "tensorflow") if find_spec(b)), "jax"
 )
 
-import _balance as balance
-import _runs
+import keras
 import numpy as np
 
-from keras_mmrel.datasets import load_av_digits
+from keras_mmrel import benchmark
+from keras_mmrel.benchmark import Method
 from keras_mmrel.datasets import load_multiview_digits
 
-HERE = Path(__file__).parent
-AV, NOISE = "av_digits", "noise_view"
-ROWS = {AV: balance.AV_ROWS, NOISE: balance.NOISE_ROWS}
-TITLES = {
-    AV: "AV-digits: spoken and written digits",
-    NOISE: "Three views of digits, one of them pure noise",
-}
-COLUMNS = {
-    AV: (
-        "ACC", "probe audio", "probe image", "head audio", "head image",
-        "noise", "noise audio", "noise image", "audio_coefficient",
-        "image_coefficient",
-    ),
-    NOISE: ("ACC", "noise", "contribution", "bottleneck"),
-}  # fmt: skip
-PAIRED = {
-    AV: ("ACC", "probe audio", "probe image", "noise"),
-    NOISE: ("ACC", "noise"),
-}
-EPOCHS = {AV: 20, NOISE: 30}
-PROTOCOL = {
-    AV: """\
-Three speaker folds, five seeds: speakers of the test are heard neither in
-training nor in validation. Every row: the same encoders (three convolutions
-with batch normalisation), 300 steps of SGD (learning rate 0.1, 0.01 from epoch
-14 of 20, momentum 0.9, weight decay), batch 100. `joint` is one linear head on
-both features; unimodal losses have weight 3 unless the row says another.
-`probe` is a logistic regression on one encoder's features, `head` the shared
-head with one modality, `noise` Gaussian noise of σ = 1 on all inputs or on one.
-Settings were chosen on validation speakers (CAL, AIM, in a prototype with
-other seeds; the validation speaker of one fold is a test speaker of another,
-for every row alike); test figures of fold 0 were on screen while the prototype
-was explored.""",
-    NOISE: """\
-Three views (pixels, profile, Fourier) of 1,257 training digits, standardised,
-with normal noise of σ = 0.8, 0.4 and 0.8 so that each is hard; then one view is
-replaced by normal noise, in training and test: three data sets, five seeds.
-Every row: the same encoders (three dense blocks of 32 with batch
-normalisation), 360 steps of SGD (learning rate 0.1, 0.01 from epoch 21 of 30,
-momentum 0.9, weight decay), batch 100. `noise` is Gaussian noise of σ = 1 on
-all inputs; `contribution` and `bottleneck` are those of the noise view at the
-end. Settings were chosen on an inner validation part of the training samples,
-in a prototype with other seeds. The uniform and the inverted bottleneck have
-the total strength of one view at full strength; `slow` rows have no unimodal
-losses and a fifth of the learning rate.""",
-}
+# -- Encoders ----------------------------------------------------------------
 
 
-def av_splits(data, folds):
-    def loader(fold):
-        parts = []
-
-        def make(seed):
-            if not parts:
-                train, _, test = load_av_digits(data, fold=fold)
-                parts.extend([train, test])
-            return tuple(parts)
-
-        return make
-
-    return {f"fold {fold}": loader(fold) for fold in folds}
-
-
-def noise_splits():
-    views = {"pixels": 0.8, "profile": 0.4, "fourier": 0.8}
-    parts = load_multiview_digits(tuple(views))
-
-    def loader(replaced):
-        return lambda seed: balance.noise_view(views, replaced, *parts)
-
-    return {f"noise for {name}": loader(name) for name in views}
-
-
-# -- Report ------------------------------------------------------------------
-
-
-def pooled(records):
-    """All data sets as one, paired by data set and seed."""
+def blocks(layers, shape):
+    """Each layer with batch normalisation and ReLU behind it."""
     return [
-        {**r, "split": "all", "seed": f"{r['split']}/{r['seed']}"}
-        for r in records
+        keras.Sequential(
+            [
+                *([keras.Input(shape)] if index == 0 else []),
+                layer,
+                keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
+                keras.layers.ReLU(),
+            ]
+        )
+        for index, layer in enumerate(layers)
     ]
 
 
-def of_noise_view(record):
-    """Add what became of the view that is noise."""
-    name = record["split"].removeprefix("noise for ")
-    found = {
-        kind: record[f"{name}_{kind}"]
-        for kind in ("contribution", "bottleneck")
-        if f"{name}_{kind}" in record
-    }
-    return {**record, **found}
-
-
-def report(path, experiment, command):
-    records = _runs.read(path)
-    if experiment == NOISE:
-        records = [of_noise_view(r) for r in records]
-    rows, columns = ROWS[experiment], COLUMNS[experiment]
-    references = ["joint", "joint + unimodal losses", "CAL"]
-    references.append("AIM" if experiment == AV else "slow, acceleration")
-    everything = pooled(records)
-    parts = [
-        f"# {TITLES[experiment]}",
-        f"Made by `{command}`.",
-        PROTOCOL[experiment],
-        "Mean ± standard deviation over the runs, final epoch, test part "
-        "scored once; accuracies in %. Paired differences have standard "
-        "errors; `n` counts the runs, and rows with fewer have the first seeds "
-        "of every data set. For the time of a step see "
-        "`benchmark_balance_step.md`.",
-        "## All data sets",
-        _runs.table(everything, "all", rows, columns),
-        *(
-            _runs.differences(everything, "all", rows, PAIRED[experiment], r)
-            for r in references
-        ),
+def encoder(name, shape):
+    """Three blocks: of convolutions, or of dense layers for vectors."""
+    options = {"use_bias": False, "kernel_initializer": "he_normal"}
+    if len(shape) == 1:
+        layers = [keras.layers.Dense(32, **options) for _ in range(3)]
+        return blocks(layers, shape)
+    kind, channels, strides = {
+        2: (keras.layers.Conv1D, (32, 32, 32), (2, 2, 2)),
+        3: (keras.layers.Conv2D, (16, 32, 32), (2, 2, 1)),
+    }[len(shape)]
+    layers = [
+        kind(count, 3, strides=step, padding="same", **options)
+        for count, step in zip(channels, strides, strict=True)
     ]
-    for split in dict.fromkeys(r["split"] for r in records):
-        parts += [
-            f"## {split[0].upper()}{split[1:]}",
-            _runs.table(records, split, rows, columns),
-            *(
-                _runs.differences(
-                    records, split, rows, PAIRED[experiment], reference
+    return blocks(layers, shape)
+
+
+# -- Rows --------------------------------------------------------------------
+
+
+def row(model, modulation=None, modalities=None, training=None, **options):
+    return Method(
+        model,
+        options,
+        encoder=encoder,
+        modulation=modulation,
+        modalities=modalities,
+        training=training or {},
+    )
+
+
+# Weight of the unimodal losses, unless the row says another.
+GAMMA = 3.0
+BASELINES = {
+    "joint": row("ConcatFusion"),
+    "joint + unimodal losses, 1": row("ConcatFusion", modality_loss_weight=1.0),
+    "joint + unimodal losses": row("ConcatFusion", modality_loss_weight=GAMMA),
+}
+# No method acts in the first 15 % of the training but by unimodal losses.
+AV_ROWS = {
+    "audio alone": row("ConcatFusion", modalities=["audio"]),
+    "image alone": row("ConcatFusion", modalities=["image"]),
+    **BASELINES,
+    "OGM-GE": row("ConcatFusion", {"OGMGE": {"alpha": 0.3, "warmup": 0.15}}),
+    "ARL": row(
+        "ConcatFusion", {"ARL": {"warmup": 0.15}}, modality_loss_weight=4.0
+    ),
+    "ARL, uniform": row(
+        "ConcatFusion",
+        {"ARL": {"uniform": True, "warmup": 0.15}},
+        modality_loss_weight=4.0,
+    ),
+    "AIM": row("AIM"),
+    "AIM + unimodal losses, 1": row("AIM", modality_loss_weight=1.0),
+    "AIM + unimodal losses": row("AIM", modality_loss_weight=GAMMA),
+    "- random masks": row("AIM", selection="random"),
+    "- over-optimised masks": row("AIM", selection="over_optimised"),
+    "- zeroed block": row("AIM", selection="none"),
+    "- constant strength": row("AIM", strength=0.5),
+    "- injected prototypes": row("AIM", prototypes="injected"),
+    "- whole batch": row("AIM", split_batch=False),
+    "CAL": row("CAL"),
+    "CAL, no unimodal losses": row("CAL", modality_loss_weight=0.0),
+    "+ acceleration": row("CAL", acceleration=1.0),
+    "+ uniform acceleration": row(
+        "CAL", acceleration=1.0, acceleration_scheme="uniform"
+    ),
+    "+ inverted acceleration": row(
+        "CAL", acceleration=1.0, acceleration_scheme="inverted"
+    ),
+    "- no bottleneck": row("CAL", bottleneck=0.0),
+    "- uniform bottleneck": row(
+        "CAL", bottleneck_scheme="uniform", bottleneck=0.5
+    ),
+    "- inverted bottleneck": row(
+        "CAL", bottleneck_scheme="inverted", bottleneck=0.5
+    ),
+    "- information only": row("CAL", measure="information"),
+    "- confidence only": row("CAL", measure="confidence"),
+    "- contributions in training": row("CAL", holdout=0.0),
+}
+# A fifth of the learning rate, and no unimodal losses.
+SLOW = {"training": {"learning_rate": 0.02}, "modality_loss_weight": 0.0}
+NOISE_ROWS = {
+    **BASELINES,
+    "CAL": row("CAL"),
+    "- no bottleneck": row("CAL", bottleneck=0.0),
+    # Of the same total as one view at full strength.
+    "- uniform bottleneck": row(
+        "CAL", bottleneck_scheme="uniform", bottleneck=1 / 3
+    ),
+    "- inverted bottleneck": row(
+        "CAL", bottleneck_scheme="inverted", bottleneck=1 / 2
+    ),
+    "- information only": row("CAL", measure="information"),
+    "- confidence only": row("CAL", measure="confidence"),
+    "- information and its trend": row("CAL", measure="trend"),
+    "- contributions in training": row("CAL", holdout=0.0),
+    "slow, no acceleration": row("CAL", **SLOW),
+    "slow, acceleration": row("CAL", acceleration=1.0, **SLOW),
+    "slow, uniform acceleration": row(
+        "CAL", acceleration=1.0, acceleration_scheme="uniform", **SLOW
+    ),
+    "slow, inverted acceleration": row(
+        "CAL", acceleration=1.0, acceleration_scheme="inverted", **SLOW
+    ),
+}
+
+# -- Data --------------------------------------------------------------------
+
+VIEWS = {"pixels": 0.8, "profile": 0.4, "fourier": 0.8}
+
+
+def noise_view(replaced):
+    """Three standardised views, each hard, one of them nothing but noise."""
+    parts = load_multiview_digits(tuple(VIEWS))
+    rng = np.random.default_rng(500)
+    made = [({}, y) for _, y in parts]
+    for name, sigma in VIEWS.items():
+        first = parts[0][0][name]
+        kept = first.std(axis=0) > 1e-3
+        mean, deviation = first.mean(axis=0)[kept], first.std(axis=0)[kept]
+        for (x, _), (new, _) in zip(parts, made, strict=True):
+            values = (x[name][:, kept] - mean) / deviation
+            noise = rng.normal(size=values.shape)
+            hard = (values + sigma * noise) / np.sqrt(1 + sigma**2)
+            chosen = noise if name == replaced else hard
+            new[name] = chosen.astype("float32")
+    return made
+
+
+# -- Comparisons -------------------------------------------------------------
+
+# Keras' decay is decoupled: 1e-3 is the 1e-4 of a coupled one at momentum 0.9.
+TRAINING = {
+    "batch_size": 100,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "learning_rate": 0.1,
+    "weight_decay": 1e-3,
+    "schedule": "step",
+    "whole_batches": True,
+}
+CORRUPTIONS = {
+    "corruptions": ["gaussian_all", "missing", "missing_unannounced"],
+    "severities": {"gaussian_all": [1.0]},
+    "batch_size": 500,
+}
+
+
+def comparison(name, seeds=5, epochs=None, data=None, rows=None):
+    """Return one of the two comparisons, or some rows of it."""
+    methods = {"av_digits": AV_ROWS, "noise_view": NOISE_ROWS}[name]
+    if rows is not None:
+        methods = {key: methods[key] for key in rows}
+    probes = ["modality_accuracy", "learning_curves"]
+    shared = {"methods": methods, "seeds": seeds, "data": data}
+    if name == "av_digits":
+        return benchmark.Comparison(
+            title="AV-digits: spoken and written digits",
+            datasets={
+                "av_digits": benchmark.Dataset(
+                    "av_digits", folds=(0, 1, 2), scale="none"
                 )
-                for reference in references
-            ),
-        ]
-    page = path.with_suffix(".md")
-    page.write_text("\n\n".join(parts) + "\n")
-    print(f"wrote {page}")
-    draw(records, experiment, path.with_suffix(".png"))
-
-
-def draw(records, experiment, path):
-    """One dot a run, one line a row, one panel a quantity."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("The figure needs matplotlib: `pip install keras-mmrel[report]`")
-        return
-    rows = [n for n in ROWS[experiment] if any(r["row"] == n for r in records)]
-    columns = PAIRED[experiment]
-    splits = list(dict.fromkeys(r["split"] for r in records))
-    figure = Figure(
-        figsize=(2 + 2.6 * len(columns), 1.2 + 0.24 * len(rows)),
-        layout="constrained",
+            },
+            training={**TRAINING, "epochs": epochs or 20},
+            evaluation={**CORRUPTIONS, "probes": [*probes, "linear_probe"]},
+            **shared,
+        )
+    return benchmark.Comparison(
+        title="Three views of digits, one of them pure noise",
+        datasets={
+            f"noise for {view}": benchmark.Dataset(
+                noise_view, {"replaced": view}, scale="none"
+            )
+            for view in VIEWS
+        },
+        training={**TRAINING, "epochs": epochs or 30},
+        evaluation={**CORRUPTIONS, "probes": probes},
+        **shared,
     )
-    axes = figure.subplots(1, len(columns), sharey=True)
-    for axis, column in zip(axes, columns, strict=True):
-        for shade, split in enumerate(splits):
-            points = [
-                (r[column], rows.index(r["row"]) + 0.22 * (shade - 1))
-                for r in records
-                if r["split"] == split and column in r
-            ]
-            axis.plot(*zip(*points, strict=True), ".", ms=4, label=split)
-        for height, row in enumerate(rows):
-            values = [
-                r[column] for r in records if r["row"] == row and column in r
-            ]
-            if values:
-                axis.plot([np.mean(values)], [height], "k|", ms=13, mew=2)
-        axis.set_title(column, fontsize=10)
-        axis.grid(axis="x", alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(len(rows)), rows)
-    axes[0].invert_yaxis()
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=len(splits),
-        frameon=False,
-    )
-    figure.savefig(path, dpi=130)
-    print(f"wrote {path}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="FSDD archive, or a folder with it")
-    parser.add_argument(
-        "--experiments", nargs="*", default=[AV, NOISE], choices=[AV, NOISE]
-    )
-    parser.add_argument("--folds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("name", choices=["av_digits", "noise_view"])
+    parser.add_argument("--out", required=True, help="folder of the results")
+    parser.add_argument("--data", help="folder with the folder `fsdd`")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="instead of 20 and 30")
     parser.add_argument("--rows", nargs="*", help="names of rows; all")
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    parser.add_argument(
-        "--out", type=Path, default=HERE / "results", help="results folder"
-    )
     args = parser.parse_args()
-    for experiment in args.experiments:
-        path = args.out / f"{experiment}.jsonl"
-        if not args.report:
-            _runs.run_all(
-                path,
-                av_splits(args.data, args.folds)
-                if experiment == AV
-                else noise_splits(),
-                range(args.seeds),
-                args.rows or list(ROWS[experiment]),
-                lambda *a, rows=ROWS[experiment], **k: balance.run(
-                    *a, rows=rows, **k
-                ),
-                ("ACC", "noise"),
-                epochs=args.epochs or EPOCHS[experiment],
-                batch_size=100,
-            )
-        report(path, experiment, "python examples/av_digits.py --data FOLDER")
+    chosen = comparison(
+        args.name, args.seeds, args.epochs, args.data, args.rows
+    )
+    chosen.run(args.out)
+    print("wrote", *chosen.report(args.out), sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -1,66 +1,73 @@
 """AIM and CAL on real audio-visual data, where imbalance really happens."""
 
+import dataclasses
 import os
 import sys
 
 import numpy as np
 import pytest
 
-from keras_mmrel.datasets import load_av_digits
+from keras_mmrel.benchmark import Comparison
+from tests.benchmark.helpers import lines
 from tests.test_examples import ROOT
 
-SEEDS = range(3)
+ROWS = ("image alone", "joint", "AIM", "CAL")
 
 
 @pytest.fixture(scope="module")
-def scores():
+def scores(tmp_path_factory):
     """Mean scores over three seeds of each method on fold 0."""
     folder = os.environ.get("KERAS_MMREL_DATA")
     if not folder:
         pytest.skip("needs the environment variable KERAS_MMREL_DATA")
     sys.path.insert(0, str(ROOT / "examples"))
     try:
-        import _balance as balance
+        import av_digits
     finally:
         sys.path.pop(0)
-    train, _, test = load_av_digits(os.path.join(folder, "fsdd"), fold=0)
-    found = {}
-    for row in ("image alone", "joint", "AIM", "CAL"):
-        runs = [
-            balance.run(
-                row,
-                train,
-                test,
-                seed,
-                rows=balance.AV_ROWS,
-                epochs=20,
-                batch_size=100,
-            )
-            for seed in SEEDS
-        ]
-        found[row] = {
-            key: np.mean([r[key] for r in runs])
-            for key in ("ACC", "probe image")
+    whole = av_digits.comparison("av_digits", data=folder, rows=ROWS)
+    data = dataclasses.replace(whole.datasets["av_digits"], folds=(0,))
+    out = tmp_path_factory.mktemp("av_digits")
+    Comparison(
+        datasets={"av_digits": data},
+        methods=whole.methods,
+        seeds=3,
+        training=whole.training,
+        evaluation={"corruptions": [], "probes": ["linear_probe"]},
+        data=folder,
+    ).run(out, verbose=0)
+    runs = lines(out, "run")
+    return {
+        row: {
+            "accuracy": np.mean(
+                [r["scores"]["accuracy"][0] for r in runs if r["method"] == row]
+            ),
+            "image": np.mean(
+                [
+                    r["probes"]["linear_probe/image"]
+                    for r in runs
+                    if r["method"] == row
+                ]
+            ),
         }
-    return found
+        for row in ROWS
+    }
 
 
 @pytest.mark.slow
 def test_joint_training_leaves_the_image_encoder_behind(scores):
-    assert scores["joint"]["probe image"] <= (
-        scores["image alone"]["probe image"] - 15
-    )
+    assert scores["joint"]["image"] <= scores["image alone"]["image"] - 0.15
 
 
 @pytest.mark.slow
 def test_aim_trains_the_image_encoder_and_helps_the_fusion(scores):
     joint = scores["joint"]
-    assert scores["AIM"]["probe image"] >= joint["probe image"] + 10
-    assert scores["AIM"]["ACC"] >= joint["ACC"] + 3
+    assert scores["AIM"]["image"] >= joint["image"] + 0.10
+    assert scores["AIM"]["accuracy"] >= joint["accuracy"] + 0.03
 
 
 @pytest.mark.slow
 def test_cal_trains_the_image_encoder_and_helps_the_fusion(scores):
     joint = scores["joint"]
-    assert scores["CAL"]["probe image"] >= joint["probe image"] + 20
-    assert scores["CAL"]["ACC"] >= joint["ACC"] + 10
+    assert scores["CAL"]["image"] >= joint["image"] + 0.20
+    assert scores["CAL"]["accuracy"] >= joint["accuracy"] + 0.10

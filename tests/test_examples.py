@@ -1,6 +1,5 @@
 """Every example runs, on the backend of the tests, with tiny settings."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,12 +8,17 @@ from pathlib import Path
 import keras
 import pytest
 
+from keras_mmrel.benchmark import Comparison
+
 ROOT = Path(__file__).resolve().parents[1]
+# Classes for rows of a YAML file beside them, not scripts.
+PARTS = ("random_depth.py", "coexisting_noise.py")
 EXAMPLES = sorted(
     file
     for file in (ROOT / "examples").rglob("*.py")
-    if not file.name.startswith("_")
+    if not file.name.startswith("_") and file.name not in PARTS
 )
+COMPARISONS = sorted((ROOT / "examples").glob("*.yaml"))
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -53,60 +57,48 @@ def test_example_answers_help(script):
     assert run(script, "--help").startswith(f"usage: {script.name}")
 
 
-@pytest.mark.slow_on("jax", "tensorflow")
-def test_a_killed_comparison_goes_on_where_it_stopped(tmp_path):
-    path = tmp_path / "digits_clean.jsonl"
-    arguments = [
-        ROOT / "examples/digits.py",
-        "--epochs=1",
-        "--rows",
-        "late fusion",
-        f"--out={tmp_path}",
+@pytest.mark.parametrize("file", COMPARISONS, ids=lambda p: p.name)
+def test_rows_of_an_example_are_right_and_have_the_range_control(file):
+    comparison = Comparison.from_yaml(file)
+    defended = [m for m in comparison.methods.values() if m.quality]
+    assert defended, "no row has a range control"
+    inside = [
+        protocol
+        for protocol in comparison.evaluation.protocols
+        if protocol.corruption.in_range
     ]
-    assert "0 of 1 runs" in run(*arguments, "--seeds=1")
-    first = path.read_text()
-    path.write_text(first + first[:50])
-    assert "1 of 2 runs" in run(*arguments, "--seeds=2")
-    lines = path.read_text().splitlines()
-    assert lines[0] == first.strip()
-    assert [json.loads(lines[n])["seed"] for n in (0, 2)] == [0, 1]
-    rows = table_rows(path.with_suffix(".md").read_text())
-    assert [row[:2] for row in rows] == [["late fusion", "2"]]
-    with pytest.raises(AssertionError, match="other settings"):
-        run(*arguments, "--seeds=2", "--epochs=2")
-    assert path.read_text().splitlines() == lines
+    assert len(inside) >= 4
+    assert comparison.baseline in comparison.methods
+
+
+def test_the_full_comparison_has_every_model():
+    comparison = Comparison.from_yaml(ROOT / "examples/comparison.yaml")
+    assert list(comparison.datasets) == ["rosmap", "digits"]
+    assert {m.model.__name__ for m in comparison.methods.values()} == {
+        "LateFusion", "ConcatFusion", "MMDynamics", "TMC", "QMF", "PDF",
+        "QADMNet", "MICINet", "AIM", "CAL",
+    }  # fmt: skip
 
 
 @pytest.mark.slow_on("jax", "tensorflow")
-def test_the_balance_comparison_writes_its_page_and_figure(tmp_path):
-    arguments = [
+def test_the_balance_comparison_writes_its_page_and_figures(tmp_path):
+    text = run(
         ROOT / "examples/av_digits.py",
-        "--experiments",
         "noise_view",
         "--seeds=1",
         "--epochs=1",
         f"--out={tmp_path}",
-    ]
-    text = run(*arguments, "--rows", "joint")
-    assert "0 of 3 runs" in text and "[3/3] noise for fourier" in text
-    page = tmp_path / "noise_view.md"
-    assert [row[:2] for row in table_rows(page.read_text())] == [["joint", "3"]]
-    assert page.with_suffix(".png").read_bytes().startswith(PNG)
-    page.unlink()
-    run(*arguments, "--report")
-    assert page.exists()
-
-
-@pytest.mark.slow
-def test_the_noise_comparison_writes_its_page_and_figure(tmp_path):
-    arguments = [ROOT / "examples/micinet_noise.py", f"--out={tmp_path}"]
-    arguments += ["--sets", "digits", "--seeds=1", "--steps=20"]
-    text = run(*arguments, "--rows", "late fusion", "MICINet", "- injection")
-    assert "0 of 3 runs" in text and "0 of 2 runs" in text
-    page = tmp_path / "micinet_noise.md"
-    rows = table_rows(page.read_text())
-    assert [row[0] for row in rows] == ["late fusion", "MICINet", "- injection"]
-    assert page.with_suffix(".png").read_bytes().startswith(PNG)
+        "--rows",
+        "joint",
+        "CAL",
+    )
+    assert "0 of 6 runs" in text
+    page = (tmp_path / "report.md").read_text()
+    assert page.count("| joint | 1 |") >= 6
+    for view in ("pixels", "profile", "fourier"):
+        assert f"## noise for {view}, clean training" in page
+        figure = tmp_path / f"noise_for_{view}_clean_accuracy.png"
+        assert figure.read_bytes().startswith(PNG)
 
 
 @pytest.mark.slow

@@ -1,16 +1,16 @@
 """QADM-Net and its ablations on the published ROSMAP split."""
 
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from keras_mmrel.benchmark import Comparison
+from tests.benchmark.helpers import lines
 from tests.test_examples import ROOT
-from tests.test_examples import run
 
-ROWS = ("late fusion", "QADM-Net", "- no feature quality", "- random depth")
+ROWS = ("late fusion", "QADM-Net", "- feature quality", "- random depth")
 DATA = Path(os.environ.get("KERAS_MMREL_DATA", "")) / "rosmap"
 
 pytestmark = [
@@ -24,51 +24,62 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory):
+    """Row -> score and corruption -> mean over five seeds, in % or in [0, 1].
+
+    A corruption's value is the mean over its severities.
+    """
     out = tmp_path_factory.mktemp("rosmap")
-    run(
-        ROOT / "examples/rosmap.py",
-        f"--data={DATA}",
-        "--splits=published",
-        "--seeds=5",
-        f"--out={out}",
-        "--rows",
-        *ROWS,
-    )
-    lines = (out / "rosmap_clean.jsonl").read_text().splitlines()
-    records = [json.loads(line) for line in lines]
+    whole = Comparison.from_yaml(ROOT / "examples/rosmap.yaml")
+    Comparison(
+        datasets={"published": whole.datasets["published"]},
+        methods={row: whole.methods[row] for row in ROWS},
+        seeds=5,
+        training=whole.training,
+        evaluation={
+            "corruptions": ["gaussian_one", "gaussian_half", "feature_noise"]
+        },
+        data=DATA.parent,
+    ).run(out, verbose=0)
+    found = {row: {} for row in ROWS}
+    for run in lines(out, "run"):
+        table = run["scores"]
+        for name in ("accuracy", "auroc", "ece", "corrupted_auroc"):
+            for place, corruption in enumerate(table["corruption"]):
+                severity = table["severity"][place]
+                for key in ((name, corruption), (name, corruption, severity)):
+                    values = found[run["method"]].setdefault(key, [])
+                    values.append(table[name][place])
     return {
-        row: {
-            key: np.mean([r[key] for r in records if r["row"] == row])
-            for key, value in records[0].items()
-            if isinstance(value, float)
-        }
-        for row in ROWS
+        row: {key: np.mean(np.array(v, float)) for key, v in values.items()}
+        for row, values in found.items()
     }
 
 
 def test_accuracy_clean_and_corrupted(scores):
     found = scores["QADM-Net"]
     for key, at_least in {
-        "ACC": 80.0,
-        "AUC": 88.5,
-        "one": 75.5,
-        "half": 73.0,
-        "features": 70.0,
+        ("accuracy", "clean"): 0.800,
+        ("auroc", "clean"): 0.885,
+        ("accuracy", "gaussian_one"): 0.755,
+        ("accuracy", "gaussian_half"): 0.730,
+        ("accuracy", "feature_noise"): 0.700,
+        ("corrupted_auroc", "gaussian_one", 0.2): 0.80,
+        ("corrupted_auroc", "gaussian_one", 0.5): 0.97,
     }.items():
         assert found[key] >= at_least, key
-    assert found["ECE"] <= 0.12
-    assert found["AUROC 0.2"] >= 0.80
-    assert found["AUROC 0.5"] >= 0.97
+    assert found["ece", "clean"] <= 0.12
 
 
 def test_it_is_ahead_of_late_fusion_under_noise(scores):
     found, late = scores["QADM-Net"], scores["late fusion"]
-    assert found["one"] >= late["one"] + 5.0
-    assert found["features"] >= late["features"] + 6.0
+    for corruption, points in (("gaussian_one", 0.05), ("feature_noise", 0.06)):
+        key = ("accuracy", corruption)
+        assert found[key] >= late[key] + points, corruption
 
 
 def test_its_parts_are_needed(scores):
     found = scores["QADM-Net"]
-    no_quality = scores["- no feature quality"]
-    assert found["features"] >= no_quality["features"] + 8.0
-    assert found["one"] >= scores["- random depth"]["one"] + 3.0
+    key = ("accuracy", "feature_noise")
+    assert found[key] >= scores["- feature quality"][key] + 0.08
+    key = ("accuracy", "gaussian_one")
+    assert found[key] >= scores["- random depth"][key] + 0.03

@@ -1,21 +1,48 @@
-"""Checks of the entries of a config, each with one sentence."""
+"""Checks of what a user says, each with one sentence."""
 
+import contextlib
+import dataclasses
 import difflib
+import functools
+import importlib
+import inspect
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
+from typing import TypeVar
+
+Made = TypeVar("Made")
+# What `within` gives a further name.
+ERRORS = (ValueError, FileNotFoundError)
 
 
-def nearest(name: Any, known: Iterable[Any]) -> str:
+def nearest(name: object, known: Iterable[object]) -> str:
     close = difflib.get_close_matches(str(name), [str(k) for k in known], 1, 0)
     return f"; the nearest is '{close[0]}'" if close else ""
 
 
-def section(where: str, entry: Any, known: Iterable[str]) -> dict:
+@contextlib.contextmanager
+def within(where: str) -> Iterator[None]:
+    """Say in which entry it is that an argument is wrong."""
+    try:
+        yield
+    except ERRORS as error:
+        text = str(error)
+        if text.startswith("`"):
+            text = f"`{where}.{text[1:]}"
+        else:
+            text = f"`{where}` cannot be made: {text}"
+        kind = next(k for k in ERRORS if isinstance(error, k))
+        raise kind(text) from error
+
+
+def mapping(where: str, entry: Any, known: Iterable[str]) -> dict[str, Any]:
     """A mapping with known keys only; the nearest valid key is suggested."""
     known = list(known)
     entry = {} if entry is None else entry
-    if not isinstance(entry, dict):
+    if not isinstance(entry, Mapping):
         raise ValueError(
             f"`{where}` must be a mapping with keys out of {known}. "
             f"Received: {entry!r}"
@@ -26,13 +53,23 @@ def section(where: str, entry: Any, known: Iterable[str]) -> dict:
                 f"`{where}` must have keys out of {known}. Received: "
                 f"'{key}'{nearest(key, known)}"
             )
-    return entry
+    return dict(entry)
 
 
-def named(where: str, entry: Any) -> dict:
+def build(cls: type[Made], where: str, entry: Any) -> Made:
+    """Make an object of its fields in a mapping; an object stays as it is."""
+    if isinstance(entry, cls):
+        return entry
+    fields = [f.name for f in dataclasses.fields(cls) if f.init]  # type: ignore[arg-type]
+    given = mapping(where, entry, fields)
+    with within(where):
+        return cls(**given)
+
+
+def named(where: str, entry: Any) -> dict[str, Any]:
     """Names -> entries; a list of names stands for empty entries."""
-    names = list(entry) if isinstance(entry, list | dict) else []
-    plain = not any(isinstance(name, list | dict) for name in names)
+    names = list(entry) if isinstance(entry, list | tuple | Mapping) else []
+    plain = not any(isinstance(name, list | Mapping) for name in names)
     if not names or not plain:
         raise ValueError(
             f"`{where}` must be a list of names or a mapping of names to "
@@ -44,8 +81,8 @@ def named(where: str, entry: Any) -> dict:
         raise ValueError(
             f"`{where}` must have different names. Received: {texts}"
         )
-    if isinstance(entry, list):
-        return {name: {} for name in texts}
+    if not isinstance(entry, Mapping):
+        return dict.fromkeys(texts)
     return dict(zip(texts, entry.values(), strict=True))
 
 
@@ -85,7 +122,7 @@ def count(where: str, value: Any, instead: str = "") -> int:
     return value
 
 
-def attempt(where: str, make: Callable[[], Any], received: Any) -> Any:
+def attempt(where: str, make: Callable[[], Made], received: Any) -> Made:
     """Make something of an entry, or name the entry in its error."""
     try:
         return make()
@@ -95,3 +132,48 @@ def attempt(where: str, make: Callable[[], Any], received: Any) -> Any:
         ) from error
     except ValueError as error:
         raise ValueError(f"`{where}` cannot be made: {error}") from error
+
+
+@functools.cache
+def parameters(target: Callable) -> tuple[str, ...]:
+    """Names of the arguments that a function or a class takes.
+
+    What a class hands on by `**kwargs` is looked for in its bases.
+    """
+    # A serialisable Keras class may be wrapped, its bases are not.
+    if not inspect.isclass(target):
+        return tuple(
+            "**" if p.kind is p.VAR_KEYWORD else name
+            for name, p in inspect.signature(target).parameters.items()
+        )
+    names: list[str] = []
+    for base in target.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        found = inspect.signature(vars(base)["__init__"]).parameters
+        names += [
+            name
+            for name, p in list(found.items())[1:]
+            if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        ]
+        if not any(p.kind is p.VAR_KEYWORD for p in found.values()):
+            break
+    return tuple(dict.fromkeys(names))
+
+
+def takes(target: Callable, name: str) -> bool:
+    """Whether a function or a class takes a keyword argument."""
+    known = parameters(target)
+    return name in known or "**" in known
+
+
+def imported(where: str, path: str) -> Any:
+    """What a dotted path names, of anybody's module."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"`{where}` must be a name of the library or a path such as "
+            f"'my_package.my_module.MyModel'. Received: {path!r} ({error})"
+        ) from error

@@ -1,5 +1,8 @@
 """Encoders of a method: its own, a user's, or behind a trivial defence."""
 
+import re
+from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -7,42 +10,57 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import encoders
-from keras_mmrel.models.modality_encoders import encoder_name
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Layer
+from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import modality_arrays
 
+INPUTS = ("raw", "standardized", "clipped")
 CLIP = 3.0
 
 
-def modality_specs(method: dict, x: dict[str, np.ndarray]) -> dict[str, Any]:
+def modality_specs(
+    x: Mapping[str, Array],
+    encoder: Mapping[str, Any] | Callable | None,
+    inputs: str,
+) -> ModalitySpecs:
     """Return what a model takes as `modalities`.
 
     Args:
-        method: Checked entry of the config.
         x: Training part.
+        encoder: Options of `MLPEncoder`, a function of a name and a shape, or
+            `None` for the method's own.
+        inputs: One of `INPUTS`.
     """
-    options, inputs = method.get("encoder"), method["inputs"]
     specs: dict[str, Any] = {}
-    for name, values in x.items():
+    for name, values in modality_arrays(x).items():
         shape = values.shape[1:]
-        if inputs == "raw" and (not options or len(shape) > 1):
-            specs[name] = shape
-        elif inputs == "raw":
-            specs[name] = _encoder(name, shape, options)
+        if callable(encoder):
+            specs[name] = encoder(name, shape)
+        elif inputs != "raw" or (encoder and len(shape) == 1):
+            specs[name] = _encoder(name, shape, encoder or {})
         else:
-            specs[name] = _standardized(
-                name, values, _encoder(name, shape, options), inputs
-            )
+            specs[name] = shape
+        if inputs != "raw":
+            specs[name] = _standardized(name, values, specs[name], inputs)
     return specs
 
 
-def _encoder(name: str, shape: tuple, options: dict | None) -> Any:
-    name = encoder_name(name)
+def _encoder(
+    name: str, shape: tuple[int, ...], options: Mapping[str, Any]
+) -> Layer:
     if len(shape) == 1:
-        return encoders.MLPEncoder(**(options or {}), name=name)
-    return encoders.ConvEncoder(name=name)
+        return encoders.MLPEncoder(**options, name=_plain(name))
+    return encoders.ConvEncoder(name=_plain(name))
+
+
+def _plain(name: str) -> str:
+    """A name that every backend takes for a layer."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", f"encoder_{name}")
 
 
 def _standardized(
-    name: str, values: np.ndarray, encoder: Any, inputs: str
+    name: str, values: Array, encoder: Any, inputs: str
 ) -> keras.Model:
     """Standardise as the training part, maybe clip: a trivial defence.
 
@@ -50,10 +68,17 @@ def _standardized(
     regime is in the same units for all methods. A feature that is constant in
     training says nothing and is only shifted.
     """
+    if not isinstance(encoder, keras.layers.Layer):
+        raise ValueError(
+            "`encoder` must return one layer where `inputs` are not raw. "
+            f"Received: {encoder!r} for '{name}'"
+        )
     mean, deviation = values.mean(axis=0), values.std(axis=0)
     deviation = np.where(deviation < 1e-6, 1.0, deviation)
     tensor = keras.Input(values.shape[1:])
     features = (tensor - mean.astype("float32")) / deviation.astype("float32")
     if inputs == "clipped":
         features = ops.clip(features, -CLIP, CLIP)
-    return keras.Model(tensor, encoder(features), name=f"{encoder.name}_model")
+    return keras.Model(
+        tensor, encoder(features), name=f"{_plain(name)}_behind_{inputs}"
+    )

@@ -71,6 +71,10 @@ class Page:
         self._markdown.append(f"## {text}")
         self._html.append(f"<h2>{html.escape(text)}</h2>")
 
+    def subheading(self, text: str) -> None:
+        self._markdown.append(f"### {text}")
+        self._html.append(f"<h3>{html.escape(text)}</h3>")
+
     def text(self, text: str) -> None:
         self._markdown.append(text)
         self._html.append(f"<p>{html.escape(text)}</p>")

@@ -1,41 +1,62 @@
-"""Means, paired differences and ranks of a comparison."""
+"""Means, errors, paired differences and ranks of a comparison."""
 
 import math
-from typing import Any
 
 import numpy as np
 
-# Scores of which less is better.
-DOWN = ("nll", "ece", "brier", "aurc", "excess_aurc")
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Frame
+from keras_mmrel.optional import require
 
 
-def paired_difference(
-    values: np.ndarray, reference: np.ndarray, test_to_training: float = 0.0
-) -> tuple[float, float, float]:
-    """Return mean difference, its standard error and the p-value.
+def standard_error(values: Array, test_to_training: float = 0.0) -> float:
+    """Return the standard error of a mean over seeds, splits or folds.
 
-    The t-test on pairs of the same seed. Test parts that are drawn from one
-    pool again and again share samples; with `test_to_training`, the ratio of
+    Test parts that are drawn from one pool again and again share samples, and
+    so do the training parts of folds; with `test_to_training`, the ratio of
     their sizes, the variance is corrected for it (Nadeau and Bengio, 2003).
 
     Args:
-        values: One value a seed.
-        reference: The baseline's, in the same order.
-        test_to_training: Ratio of the sizes for resampled splits; 0 where all
-            seeds share one split.
+        values: One value a unit.
+        test_to_training: Ratio of the sizes; 0 where all units share one
+            split.
     """
-    from scipy.stats import t
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return math.nan
+    return math.sqrt(
+        values.var(ddof=1) * (1.0 / len(values) + test_to_training)
+    )
 
+
+def paired_difference(
+    values: Array,
+    reference: Array,
+    test_to_training: float = 0.0,
+    sampling: float = math.nan,
+) -> tuple[float, float, float]:
+    """Return mean difference, its standard error and the p-value.
+
+    The t-test on pairs of the same unit, with the error of `standard_error`.
+
+    Args:
+        values: One value a unit.
+        reference: The baseline's, in the same order.
+        test_to_training: As in `standard_error`.
+        sampling: Error over seeds and test samples, if it is known: the test
+            uses it where it is larger.
+    """
     difference = np.asarray(values, float) - np.asarray(reference, float)
-    count = len(difference)
     mean = float(difference.mean())
-    if count < 2:
-        return mean, math.nan, math.nan
-    variance = difference.var(ddof=1) * (1.0 / count + test_to_training)
-    error = float(np.sqrt(variance))
-    if error == 0:
-        return mean, 0.0, 1.0 if mean == 0 else 0.0
-    return mean, error, float(2 * t.sf(abs(mean) / error, count - 1))
+    error = standard_error(difference, test_to_training)
+    if math.isnan(error) or math.isnan(mean):
+        return mean, error, math.nan
+    largest = max(error, 0.0 if math.isnan(sampling) else sampling)
+    if largest == 0:
+        return mean, error, 1.0 if mean == 0 else 0.0
+    t = require("scipy.stats", "keras_mmrel.benchmark").t
+    p = 2 * t.sf(abs(mean) / largest, len(difference) - 1)
+    return mean, error, float(p)
 
 
 def holm(p: list[float]) -> list[float]:
@@ -51,7 +72,7 @@ def holm(p: list[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def mean_ranks(table: Any, down: bool) -> Any:
+def mean_ranks(table: Frame, down: bool) -> Frame:
     """Mean over blocks of the ranks of the methods, 1 is best.
 
     Args:
@@ -61,33 +82,3 @@ def mean_ranks(table: Any, down: bool) -> Any:
     """
     whole = table.dropna()
     return whole.rank(axis=1, ascending=down).mean(axis=0)
-
-
-def condition_scores(runs: list[dict]) -> Any:
-    """Tidy scores: a row for each run and each column of the tables.
-
-    A column is `<score>` on clean data and `<score>, <corruption>` for the
-    mean over the severities and seeds of a corruption. One NaN makes it NaN.
-    """
-    import pandas
-
-    rows = []
-    for run in runs:
-        scores = pandas.DataFrame(
-            {k: v for k, v in run["scores"].items() if "/" not in k}
-        )
-        names = [
-            name
-            for name in scores.columns
-            if name not in ("corruption", "severity", "seed", "samples",
-                            "invalid")
-        ]  # fmt: skip
-        key = {k: run[k] for k in ("dataset", "regime", "method", "seed")}
-        for corruption, group in scores.groupby("corruption", sort=False):
-            for name in names:
-                values = group[name].astype("float64").to_numpy()
-                column = (
-                    name if corruption == "clean" else f"{name}, {corruption}"
-                )
-                rows.append({**key, "column": column, "value": values.mean()})
-    return pandas.DataFrame(rows)

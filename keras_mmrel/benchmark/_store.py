@@ -1,4 +1,4 @@
-"""The folder of a comparison: its config and one line a finished run."""
+"""The folder of a comparison: its config, runs and their predictions."""
 
 import json
 import os
@@ -8,8 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from keras_mmrel.benchmark._claims import Claims
+from keras_mmrel.benchmark._job import Job
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Frame
+
 RUNS = "runs.jsonl"
 CONFIG = "config.json"
+CLAIMS = "claims"
+PREDICTIONS = "predictions"
 SHARED = ("training", "tuning", "evaluation")
 NAMED = ("datasets", "methods", "regimes")
 
@@ -21,9 +28,11 @@ class Store:
         folder: Made by `open` if it is not there.
     """
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         self.path = self.folder / RUNS
+        self.claims = Claims(self.folder / CLAIMS)
+        self._known: tuple[int, list[dict]] = (-1, [])
 
     def open(self, config: dict) -> None:
         """Take a config, which may add to the one that is there.
@@ -34,7 +43,7 @@ class Store:
         known = self.config()
         if known is None and self.path.exists():
             raise ValueError(
-                f"`out` must be a folder of this config's runs. Received: "
+                f"`folder` must hold runs of this comparison. Received: "
                 f"{self.folder} with runs and without {CONFIG}"
             )
         # As it comes back from the file, whatever its names were.
@@ -61,6 +70,13 @@ class Store:
         """Return all whole records; a line that was cut off is named."""
         if not self.path.exists():
             return []
+        # What others have added since.
+        size = self.path.stat().st_size
+        if size != self._known[0]:
+            self._known = (size, self._parse())
+        return self._known[1]
+
+    def _parse(self) -> list[dict]:
         records, cut = [], []
         lines = self.path.read_bytes().decode(errors="replace").split("\n")
         for number, line in enumerate(lines, 1):
@@ -77,36 +93,43 @@ class Store:
             warnings.warn(
                 f"{self.path} has lines that are no whole run, {cut}; they "
                 "are left out, and `run` repeats them.",
-                stacklevel=2,
+                stacklevel=4,
             )
         return records
 
     def add(self, record: dict) -> None:
         """Append one record, on the disk when this returns."""
         line = json.dumps(record, allow_nan=False) + "\n"
-        with self.path.open("a+b") as file:
+        with self.path.open("a+b", buffering=0) as file:
             # What a kill has cut off must not spoil this line.
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     line = "\n" + line
+            # In one piece: others may add lines at the same moment.
             file.write(line.encode())
-            file.flush()
             os.fsync(file.fileno())
 
+    def add_predictions(self, job: Job, arrays: dict[str, Array]) -> None:
+        """Keep what a model has predicted, whole or not at all."""
+        path = self.predictions(job)
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        with part.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        os.replace(part, path)
 
-def job(record: dict) -> tuple:
-    """What a run is of: seed, data set, regime and method."""
-    keys = ("seed", "dataset", "regime", "method")
-    return tuple(record[key] for key in keys)
+    def predictions(self, job: Job) -> Path:
+        """Return the path of a run's predictions."""
+        return self.folder / PREDICTIONS / f"{job.id}.npz"
 
 
 def finished(records: list[dict]) -> list[dict]:
     """Every run once: the first, if two commands did the same work."""
-    runs: dict[tuple, dict] = {}
+    runs: dict[Job, dict] = {}
     for record in records:
         if record["kind"] == "run":
-            runs.setdefault(job(record), record)
+            runs.setdefault(Job.of(record), record)
     return list(runs.values())
 
 
@@ -129,12 +152,12 @@ def _merge(known: dict, config: dict, folder: Path) -> dict:
 
 def _other(folder: Path, where: str, known: Any, received: Any) -> ValueError:
     return ValueError(
-        f"`out` must be a folder of this config's runs; {folder} holds runs "
+        f"`folder` must hold runs of this comparison; {folder} holds runs "
         f"with another `{where}`, {known}. Received: {received}"
     )
 
 
-def pack(frame: Any) -> dict:
+def pack(frame: Frame) -> dict:
     """A table as columns of plain numbers, short enough for thousands."""
     return {
         name: [_plain(value) for value in frame[name].tolist()]

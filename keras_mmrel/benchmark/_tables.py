@@ -1,159 +1,166 @@
 """Tables of a report: heads and rows of texts."""
 
 import json
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_mmrel.benchmark import _statistics
-from keras_mmrel.benchmark._store import job
+from keras_mmrel.benchmark._block import CLEAN
+from keras_mmrel.benchmark._block import Block
+from keras_mmrel.benchmark._block import Cell
+from keras_mmrel.benchmark._block import Column
+from keras_mmrel.benchmark._block import Difference
+from keras_mmrel.benchmark._job import Job
+from keras_mmrel.optional import require
 
-PERCENT = ("accuracy", "f1_macro", "f1_weighted", "auroc", "corrupted_auroc")
+Table = tuple[list[str], list[list[str]]]
+# A score and a corruption.
+Place = tuple[Column, str]
+SIGNIFICANT = 0.05
 
 
 def missing_runs(config: dict, runs: list[dict]) -> list[list[str]]:
     """Seeds that have not run yet, of each method, data set and regime."""
-    done = {job(run) for run in runs}
+    done = {Job.of(run) for run in runs}
     rows = []
     for method in config["methods"]:
-        for dataset in config["datasets"]:
+        for dataset, entry in config["datasets"].items():
             for regime in config["regimes"]:
                 seeds = [
-                    str(seed)
+                    str(seed) if fold is None else f"{seed} (fold {fold})"
                     for seed in config["seeds"]
-                    if (seed, dataset, regime, method) not in done
+                    for fold in entry.get("folds") or (None,)
+                    if Job(seed, dataset, fold, regime, method) not in done
                 ]
                 if seeds:
                     rows.append([method, dataset, regime, ", ".join(seeds)])
     return rows
 
 
-def _name(column: str) -> str:
-    return column.replace("corrupted_auroc", "finding").replace("_", " ")
+def means_table(
+    block: Block, places: Sequence[Place], heads: Sequence[str], costs: bool
+) -> Table:
+    """Cells `mean ± error`; a NaN of one run is named, not left out.
 
-
-def _scale(column: str) -> float:
-    return 100.0 if column.split(", ")[0] in PERCENT else 1.0
-
-
-def _digits(column: str) -> int:
-    return 1 if _scale(column) == 100 else 3
-
-
-def _down(column: str) -> bool:
-    return column.split(", ")[0] in _statistics.DOWN
-
-
-def means_table(here: Any, methods: list[str], columns: list[str]) -> tuple:
-    """Cells `mean ± deviation`; a NaN of one run is named, not left out."""
-    groups = here.groupby(["method", "column"])["value"]
-    found = {key: group.to_numpy() for key, group in groups}
-    best = {}
-    for column in columns:
-        means = {
-            m: found[m, column].mean() for m in methods if (m, column) in found
-        }
-        known = {m: v for m, v in means.items() if np.isfinite(v)}
-        if len(known) > 1:
-            pick = min if _down(column) else max
-            best[column] = pick(known, key=known.__getitem__)
+    Args:
+        block: Where the runs are.
+        places: What stands in the columns.
+        heads: Their titles.
+        costs: Whether the size and the time of a training stand beside.
+    """
+    best = [_best(block, *place) for place in places]
     rows = []
-    for method in methods:
+    for method in block.methods:
+        count = sum(run["method"] == method for run in block.runs)
         cells = [
-            _mean_cell(
-                found.get((method, column)),
-                found[method, ", ".join(["accuracy", *column.split(", ")[1:]])],
+            mean_cell(
+                block.cell(method, column.name, corruption),
                 column,
-                best.get(column) == method,
+                method == winner,
             )
-            for column in columns
+            for (column, corruption), winner in zip(places, best, strict=True)
         ]
-        count = here[here["method"] == method]["seed"].nunique()
-        rows.append([method, str(count), *cells])
-    return ["", "runs", *map(_name, columns)], rows
+        beside = []
+        if costs:
+            beside = [
+                f"{block.mean_of(method, 'parameters'):,.0f}",
+                f"{block.mean_of(method, 'seconds'):.1f} s",
+            ]
+        rows.append([method, str(count), *cells, *beside])
+    beside = ["parameters", "training"] if costs else []
+    return ["", "runs", *heads, *beside], rows
 
 
-def _mean_cell(values: Any, accuracy: Any, column: str, best: bool) -> str:
-    undefined = values is None or np.isnan(values).all()
-    # Accuracy is defined everywhere: NaN there is a broken run.
-    if undefined and not np.isnan(accuracy).all():
+def _best(block: Block, column: Column, corruption: str) -> str | None:
+    """The method with the best mean, if there is a better one at all."""
+    if column.higher_is_better is None:
+        return None
+    means = {
+        m: block.cell(m, column.name, corruption).mean for m in block.methods
+    }
+    known = {m: v for m, v in means.items() if math.isfinite(v)}
+    if len(known) < 2:
+        return None
+    pick = max if column.higher_is_better else min
+    return pick(known, key=known.__getitem__)
+
+
+def mean_cell(cell: Cell, column: Column, best: bool) -> str:
+    if cell.broken:
+        return f"NaN in {cell.broken} of {cell.units}"
+    if not math.isfinite(cell.mean):
         return "–"
-    values = accuracy if undefined else values
-    broken = int(np.isnan(values).sum())
-    if broken:
-        return f"NaN in {broken} of {len(values)}"
-    scale, digits = _scale(column), _digits(column)
-    cell = f"{scale * values.mean():.{digits}f}"
-    if len(values) > 1:
-        cell += f" ± {scale * values.std(ddof=1):.{digits}f}"
-    return f"**{cell}**" if best else cell
+    text = f"{column.scale * cell.mean:.{column.digits}f}"
+    text += _errors(cell, column)
+    return f"**{text}**" if best else text
 
 
-def paired_differences(
-    values: Any,
-    seeds: dict[str, set[int]],
-    others: list[str],
-    baseline: str,
-    columns: list[str],
-    ratio: float,
-) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """On the seeds that both have run; a NaN of a run stays in."""
-    found = {}
-    for column in columns:
-        tests = []
-        for method in others:
-            both = [(method, column), (baseline, column)]
-            pairs = values.loc[sorted(seeds[method] & seeds[baseline]), both]
-            a, b = pairs.to_numpy().T
-            tests.append(
-                _statistics.paired_difference(a, b, ratio)
-                if len(pairs)
-                else (np.nan,) * 3
-            )
-        adjusted = _statistics.holm([p for _, _, p in tests])
-        for method, (mean, error, _), p in zip(
-            others, tests, adjusted, strict=True
-        ):
-            found[method, column] = (mean, error, p)
-    return found
+def _errors(cell: Cell | Difference, column: Column) -> str:
+    text = ""
+    if math.isfinite(cell.error):
+        text += f" ± {column.scale * cell.error:.{column.digits}f}"
+    if math.isfinite(cell.sampling):
+        text += f" (± {column.scale * cell.sampling:.{column.digits}f})"
+    return text
 
 
 def difference_table(
-    differences: dict, others: list[str], columns: list[str]
-) -> tuple:
+    block: Block,
+    others: list[str],
+    baseline: str,
+    places: Sequence[Place],
+    heads: Sequence[str],
+) -> Table:
+    """Paired differences to the baseline, an asterisk where p < 0.05."""
+    columns = [
+        block.differences(others, baseline, column.name, corruption)
+        for column, corruption in places
+    ]
     rows = []
     for method in others:
         cells = []
-        for column in columns:
-            mean, error, p = differences[method, column]
-            scale, digits = _scale(column), _digits(column)
+        for (column, _), differences in zip(places, columns, strict=True):
+            difference = differences[method]
             cell = "–"
-            if np.isfinite(mean):
-                cell = f"{scale * mean:+.{digits}f}"
-            if np.isfinite(error):
-                cell += f" ± {scale * error:.{digits}f}"
-            cells.append(cell + ("*" if p < 0.05 else ""))
+            if math.isfinite(difference.mean):
+                mean = column.scale * difference.mean
+                cell = f"{mean:+.{column.digits}f}{_errors(difference, column)}"
+            star = "*" if difference.p < SIGNIFICANT else ""
+            cells.append(cell + star)
         rows.append([method, *cells])
-    return ["", *map(_name, columns)], rows
+    return ["", *heads], rows
 
 
-def ranks_table(table: Any, methods: list[str]) -> tuple:
-    """Mean ranks of the clean scores and of the corrupted accuracy."""
-    corrupted = table[table["column"].str.startswith("accuracy, ")]
-    parts = {
-        column: table[table["column"] == column]
-        for column in ("accuracy", "nll", "ece", "aurc")
+def ranks_table(
+    blocks: Sequence[Block],
+    methods: list[str],
+    columns: Sequence[Column],
+    primary: Column,
+) -> Table:
+    """Mean ranks of the clean scores, and of the first when corrupted."""
+    pandas = require("pandas", "keras_mmrel.benchmark")
+    parts: dict[str, tuple[Column, bool | None]] = {
+        column.title: (column, None)
+        for column in columns
+        if column.higher_is_better is not None
     }
-    parts = {
-        "accuracy": parts["accuracy"],
-        "accuracy, corrupted": corrupted,
-        **{c: parts[c] for c in ("nll", "ece", "aurc")},
-    }
+    for where, inside_range in (("inside", True), ("outside", False)):
+        if any(inside_range in b.in_range.values() for b in blocks):
+            parts[f"{primary.title}, {where}"] = (primary, inside_range)
     ranks = {}
-    for name, part in parts.items():
-        values = part.groupby(["dataset", "regime", "method"])["value"]
-        means = values.agg(lambda v: v.mean(skipna=False)).unstack("method")
-        ranks[name] = _statistics.mean_ranks(means, _down(name))
+    for name, (column, inside) in parts.items():
+        table = pandas.DataFrame(
+            [
+                {m: _mean_over(b, m, column, inside) for m in methods}
+                for b in blocks
+            ],
+            columns=methods,
+        )
+        down = not column.higher_is_better
+        ranks[name] = _statistics.mean_ranks(table, down)
     rows = [
         [
             method,
@@ -167,8 +174,46 @@ def ranks_table(table: Any, methods: list[str]) -> tuple:
     return ["", *parts], rows
 
 
-def settings_table(runs: list[dict], methods: list[str]) -> tuple:
-    """How often each candidate was chosen, and the time of a training."""
+def _mean_over(
+    block: Block, method: str, column: Column, inside: bool | None
+) -> float:
+    """Clean, or the mean over the corruptions of a group."""
+    places = [CLEAN]
+    if inside is not None:
+        places = [name for name, i in block.in_range.items() if i == inside]
+    values = [block.cell(method, column.name, place).mean for place in places]
+    return float(np.mean(values)) if values else math.nan
+
+
+def probes_table(block: Block) -> Table | None:
+    """Means of what probes found, with their standard errors."""
+    keys = list(
+        dict.fromkeys(key for run in block.runs for key in run["probes"])
+    )
+    if not keys:
+        return None
+    rows = []
+    for method in block.methods:
+        runs = [run for run in block.runs if run["method"] == method]
+        cells = []
+        for key in keys:
+            asked = [run for run in runs if key in run["probes"]]
+            if not asked:
+                cells.append("–")
+                continue
+            found = [run["probes"][key] for run in asked]
+            values = [math.nan if v is None else v for v in found]
+            units = block.by_unit(asked, values)
+            error = _statistics.standard_error(units, block.ratio)
+            text = f"{np.mean(values):.3f}"
+            text += f" ± {error:.3f}" if math.isfinite(error) else ""
+            cells.append(text)
+        rows.append([method, *cells])
+    return ["", *(key.replace("_", " ") for key in keys)], rows
+
+
+def settings_table(runs: list[dict], methods: list[str]) -> Table:
+    """How often each candidate was chosen."""
     rows = []
     blocks = dict.fromkeys((r["dataset"], r["regime"]) for r in runs)
     for method in methods:
@@ -179,13 +224,17 @@ def settings_table(runs: list[dict], methods: list[str]) -> tuple:
                 if (r["method"], r["dataset"], r["regime"])
                 == (method, dataset, regime)
             ]
-            if not here:
-                continue
             counts: dict[str, int] = {}
             for run in here:
                 text = json.dumps(run["settings"]) if run["settings"] else "–"
                 counts[text] = counts.get(text, 0) + 1
             chosen = "; ".join(f"{t} ({n})" for t, n in counts.items())
-            seconds = np.mean([r["seconds"] for r in here])
-            rows.append([method, dataset, regime, chosen, f"{seconds:.0f} s"])
-    return ["", "data", "regime", "chosen (runs)", "training"], rows
+            if here:
+                rows.append([method, dataset, regime, chosen])
+    return ["", "data", "regime", "chosen (runs)"], rows
+
+
+def columns_of(config: dict[str, Any]) -> list[Column]:
+    """Scores that tables show, in their order."""
+    columns = [Column.of(s) for s in config["evaluation"]["scores"]]
+    return [c for c in columns if c.shown and not c.per_modality]

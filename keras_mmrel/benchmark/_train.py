@@ -1,113 +1,148 @@
 """One training of one method, the same regime for all of them."""
 
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_mmrel import models
-from keras_mmrel import modulations
-from keras_mmrel.benchmark._data import Part
-from keras_mmrel.benchmark._data import stratified
-from keras_mmrel.benchmark._encoders import modality_specs
-from keras_mmrel.layers import CorruptionAugmentation
+from keras_mmrel.benchmark._samples import Part
+from keras_mmrel.benchmark._samples import stratified
+from keras_mmrel.benchmark.method import Method
+from keras_mmrel.benchmark.regime import Regime
+from keras_mmrel.benchmark.training import Training
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Model
 
-OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "sgd": keras.optimizers.SGD,
-}
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained model and what it took."""
+
+    model: Model
+    parameters: int
+    output: str
 
 
 def train(
-    method: dict,
-    regime: dict,
-    settings: dict,
+    method: Method,
+    regime: Regime,
+    training: Training,
+    options: Mapping[str, Any],
     part: Part,
     seed: int,
-    batch_size: int = 1024,
-) -> Callable[[dict], Any]:
-    """Train a method and return its function from inputs to outputs.
+) -> Trained:
+    """Train a method.
 
     Args:
-        method: Checked entry of the config.
-        regime: Arguments of `CorruptionAugmentation`; empty for none.
-        settings: Training settings, with the tuned `"options"` of the method.
+        method: The row.
+        regime: What its training data go through.
+        training: How it is trained.
+        options: Options of the model that tuning has chosen.
         part: Training part `(x, y)`.
         seed: Seed of everything that is drawn.
-        batch_size: Number of samples of a prediction step.
     """
     x, y = part
     keras.utils.set_random_seed(seed)
-    model = _build(method, regime, settings, part, seed)
-    size = len(y) if settings["batch_size"] == "full" else min(
-        settings["batch_size"], len(y)
-    )  # fmt: skip
-    steps = settings["epochs"] * int(np.ceil(len(y) / size))
-    rate: Any = settings["learning_rate"]
-    if settings["schedule"] == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, steps, alpha=0.05)
-    optimizer = OPTIMIZERS[settings["optimizer"]](
-        rate, weight_decay=settings["weight_decay"]
-    )
-    model.compile(optimizer, modulation=_modulation(method))
-    model.fit(
-        x,
-        y,
-        batch_size=size,
-        epochs=settings["epochs"],
-        verbose=0,
-    )
-
-    def predict(inputs: dict) -> Any:
-        return model.predict(inputs, batch_size=batch_size, verbose=0)
-
-    return predict
+    # Of all samples, not of those that a batch leaves out.
+    classes = int(y.max()) + 1
+    model = method.make(x, classes, regime, options, seed)
+    size = training.size(len(y))
+    if training.whole_batches:
+        count = len(y) // size * size
+        kept = np.random.default_rng(seed).permutation(len(y))[:count]
+        x, y = {name: values[kept] for name, values in x.items()}, y[kept]
+    optimizer = training.make_optimizer(len(y))
+    output = _compile(model, method, optimizer)
+    model.fit(x, y, batch_size=size, epochs=training.epochs, verbose=0)
+    parameters = sum(math.prod(w.shape) for w in model.trainable_weights)
+    return Trained(model, parameters, output)
 
 
-def _build(
-    method: dict, regime: dict, settings: dict, part: Part, seed: int
-) -> Any:
-    x, y = part
-    augmentation = CorruptionAugmentation(seed=seed, **regime) if regime else (
-        None
-    )  # fmt: skip
-    options = {**method["options"], **settings.get("options", {})}
-    return getattr(models, method["model"])(
-        modality_specs(method, x),
-        int(y.max()) + 1,
-        augmentation=augmentation,
-        **options,
-    )
-
-
-def _modulation(method: dict) -> Any:
-    if method.get("modulation") is None:
+def _compile(model: Model, method: Method, optimizer: Any) -> str:
+    """Compile and say what the model returns."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`methods` must make Keras models. Received: {model!r} of "
+            f"{method.name}"
+        )
+    if isinstance(model, models.MultimodalModel):
+        modulation = method.modulation.make() if method.modulation else "auto"
+        model.compile(optimizer, modulation=modulation)
+        return "logits"
+    if method.modulation:
+        raise ValueError(
+            "`modulation` must stand with a model of the library or a "
+            f"subclass of `MultimodalModel`. Received: {type(model).__name__}"
+        )
+    if model.compiled:
+        model.compile(optimizer, loss=model.loss)
         return "auto"
-    kind, options = next(iter(method["modulation"].items()))
-    return getattr(modulations, kind)(**(options or {}))
+    model.compile(
+        optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return "logits"
+
+
+def of_modalities(x: Mapping[str, Array], method: Method) -> dict[str, Array]:
+    """The modalities that a row uses."""
+    if method.modalities is None:
+        return dict(x)
+    names = [name for name in x if name != MASK]
+    unknown = [name for name in method.modalities if name not in names]
+    if unknown:
+        raise ValueError(
+            f"`modalities` of a method must be out of {names}. Received: "
+            f"{unknown}"
+        )
+    chosen = {name: x[name] for name in method.modalities}
+    if MASK in x:
+        columns = [names.index(name) for name in method.modalities]
+        chosen[MASK] = x[MASK][:, columns]
+    return chosen
 
 
 def inner_scores(
-    method: dict,
-    regime: dict,
-    settings: dict,
+    method: Method,
+    regime: Regime,
+    training: Training,
+    options: Mapping[str, Any],
     part: Part,
-    share: float,
+    fraction: float,
     seed: int,
 ) -> dict[str, float]:
     """Train on one part of the training part, score on the other."""
     x, y = part
-    kept, held_out = stratified(y, share, seed, "tuning.share")
+    kept, held_out = stratified(y, fraction, seed, "tuning.fraction")
     inner = {name: values[kept] for name, values in x.items()}
-    predict = train(method, regime, settings, (inner, y[kept]), seed)
-    outputs = predict({name: values[held_out] for name, values in x.items()})
-    logits = np.asarray(outputs["logits"], "float64")
+    trained = train(method, regime, training, options, (inner, y[kept]), seed)
+    outer = {name: values[held_out] for name, values in x.items()}
+    outputs = trained.model.predict(outer, batch_size=1024, verbose=0)
+    logs = _log_probabilities(outputs, trained.output)
     labels = y[held_out]
-    logs = logits - logits.max(axis=1, keepdims=True)
-    logs = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
     return {
-        "accuracy": float((logits.argmax(axis=1) == labels).mean()),
+        "accuracy": float((logs.argmax(axis=1) == labels).mean()),
         "nll": float(-logs[np.arange(len(labels)), labels].mean()),
     }
+
+
+def _log_probabilities(outputs: Any, output: str) -> Array:
+    values = outputs
+    if isinstance(outputs, Mapping):
+        output = "logits" if "logits" in outputs else "probabilities"
+        values = outputs[output]
+    values = np.asarray(values, "float64")
+    sums = values.sum(axis=1)
+    if output == "probabilities" or (
+        output == "auto"
+        and (values >= 0).all()
+        and np.allclose(sums, 1, atol=1e-2)
+    ):
+        return np.log(np.maximum(values, 1e-12))
+    values = values - values.max(axis=1, keepdims=True)
+    return values - np.log(np.exp(values).sum(axis=1, keepdims=True))

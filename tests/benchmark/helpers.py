@@ -2,10 +2,17 @@
 
 import json
 
+import keras
 import numpy as np
+import pytest
 import yaml
 
-from keras_mmrel.benchmark.run import run
+from keras_mmrel.benchmark import run
+
+one_backend = pytest.mark.skipif(
+    keras.config.backend() != "torch",
+    reason="nothing here is the backend's, and torch starts fastest",
+)
 
 
 def arrays(samples=40, classes=2, seed=0):
@@ -53,7 +60,7 @@ def tuned(**changes):
             "regimes": {"clean": {}, "noisy": {"noise_probability": 0.5}},
             "seeds": 2,
             "tuning": {
-                "share": 0.3,
+                "fraction": 0.3,
                 "repeats": 1,
                 "grid": {"learning_rate": [0.0001, 0.05]},
             },

@@ -2,16 +2,12 @@
 
 import numpy as np
 
-from keras_mmrel.benchmark._config import check_config
-from keras_mmrel.benchmark._data import load_dataset
+from keras_mmrel.benchmark.dataset import as_dataset
 
 
 def load(folder, **entry):
     """Load a data set as a config in the folder would."""
-    config = check_config(
-        {"datasets": {"d": entry}, "methods": ["LateFusion"]}, folder
-    )
-    return load_dataset("d", config.datasets["d"], folder, None)
+    return as_dataset("datasets.d", "d", entry).load("d", folder=folder)
 
 
 def load_npz(folder, x, y, **entry):

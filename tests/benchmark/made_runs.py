@@ -5,31 +5,37 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from keras_mmrel.evaluation import SCORES
+
 CONDITIONS = [
     ("clean", 0.0), ("gaussian_one", 0.5), ("gaussian_one", 2.0),
     ("missing", 1.0),
 ]  # fmt: skip
-SCORES = (
+NAMES = (
     "accuracy", "f1_macro", "auroc", "nll", "ece", "brier", "aurc",
     "corrupted_auroc",
 )  # fmt: skip
 
 
-def make_run(method, seed, regime="clean", dataset="d", broken=False):
+def make_run(
+    method, seed, regime="clean", dataset="d", broken=False, fold=None,
+    split="resampled",
+):  # fmt: skip
     """A record as `run` writes it, with scores by chance."""
-    rng = np.random.default_rng([len(method), seed, len(regime)])
+    rng = np.random.default_rng([len(method), seed, len(regime), fold or 0])
     found = {
         "corruption": [c for c, _ in CONDITIONS],
         "severity": [s for _, s in CONDITIONS],
         "seed": [0] * len(CONDITIONS),
         "samples": [30] * len(CONDITIONS),
+        "in_range": [c != "gaussian_one" for c, _ in CONDITIONS],
         "invalid": [30.0 if broken else 0.0] * len(CONDITIONS),
         **{
             name: [
                 None if broken else float(f"{v:.5g}")
                 for v in rng.uniform(0.3, 0.9, len(CONDITIONS))
             ]
-            for name in SCORES
+            for name in NAMES
         },
         "confidence/a": [0.5] * len(CONDITIONS),
     }
@@ -37,8 +43,9 @@ def make_run(method, seed, regime="clean", dataset="d", broken=False):
     found["corrupted_auroc"][0] = found["corrupted_auroc"][3] = None
     return {
         "kind": "run", "dataset": dataset, "regime": regime, "method": method,
-        "seed": seed, "settings": {"learning_rate": 0.01}, "data": "00",
-        "split": "resampled", "training_samples": 60, "seconds": 1.25,
+        "seed": seed, "fold": fold, "parameters": 10 * len(method),
+        "probes": {}, "settings": {"learning_rate": 0.01}, "data": "00",
+        "split": split, "training_samples": 60, "seconds": 1.25,
         "scores": found, "environment": "e1",
     }  # fmt: skip
 
@@ -51,7 +58,11 @@ def make_folder(folder, runs, **changes):
     }
     config = {
         "title": "A <comparison> & more",
-        "datasets": {n: {} for n in names["dataset"]},
+        "datasets": {
+            n: {"folds": sorted({r["fold"] for r in runs} - {None})}
+            for n in names["dataset"]
+        },
+        "evaluation": {"scores": [SCORES[n].describe() for n in NAMES]},
         "methods": {n: {} for n in names["method"]},
         "regimes": {n: {} for n in names["regime"]},
         "seeds": names["seed"],

@@ -12,7 +12,9 @@ from tests.benchmark.made_data import load_npz
 def test_rows_with_nan_are_counted_and_the_first_is_named(tmp_path):
     x, y = arrays()
     x["b"][[9, 30], 1] = np.nan
-    message = "`datasets.d` .* finite .* 'b'.* 2 rows, the first is row 9"
+    message = (
+        "`datasets.d.source` .* finite .* 'b'.* 2 rows, the first is row 9"
+    )
     with pytest.raises(ValueError, match=message):
         load_npz(tmp_path, x, y)
     with pytest.raises(ValueError, match=message):
@@ -84,14 +86,14 @@ def test_a_missing_file_is_named(tmp_path):
         (tmp_path / "kept.csv").rename(tmp_path / f"{lost}.csv")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 0.99])
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_a_truncated_npz_is_refused(tmp_path, save, share):
+def test_a_truncated_npz_is_refused(tmp_path, save, fraction):
     x, y = arrays()
     path = tmp_path / "d.npz"
     save(path, **x, y=y)
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
+    path.write_bytes(whole[: int(fraction * len(whole))])
     with pytest.raises(ValueError, match=r"datasets\.d\.path.*undamaged"):
         load(tmp_path, source="npz", path="d.npz")
 
@@ -156,7 +158,7 @@ def test_labels_cannot_be_a_modality(tmp_path):
 )
 def test_every_class_needs_two_samples(tmp_path, labels):
     x, _ = arrays(samples=20)
-    with pytest.raises(ValueError, match="`datasets.d` .* every class"):
+    with pytest.raises(ValueError, match="`datasets.d.source` .* every class"):
         load_npz(tmp_path, x, np.array(labels))
 
 
@@ -204,8 +206,8 @@ def test_what_is_no_csv_is_refused_by_its_key(tmp_path, content):
 def test_a_split_without_a_class_is_refused_before_it_is_used(tmp_path):
     x, _ = arrays(samples=20)
     y = np.array([0] * 9 + [1] * 9 + [2] * 2)
-    dataset = load_npz(tmp_path, x, y, test_share=0.1)
+    dataset = load_npz(tmp_path, x, y, test_fraction=0.1)
     with pytest.raises(
-        ValueError, match=r"`datasets\.d\.test_share` must leave samples"
+        ValueError, match=r"`datasets\.d\.test_fraction` must leave samples"
     ):
         dataset.rows(0)

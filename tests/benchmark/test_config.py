@@ -6,20 +6,23 @@ from pathlib import Path
 import pytest
 import yaml
 
-from keras_mmrel.benchmark._config import EVALUATION
-from keras_mmrel.benchmark._config import TRAINING
-from keras_mmrel.benchmark._config import TUNING
-from keras_mmrel.benchmark._config import check_config
-from keras_mmrel.benchmark._config import load_config
+from keras_mmrel.benchmark import Comparison
+from keras_mmrel.benchmark import Evaluation
+from keras_mmrel.benchmark import Method
+from keras_mmrel.benchmark import Training
+from keras_mmrel.benchmark import Tuning
 from keras_mmrel.benchmark._yaml import read_yaml
+from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import settings
+
+pytestmark = one_backend
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = {"datasets": ["rosmap"], "methods": ["LateFusion"]}
 
 
 def check(**changes):
-    return check_config({**SMALLEST, **changes}, Path("folder"))
+    return Comparison(**{**SMALLEST, **changes})
 
 
 def parse(folder, text):
@@ -36,69 +39,50 @@ def method(**entry):
     return {"methods": {"m": {"model": "LateFusion", **entry}}}
 
 
+def same(first, second):
+    return first.to_dict() == second.to_dict()
+
+
 def test_the_smallest_config_has_all_defaults():
     config = check()
     assert config.title == "Comparison"
-    assert config.datasets == {
-        "rosmap": {
-            "source": "rosmap",
-            "split": "published",
-            "scale": config.datasets["rosmap"]["scale"],
-            "training": {},
-        }
-    }
-    assert config.methods == {
-        "LateFusion": {
-            "model": "LateFusion",
-            "options": {},
-            "inputs": "raw",
-            "training": {},
-        }
-    }
-    assert config.regimes == {"clean": {}}
+    (data,) = config.datasets.values()
+    assert (data.source, data.scale, data.options) == ("rosmap", "minmax", {})
+    assert config.methods["LateFusion"] == Method("LateFusion")
+    assert config.regimes["clean"].augmentation is None
     assert config.seeds == (0, 1, 2, 3, 4)
-    assert config.training == TRAINING
-    assert config.tuning == TUNING
-    assert config.evaluation == EVALUATION
+    assert config.training == Training()
+    assert config.tuning == Tuning()
+    assert config.evaluation == Evaluation()
     assert config.baseline == "LateFusion"
 
 
 @pytest.mark.parametrize("section", ["training", "tuning", "evaluation"])
 def test_an_empty_section_stands_for_its_defaults(section):
-    assert check(**{section: None}) == check()
+    assert same(check(**{section: None}), check())
 
 
 def test_own_data_are_resampled_and_scaled():
     entry = check(**dataset(source="npz", path="d.npz")).datasets["d"]
-    assert (entry["split"], entry["scale"]) == ("resampled", "minmax")
+    assert (entry.split, entry.scale) == (None, "minmax")
 
 
 def test_given_settings_replace_the_defaults_one_by_one():
-    config = check(training={"epochs": 7}, tuning={"share": 0.5})
-    assert config.training == {**TRAINING, "epochs": 7}
-    assert config.tuning == {**TUNING, "share": 0.5}
-
-
-def test_the_file_of_the_full_comparison_is_right():
-    config = load_config(ROOT / "examples/comparison.yaml")
-    assert list(config.datasets) == ["rosmap", "digits"]
-    assert config.baseline in config.methods
-    assert {m["model"] for m in config.methods.values()} >= {
-        "LateFusion", "ConcatFusion", "MMDynamics", "TMC", "QMF", "PDF",
-        "QADMNet", "MICINet", "AIM", "CAL",
-    }  # fmt: skip
+    config = check(training={"epochs": 7}, tuning={"fraction": 0.5})
+    assert config.training == Training(epochs=7)
+    assert config.tuning == Tuning(fraction=0.5)
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1.e-3", "1E-3", "'1e-3'", "0.001"])
 def test_a_learning_rate_is_a_number_however_it_is_written(tmp_path, text):
     raw = parse(tmp_path, f"learning_rate: {text}")
-    assert check(training=raw).training["learning_rate"] == 0.001
+    assert check(training=raw).training.learning_rate == 0.001
 
 
 def test_exponents_are_numbers_in_the_options_of_a_model_too(tmp_path):
     raw = parse(tmp_path, "{modality_loss_weight: 1e-2, average: logits}")
     assert raw == {"modality_loss_weight": 0.01, "average": "logits"}
-    assert check(**method(options=raw)).methods["m"]["options"] == raw
+    assert check(**method(options=raw)).methods["m"].options == raw
 
 
 def test_texts_that_begin_like_exponents_stay_texts(tmp_path):
@@ -114,7 +98,7 @@ def test_seeds_may_be_listed():
 @pytest.mark.parametrize("chosen", ["OGM", ["OGM"], {"OGM": None}])
 def test_a_modulation_may_be_a_name_alone(chosen):
     entry = check(**method(modulation=chosen)).methods["m"]
-    assert entry["modulation"] == {"OGM": {}}
+    assert entry.modulation.identity == {"OGM": {}}
 
 
 def test_names_that_yaml_takes_for_numbers_are_texts():
@@ -135,8 +119,8 @@ def test_paths_know_the_home_folder_and_variables(monkeypatch):
             source="csv", labels="~/y.csv", modalities={"a": "$SETS/a.csv"}
         )
     ).datasets["d"]
-    assert entry["labels"] == "/home/me/y.csv"
-    assert entry["modalities"] == {"a": "/sets/a.csv"}
+    assert entry.options["labels"] == "/home/me/y.csv"
+    assert entry.options["modalities"] == {"a": "/sets/a.csv"}
 
 
 # What stands in the config, the key that the sentence names, what was
@@ -163,14 +147,18 @@ WRONG = [
      "minmax", "'zscore'"),
     (dataset(source="npz", path="f", split="published"),
      "`datasets.d.split`", "resampled", "'published'"),
-    (dataset(source="npz", path="f", test_share=0), "`datasets.d.test_share`",
+    (dataset(source="npz", path="f", test_fraction=0),
+     "`datasets.d.test_fraction`",
      "at least 0.05", "0"),
-    (dataset(source="rosmap", test_share=0.3), "`datasets.d.test_share`",
+    (dataset(source="rosmap", split="published", test_fraction=0.3),
+     "`datasets.d.test_fraction`",
      "resampled", "0.3"),
     (dataset(source="rosmap", training={"epochs": 0}),
      "`datasets.d.training.epochs`", "positive integer", "0"),
-    (method(options={"average": "mode"}), "`methods.m`", "'logits'", "'mode'"),
-    (method(options={"modality_loss_weight": "x"}), "`methods.m`", "cannot",
+    (method(options={"average": "mode"}), "`methods.m.options`", "'logits'",
+     "'mode'"),
+    (method(options={"modality_loss_weight": "x"}), "`methods.m.options`",
+     "cannot",
      "'x'"),
     (method(options=[1]), "`methods.m.options`", "mapping", "[1]"),
     (method(encoder={"hidden_units": 0}), "`methods.m.encoder`",
@@ -183,9 +171,11 @@ WRONG = [
      "`methods.m.tuning.grid.options`", "'logits'", "'mode'"),
     ({"tuning": {"grid": {"options": {"average": ["mode"]}}}},
      "`methods.LateFusion.tuning.grid.options`", "'logits'", "'mode'"),
-    ({"regimes": None}, "`regimes`", "list of names", "None"),
-    ({"regimes": {"r": {"sigmas": 1}}}, "`regimes.r`", "cannot", "1"),
-    ({"regimes": {"r": {"noise_probability": 2}}}, "`regimes.r`", "[0, 1]",
+    ({"regimes": "noisy"}, "`regimes`", "list of names", "'noisy'"),
+    ({"regimes": {"r": {"sigmas": 1}}}, "`regimes.r.augmentation`", "cannot",
+     "1"),
+    ({"regimes": {"r": {"noise_probability": 2}}}, "`regimes.r.augmentation`",
+     "[0, 1]",
      "2"),
     ({"seeds": 0}, "`seeds`", "positive", "0"),
     ({"seeds": True}, "`seeds`", "positive", "True"),
@@ -208,7 +198,8 @@ WRONG = [
     ({"training": {"optimizer": "adm"}}, "`training.optimizer`", "adam",
      "'adm'"),
     ({"training": {"schedule": 3}}, "`training.schedule`", "cosine", "3"),
-    ({"tuning": {"share": 0.99}}, "`tuning.share`", "at most 0.9", "0.99"),
+    ({"tuning": {"fraction": 0.99}}, "`tuning.fraction`", "at most 0.9",
+     "0.99"),
     ({"tuning": {"repeats": 0}}, "`tuning.repeats`", "positive", "0"),
     ({"tuning": {"grid": {"epochs": 5}}}, "`tuning.grid.epochs`", "list",
      "5"),
@@ -218,9 +209,11 @@ WRONG = [
      "`tuning.grid.options`", "list", "'logits'"),
     ({"evaluation": {"corruptions": "missing"}}, "`evaluation.corruptions`",
      "list", "'missing'"),
-    ({"evaluation": {"corruptions": ["fog"]}}, "`evaluation`", "missing",
+    ({"evaluation": {"corruptions": ["fog"]}}, "`evaluation.corruptions`",
+     "missing",
      "'fog'"),
-    ({"evaluation": {"severities": 1}}, "`evaluation`", "severities", "1"),
+    ({"evaluation": {"severities": 1}}, "`evaluation.corruptions`",
+     "severities", "1"),
     ({"evaluation": {"seeds": 0}}, "`evaluation.seeds`", "positive", "0"),
     ({"evaluation": {"bins": "x"}}, "`evaluation.bins`", "positive", "'x'"),
 ]  # fmt: skip
@@ -244,7 +237,6 @@ def test_a_wrong_entry_is_named(changes, key, expected, received):
 @pytest.mark.parametrize(
     ("changes", "wrong", "right"),
     [
-        ({"dataset": {}}, "dataset", "datasets"),
         (dataset(source="rosmap", pth="f"), "pth", "path"),
         (dataset(source="rosmop"), "rosmop", "rosmap"),
         (method(option={}), "option", "options"),
@@ -259,7 +251,7 @@ def test_a_wrong_entry_is_named(changes, key, expected, received):
          "average"),
         ({"regimes": {"r": {"sigma": [1]}}}, "sigma", "sigmas"),
         ({"training": {"learn_rate": 1}}, "learn_rate", "learning_rate"),
-        ({"tuning": {"shares": 0.2}}, "shares", "share"),
+        ({"tuning": {"fractions": 0.2}}, "fractions", "fraction"),
         ({"tuning": {"grid": {"batchsize": [1]}}}, "batchsize", "batch_size"),
         ({"evaluation": {"seed": 1}}, "seed", "seeds"),
         ({"baseline": "lateFusion"}, "lateFusion", "LateFusion"),
@@ -325,12 +317,12 @@ def test_a_file_without_sections_is_refused(tmp_path, text):
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match="`the config`|`datasets`"):
-        load_config(path)
+        Comparison.from_yaml(path)
 
 
 def test_a_folder_is_no_config(tmp_path):
     with pytest.raises(FileNotFoundError, match="`config` must be a YAML file"):
-        load_config(tmp_path)
+        Comparison.from_yaml(tmp_path)
 
 
 def test_without_pyyaml_the_extra_is_named(tmp_path, monkeypatch):
@@ -338,11 +330,11 @@ def test_without_pyyaml_the_extra_is_named(tmp_path, monkeypatch):
     path.write_text(yaml.safe_dump(settings()))
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(ImportError, match=r"PyYAML.*keras-mmrel\[report\]"):
-        load_config(path)
+        Comparison.from_yaml(path)
 
 
 def test_checking_a_config_leaves_the_given_one_as_it_was():
-    raw = {**SMALLEST, **method(modulation="OGM", tuning={"share": 0.5})}
+    raw = {**SMALLEST, **method(modulation="OGM", tuning={"fraction": 0.5})}
     before = yaml.safe_dump(raw)
-    check_config(raw, Path("folder"))
+    Comparison(**raw)
     assert yaml.safe_dump(raw) == before

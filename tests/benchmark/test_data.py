@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from keras_mmrel.benchmark._data import Dataset
-from keras_mmrel.benchmark._data import scaled
-from keras_mmrel.benchmark._data import stratified
+from keras_mmrel.benchmark import Dataset
+from keras_mmrel.benchmark._samples import Samples
+from keras_mmrel.benchmark._samples import scaled
+from keras_mmrel.benchmark._samples import stratified
 from tests.benchmark.helpers import arrays
 from tests.benchmark.made_data import load
 from tests.benchmark.made_data import load_csv
@@ -38,7 +39,7 @@ def test_texts_and_gaps_become_class_numbers_in_their_order(tmp_path):
     x, _ = arrays(samples=6)
     texts = np.array(["b", "a", "c", "a", "b", "c"])
     found = load_npz(tmp_path, x, texts)
-    assert found.y.tolist() == [1, 0, 2, 0, 1, 2] and found.classes == 3
+    assert found.y.tolist() == [1, 0, 2, 0, 1, 2] and found.num_classes == 3
     gaps = load_npz(tmp_path, x, np.array([5, -1, 9, -1, 5, 9]))
     assert gaps.y.tolist() == found.y.tolist()
     truths = load_npz(tmp_path, x, np.array([True, False] * 3))
@@ -126,7 +127,7 @@ def test_a_feature_that_is_constant_in_training_is_not_blown_up():
     assert scaled(training, values).tolist() == [[1.0, 0.5]]
 
 
-def test_parts_hold_every_row_once_in_the_shares_of_the_classes():
+def test_parts_hold_every_row_once_in_the_fractions_of_the_classes():
     y = np.repeat([0, 1, 2], [60, 30, 10])
     first, second = stratified(y, 0.3, 0)
     assert sorted([*first, *second]) == list(range(100))
@@ -145,15 +146,15 @@ def test_splits_are_those_of_the_seed(tmp_path):
     assert len(set(seen)) == 4
 
 
-def test_the_test_share_is_the_users(tmp_path):
-    dataset = load_npz(tmp_path, *arrays(), test_share=0.5)
+def test_the_test_fraction_is_the_users(tmp_path):
+    dataset = load_npz(tmp_path, *arrays(), test_fraction=0.5)
     assert [len(rows) for rows in dataset.rows(0)] == [20, 20]
     assert [len(r) for r in load_npz(tmp_path, *arrays()).rows(0)] == [28, 12]
 
 
 def test_a_published_split_is_the_same_for_every_seed():
     x, y = arrays()
-    dataset = Dataset("d", x, y, 30, "published", 0.25, "none")
+    dataset = Samples("d", x, y, 30, 0.25, "none")
     for seed in range(3):
         first, second = dataset.rows(seed)
         assert first.tolist() == list(range(30))
@@ -172,3 +173,66 @@ def test_a_fingerprint_changes_with_any_value(tmp_path):
     seen.add(load_npz(tmp_path, x, labels).fingerprint)
     seen.add(load_npz(tmp_path, {"c": x["a"], "b": x["b"]}, y).fingerprint)
     assert len(seen) == 6
+
+
+def test_a_function_with_two_parts_has_a_split_of_its_own():
+    x, y = arrays()
+    first = ({k: v[:30] for k, v in x.items()}, y[:30])
+    second = ({k: v[30:] for k, v in x.items()}, y[30:])
+    whole = Dataset(lambda: (x, y), scale="none").load("d")
+    published = Dataset(lambda: (first, second), scale="none").load("d")
+    with_validation = Dataset(lambda: (first, second, second)).load("d")
+    assert_same(whole, published)
+    assert whole.published is None
+    assert published.published == with_validation.published == 30
+    again = Dataset(lambda: (first, second), split="resampled").load("d")
+    assert again.published is None and again.test_fraction == 0.25
+    assert [len(rows) for rows in again.rows(0)] == [30, 10]
+
+
+def test_a_fold_and_options_reach_the_function():
+    x, y = arrays()
+    seen = []
+
+    def load(fold, deep):
+        seen.append((fold, deep))
+        return x, y
+
+    dataset = Dataset(load, {"deep": True}, folds=(0, "b"))
+    for fold in dataset.folds:
+        dataset.load("d", fold)
+    assert seen == [(0, True), ("b", True)]
+
+
+def test_one_hot_labels_are_class_numbers():
+    x, y = arrays(classes=3)
+    rows = np.eye(3)[y]
+    found = Dataset(lambda: (x, rows)).load("d")
+    np.testing.assert_array_equal(found.y, y)
+
+
+def test_what_is_missing_may_be_nan_and_its_mask_is_not_scaled():
+    x, y = arrays()
+    mask = np.ones((40, 2), "float32")
+    mask[3, 0] = 0
+    x["a"][3] = np.nan
+    found = Dataset(lambda: ({**x, "modality_mask": mask}, y)).load("d")
+    assert np.isfinite(found.x["a"]).all()
+    (train, _), (test, _) = found.parts(0)
+    masks = np.concatenate([train["modality_mask"], test["modality_mask"]])
+    assert masks.sum() == 79
+    x["b"][3] = np.nan
+    with pytest.raises(ValueError, match="finite numbers in modality 'b'"):
+        Dataset(lambda: ({**x, "modality_mask": mask}, y)).load("d")
+
+
+@pytest.mark.parametrize("made", [3, (1, 2, 3), [], ({}, 1, 2)])
+def test_a_function_that_returns_no_data_is_refused(made):
+    with pytest.raises(ValueError, match=r"datasets\.d\.source` must"):
+        Dataset(lambda: made).load("d")
+
+
+def test_a_published_split_must_be_there():
+    x, y = arrays()
+    with pytest.raises(ValueError, match=r"datasets\.d\.split` must be"):
+        Dataset(lambda: (x, y), split="published").load("d")

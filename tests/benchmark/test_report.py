@@ -9,14 +9,17 @@ import pytest
 from scipy import stats
 
 from keras_mmrel.benchmark import report
-from keras_mmrel.benchmark._statistics import condition_scores
+from keras_mmrel.benchmark._block import condition_scores
 from tests.benchmark.helpers import lines
+from tests.benchmark.helpers import one_backend
 from tests.benchmark.made_runs import CONDITIONS
-from tests.benchmark.made_runs import SCORES
+from tests.benchmark.made_runs import NAMES
 from tests.benchmark.made_runs import Page
 from tests.benchmark.made_runs import make_folder
 from tests.benchmark.made_runs import make_run
 from tests.benchmark.made_runs import runs_of
+
+pytestmark = one_backend
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -49,45 +52,123 @@ def recomputed(folder):
         frame["seed"] = r["seed"]
         frames.append(frame)
     keys = ["dataset", "regime", "method", "seed", "corruption"]
-    return pandas.concat(frames).groupby(keys)[list(SCORES)].mean()
+    return pandas.concat(frames).groupby(keys)[list(NAMES)].mean()
 
 
-def test_means_and_deviations_are_those_of_pandas(tmp_path):
-    folder = make_folder(tmp_path / "f", runs_of(["A", "BB", "CCC"]))
+def part(folder, heading, subheading):
+    """Text under a heading of the second level and one of the third."""
+    text = section(folder, heading)
+    return text.split(f"\n### {subheading}")[1].split("\n### ")[0]
+
+
+def shown(folder, score, corruption):
+    """Method -> cell of a score, wherever the report has it."""
+    title = "d, clean training"
+    if corruption == "clean":
+        table = tables(part(folder, title, "Clean data"))[0]
+        column = next(c for c in table["A"] if c.split(" ")[0] == score)
+        return {m: row[column] for m, row in table.items()}
+    where = "outside" if corruption == "gaussian_one" else "inside"
+    text = part(folder, title, f"Corruptions {where}")
+    name = score.replace("_", " ")
+    text = re.split(rf"\n{name} [↑↓]:\n", text)[1]
+    return {m: row[corruption] for m, row in tables(text)[0].items()}
+
+
+def differences(folder, corruption="clean", heading="d, clean training"):
+    subheading = "Clean data" if corruption == "clean" else "Corruptions "
+    if corruption != "clean":
+        outside = corruption == "gaussian_one"
+        subheading += "outside" if outside else "inside"
+    text = part(folder, heading, subheading)
+    return tables(text.split("\nPaired difference")[1])[0]
+
+
+@pytest.mark.parametrize("split", ["published", "resampled"])
+def test_means_and_errors_are_those_of_pandas(tmp_path, split):
+    runs = runs_of(["A", "BB", "CCC"], split=split)
+    folder = make_folder(tmp_path / "f", runs)
     report(folder)
-    means = tables(section(folder, "d, clean training"))[0]
     values = recomputed(folder).loc["d", "clean"]
-    assert list(means) == ["A", "BB", "CCC"]
-    shown = {
-        "accuracy": ("clean", "accuracy", 100, 1),
-        "nll": ("clean", "nll", 1, 3),
-        "aurc": ("clean", "aurc", 1, 3),
-        "accuracy, gaussian one": ("gaussian_one", "accuracy", 100, 1),
-        "ece, missing": ("missing", "ece", 1, 3),
-        "finding, gaussian one": ("gaussian_one", "corrupted_auroc", 100, 1),
-    }
-    for column, (corruption, score, scale, digits) in shown.items():
-        best = {}
-        for method, row in means.items():
-            assert row["runs"] == "3"
+    ratio = 30 / 60 if split == "resampled" else 0.0
+    for score, corruption, scale, digits in (
+        ("accuracy", "clean", 100, 1),
+        ("nll", "clean", 1, 3),
+        ("aurc", "clean", 1, 3),
+        ("accuracy", "gaussian_one", 100, 1),
+        ("accuracy", "missing", 100, 1),
+        ("ece", "missing", 1, 3),
+        ("corrupted_auroc", "gaussian_one", 100, 1),
+    ):
+        cells = shown(folder, score, corruption)
+        assert list(cells) == ["A", "BB", "CCC"]
+        means = {}
+        for method, cell in cells.items():
             v = scale * values.loc[method, :, corruption][score].to_numpy()
             assert len(v) == 3
-            text = f"{v.mean():.{digits}f} ± {v.std(ddof=1):.{digits}f}"
-            assert row[column].strip("*") == text
-            best[method] = v.mean()
+            error = np.sqrt(v.var(ddof=1) * (1 / 3 + ratio))
+            text = f"{v.mean():.{digits}f} ± {error:.{digits}f}"
+            assert cell.strip("*") == text
+            means[method] = v.mean()
         down = score in ("nll", "ece", "aurc")
-        winner = (min if down else max)(best, key=best.__getitem__)
-        bold = [m for m, row in means.items() if row[column].startswith("**")]
+        winner = (min if down else max)(means, key=means.__getitem__)
+        bold = [m for m, cell in cells.items() if cell.startswith("**")]
         assert bold == [winner]
-    assert "finding, missing" not in means["A"]
-    assert "finding" not in means["A"]
+    text = section(folder, "d, clean training")
+    assert "corrupted auroc ↑" not in part(
+        folder, "d, clean training", "Corruptions inside"
+    )
+    assert ("Nadeau" in text) == (split == "resampled")
+
+
+def test_parameters_and_the_time_of_a_training_stand_in_the_table(tmp_path):
+    folder = make_folder(tmp_path / "f", runs_of(["A", "BB"]))
+    report(folder)
+    table = tables(section(folder, "d, clean training"))[0]
+    assert {m: row["parameters"] for m, row in table.items()} == {
+        "A": "10",
+        "BB": "20",
+    }
+    assert {row["training"] for row in table.values()} == {"1.2 s"}
+
+
+def test_folds_are_the_units_and_not_the_runs(tmp_path):
+    runs = [
+        make_run(m, seed, fold=fold, split="published")
+        for m in ("A", "BB")
+        for seed in range(4)
+        for fold in (0, 1, 2)
+    ]
+    folder = make_folder(tmp_path / "f", runs)
+    report(folder)
+    units = {}
+    for method in ("A", "BB"):
+        folds = [
+            np.mean(
+                [
+                    r["scores"]["accuracy"][0]
+                    for r in runs
+                    if (r["method"], r["fold"]) == (method, fold)
+                ]
+            )
+            for fold in (0, 1, 2)
+        ]
+        units[method] = 100 * np.array(folds)
+        # Three folds, whose training parts share samples.
+        error = np.sqrt(units[method].var(ddof=1) * (1 / 3 + 30 / 60))
+        cell = shown(folder, "accuracy", "clean")[method].strip("*")
+        assert cell == f"{units[method].mean():.1f} ± {error:.1f}"
+    d = units["BB"] - units["A"]
+    error = np.sqrt(d.var(ddof=1) * (1 / 3 + 30 / 60))
+    cell = differences(folder)["BB"]["accuracy ↑"].strip("*")
+    assert cell == f"{d.mean():+.1f} ± {error:.1f}"
+    assert "Errors are over folds" in section(folder, "d, clean training")
 
 
 @pytest.mark.parametrize("split", ["published", "resampled"])
 def test_differences_and_stars_are_those_of_scipy(tmp_path, split):
-    runs = runs_of(["A", "BB", "CCC"], seeds=range(6))
+    runs = runs_of(["A", "BB", "CCC"], seeds=range(6), split=split)
     for r in runs:
-        r["split"] = split
         if r["method"] == "CCC":
             # A clear difference that has a star.
             paired = make_run("A", r["seed"])["scores"]["accuracy"]
@@ -95,7 +176,7 @@ def test_differences_and_stars_are_those_of_scipy(tmp_path, split):
             r["scores"]["accuracy"] = [v + 0.1 + noise for v in paired]
     folder = make_folder(tmp_path / "f", runs)
     report(folder)
-    table = tables(section(folder, "d, clean training"))[1]
+    table = differences(folder, "gaussian_one")
     assert list(table) == ["BB", "CCC"]
     values = recomputed(folder).loc["d", "clean"]
     ratio = 30 / 60 if split == "resampled" else 0.0
@@ -119,7 +200,7 @@ def test_differences_and_stars_are_those_of_scipy(tmp_path, split):
     assert adjusted["CCC"] < 0.05
     for method, row in table.items():
         star = "*" if adjusted[method] < 0.05 else ""
-        assert row["accuracy, gaussian one"] == cells[method] + star
+        assert row["gaussian_one"] == cells[method] + star
 
 
 def test_ranks_are_means_over_blocks(tmp_path):
@@ -129,7 +210,7 @@ def test_ranks_are_means_over_blocks(tmp_path):
     for (dataset, regime), best in order.items():
         for place, method in enumerate(best.split()):
             r = make_run(method, 0, regime, dataset)
-            for name in SCORES[:-1]:
+            for name in NAMES[:-1]:
                 up = name in ("accuracy", "f1_macro", "auroc")
                 value = 0.9 - place / 10 if up else 0.1 + place / 10
                 r["scores"][name] = [value] * len(CONDITIONS)
@@ -137,7 +218,10 @@ def test_ranks_are_means_over_blocks(tmp_path):
     folder = make_folder(tmp_path / "f", runs)
     report(folder)
     (ranks,) = tables(section(folder, "Mean ranks"))
-    for column in ("accuracy", "accuracy, corrupted", "nll", "ece", "aurc"):
+    for column in (
+        "accuracy ↑", "accuracy ↑, inside", "accuracy ↑, outside", "nll ↓",
+        "ece ↓", "aurc ↓",
+    ):  # fmt: skip
         assert {m: row[column] for m, row in ranks.items()} == {
             "A": "1.3", "BB": "2.0", "CCC": "2.7",
         }  # fmt: skip
@@ -214,12 +298,12 @@ def test_missing_runs_are_listed(tmp_path):
         "BB": "1",
         "never": "0, 1",
     }
-    means, differences = tables(section(folder, "d, clean training"))
+    means, paired = tables(part(folder, "d, clean training", "Clean data"))
     assert {m: row["runs"] for m, row in means.items()} == {"A": "2", "BB": "1"}
     # Only the seed that both have; of one pair there is no deviation.
     values = recomputed(folder).loc["d", "clean", :, 0, "clean"]["accuracy"]
     difference = 100 * (values["BB"] - values["A"])
-    assert differences["BB"]["accuracy"] == f"{difference:+.1f}"
+    assert paired["BB"]["accuracy ↑"] == f"{difference:+.1f}"
 
 
 def test_a_whole_folder_misses_nothing(tmp_path):
@@ -243,51 +327,56 @@ def test_nan_is_named_and_not_averaged(tmp_path):
     runs[1] = make_run("BB", 0, broken=True)
     folder = make_folder(tmp_path / "f", runs)
     report(folder)
-    means, differences = tables(section(folder, "d, clean training"))
-    for column in ("accuracy", "nll", "accuracy, missing"):
-        assert means["BB"][column] == "NaN in 1 of 2"
-        assert "±" in means["A"][column]
-    assert differences["BB"]["accuracy"] == "–"
-    assert "±" in differences["CCC"]["accuracy"]
+    means, paired = tables(part(folder, "d, clean training", "Clean data"))
+    for score, corruption in (
+        ("accuracy", "clean"), ("nll", "clean"), ("accuracy", "missing"),
+    ):  # fmt: skip
+        cells = shown(folder, score, corruption)
+        assert cells["BB"] == "NaN in 1 of 2"
+        assert "±" in cells["A"]
+    assert paired["BB"]["accuracy ↑"] == "–"
+    assert "±" in paired["CCC"]["accuracy ↑"]
     (ranks,) = tables(section(folder, "Mean ranks"))
-    assert {row["accuracy"] for row in ranks.values()} == {"–"}
+    assert {row["accuracy ↑"] for row in ranks.values()} == {"–"}
 
 
 def test_a_method_that_is_nan_everywhere_is_named(tmp_path):
     runs = [make_run("A", 0), make_run("BB", 0, broken=True)]
     folder = make_folder(tmp_path / "f", runs)
     report(folder)
-    means = tables(section(folder, "d, clean training"))[0]
-    for column in ("accuracy", "nll", "accuracy, missing"):
-        assert means["BB"][column] == "NaN in 1 of 1"
+    for score, corruption in (
+        ("accuracy", "clean"), ("nll", "clean"), ("accuracy", "missing"),
+    ):  # fmt: skip
+        assert shown(folder, score, corruption)["BB"] == "NaN in 1 of 1"
     alone = make_folder(tmp_path / "g", runs[1:])
     report(alone)
     means = tables(section(alone, "d, clean training"))[0]
-    assert means["BB"]["accuracy"] == "NaN in 1 of 1"
+    assert means["BB"]["accuracy ↑"] == "NaN in 1 of 1"
 
 
 def test_one_nan_of_a_corruption_makes_its_mean_nan():
     r = make_run("A", 0)
     r["scores"]["accuracy"][1] = None
-    table = condition_scores([r]).set_index("column")["value"]
-    assert np.isnan(table["accuracy, gaussian_one"])
-    assert np.isfinite(table[["accuracy", "accuracy, missing"]]).all()
+    table = condition_scores([r])
+    table = table[table["score"] == "accuracy"].set_index("corruption")["value"]
+    assert np.isnan(table["gaussian_one"])
+    assert np.isfinite(table[["clean", "missing"]]).all()
 
 
 def test_a_single_seed_has_means_without_deviations(tmp_path):
     folder = make_folder(tmp_path / "f", runs_of(["A", "BB"], seeds=[4]))
     report(folder)
-    means, differences = tables(section(folder, "d, clean training"))
-    assert "±" not in json.dumps([means, differences], ensure_ascii=False)
-    assert differences["BB"]["accuracy"][0] in "+-"
-    assert "*" not in differences["BB"]["accuracy"]
+    means, paired = tables(part(folder, "d, clean training", "Clean data"))
+    assert "±" not in json.dumps([means, paired], ensure_ascii=False)
+    assert paired["BB"]["accuracy ↑"][0] in "+-"
+    assert "*" not in paired["BB"]["accuracy ↑"]
 
 
 def test_a_single_method_has_no_differences(tmp_path):
     folder = make_folder(tmp_path / "f", runs_of(["A"]))
     paths = report(folder)
     assert [p.name for p in paths[2:]] == ["d_clean_accuracy.png"]
-    assert len(tables(section(folder, "d, clean training"))) == 1
+    assert "Paired" not in section(folder, "d, clean training")
 
 
 def test_clean_data_alone_have_a_report(tmp_path):
@@ -297,8 +386,8 @@ def test_clean_data_alone_have_a_report(tmp_path):
     folder = make_folder(tmp_path / "f", runs)
     report(folder)
     (ranks,) = tables(section(folder, "Mean ranks"))
-    assert {row["accuracy, corrupted"] for row in ranks.values()} == {"–"}
-    assert {row["accuracy"] for row in ranks.values()} == {"1.0", "2.0"}
+    assert not any("inside" in column for column in ranks["A"])
+    assert {row["accuracy ↑"] for row in ranks.values()} == {"1.0", "2.0"}
 
 
 def test_a_baseline_may_be_chosen(tmp_path):
@@ -306,7 +395,7 @@ def test_a_baseline_may_be_chosen(tmp_path):
     report(folder, baseline="CCC")
     text = section(folder, "d, clean training")
     assert "Paired difference to CCC" in text
-    assert list(tables(text)[1]) == ["A", "BB"]
+    assert list(differences(folder)) == ["A", "BB"]
 
 
 def test_the_settings_that_were_chosen_are_counted(tmp_path):

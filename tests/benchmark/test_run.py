@@ -7,27 +7,27 @@ import numpy as np
 import pytest
 
 import keras_mmrel
+from keras_mmrel.benchmark import Comparison
+from keras_mmrel.benchmark import Tuning
 from keras_mmrel.benchmark import report
 from keras_mmrel.benchmark import run
-from keras_mmrel.benchmark._config import load_config
-from keras_mmrel.benchmark._data import load_dataset
-from keras_mmrel.benchmark.run import candidates
-from keras_mmrel.benchmark.run import choose
+from keras_mmrel.benchmark._run import choose
 from tests.benchmark.helpers import arrays
 from tests.benchmark.helpers import compare
 from tests.benchmark.helpers import files
 from tests.benchmark.helpers import job
 from tests.benchmark.helpers import jobs
 from tests.benchmark.helpers import lines
+from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import scores
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import tuned
 from tests.benchmark.helpers import write
 from tests.benchmark.helpers import write_rosmap
 
-# Nothing of it depends on the backend, and every training compiles.
-pytestmark = pytest.mark.slow_on("jax")
-many_programs = pytest.mark.slow_on("tensorflow")
+# Every training compiles, and nothing of it is the backend's: the other two
+# run `test_stranger.py`.
+pytestmark = one_backend
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_each_candidate_was_scored_once_for_each_job(finished):
     records = lines(finished / "out", "tuning")
     seen = [
         (
-            r["split"], r["dataset"], r["regime"], r["method"],
+            *job(r),
             r["settings"]["learning_rate"],
         )
         for r in records
@@ -101,12 +101,7 @@ def test_each_candidate_was_scored_once_for_each_job(finished):
 def test_the_settings_of_a_run_are_the_best_of_the_inner_parts(finished):
     out = finished / "out"
     for record in lines(out, "run"):
-        tried = [
-            r
-            for r in lines(out, "tuning")
-            if (r["split"], r["dataset"], r["regime"], r["method"])
-            == job(record)
-        ]
+        tried = [r for r in lines(out, "tuning") if job(r) == job(record)]
         best = max(tried, key=lambda r: (r["accuracy"], -r["nll"]))
         assert record["settings"] == best["settings"]
     # Not simply the first of the grid.
@@ -121,8 +116,8 @@ def test_accuracy_chooses_before_likelihood_and_nan_comes_last():
         {"settings": "broken", "accuracy": 1.0, "nll": None},
     ]
     for order in (tried, tried[::-1]):
-        assert choose(order) == "sure"
-    assert choose(tried[3:]) == "broken"
+        assert order[choose(order)]["settings"] == "sure"
+    assert choose(tried[3:]) == 0
 
 
 def test_candidates_are_all_combinations_with_options_inside():
@@ -131,15 +126,14 @@ def test_candidates_are_all_combinations_with_options_inside():
         "options": {"p": ["x", "y"], "q": [0]},
         "epochs": [5],
     }
-    assert candidates(grid) == [
+    assert [c.to_dict() for c in Tuning(grid=grid).candidates()] == [
         {"learning_rate": rate, "epochs": 5, "options": {"p": p, "q": 0}}
         for rate in (1, 2)
         for p in ("x", "y")
     ]
-    assert candidates({}) == [{}]
+    assert [c.to_dict() for c in Tuning().candidates()] == [{}]
 
 
-@many_programs
 def test_a_grid_of_options_reaches_the_model(tmp_path):
     grid = {"options": {"average": ["logits", "probabilities"]}}
     config = settings(
@@ -156,10 +150,9 @@ def test_a_grid_of_options_reaches_the_model(tmp_path):
     assert tried[0]["nll"] != tried[1]["nll"]
 
 
-@many_programs
 def test_what_the_test_part_holds_cannot_change_the_choice(finished, tmp_path):
-    checked = load_config(finished / "config.yaml")
-    dataset = load_dataset("tiny", checked.datasets["tiny"], finished, None)
+    checked = Comparison.from_yaml(finished / "config.yaml")
+    dataset = checked.datasets["tiny"].load("tiny", folder=finished)
     x, y = arrays()
     test_rows = dataset.rows(0)[1]
     for values in x.values():
@@ -173,7 +166,7 @@ def test_what_the_test_part_holds_cannot_change_the_choice(finished, tmp_path):
         tuning = [
             {k: v for k, v in r.items() if k != "data"}
             for r in lines(folder, "tuning")
-            if (r["split"], r["regime"]) == (0, "clean")
+            if (r["seed"], r["regime"]) == (0, "clean")
         ]
         runs = [
             (job(r), r["settings"])
@@ -187,7 +180,6 @@ def test_what_the_test_part_holds_cannot_change_the_choice(finished, tmp_path):
     assert all(mixed[k]["scores"] != known[k]["scores"] for k in mixed)
 
 
-@many_programs
 def test_scrambled_test_labels_change_the_scores_and_not_the_choice(tmp_path):
     found = []
     for flip in (False, True):
@@ -206,7 +198,7 @@ def test_scrambled_test_labels_change_the_scores_and_not_the_choice(tmp_path):
             for r in lines(out, "tuning")
         ]
         # One published split: tuned once for both seeds.
-        assert [r["split"] for r in tuning] == ["published"] * 2
+        assert [r["seed"] for r in tuning] == ["published"] * 2
         runs = lines(out, "run")
         assert [(r["seed"], r["training_samples"]) for r in runs] == [
             (0, 245),
@@ -225,7 +217,6 @@ def test_scrambled_test_labels_change_the_scores_and_not_the_choice(tmp_path):
         np.testing.assert_allclose(straight + flipped, 1, atol=1e-4)
 
 
-@many_programs
 def test_a_new_seed_and_method_run_alone(copied):
     before = (copied / "out/runs.jsonl").read_bytes()
     methods = {**settings()["methods"], "ConcatFusion": {}}
@@ -248,7 +239,6 @@ def test_a_smaller_config_goes_on_and_keeps_what_is_there(copied):
     assert "votes" in (out / "report.md").read_text()
 
 
-@many_programs
 def test_two_parts_make_the_runs_of_one_process(small, tmp_path):
     for part in (2, 1):
         out = compare(tmp_path, shard=(part, 2))
@@ -265,7 +255,6 @@ def test_a_part_that_is_none_is_refused_before_anything(tmp_path, shard):
     assert not (tmp_path / "out").exists()
 
 
-@many_programs
 def test_the_same_command_gives_the_same_scores(small, tmp_path):
     assert scores(compare(tmp_path)) == scores(small / "out")
 
@@ -282,7 +271,6 @@ def test_the_environment_is_recorded_once_and_named_by_each_run(copied):
     assert used == {environment["id"]}
 
 
-@many_programs
 def test_each_seed_draws_its_corruptions_anew_for_all_methods_alike(copied):
     compare(copied, settings(seeds=2))
     drawn = {}
@@ -297,7 +285,9 @@ def test_a_class_that_is_too_small_is_found_before_the_first_run(tmp_path):
     x, _ = arrays(samples=30)
     y = np.array([0] * 14 + [1] * 14 + [2] * 2)
     path = write(tmp_path, tuned(), (x, y))
-    with pytest.raises(ValueError, match="`tuning.share` must leave samples"):
+    with pytest.raises(
+        ValueError, match="`tuning.fraction` must leave samples"
+    ):
         run(path, tmp_path / "out", verbose=0)
     assert not (tmp_path / "out").exists()
 
@@ -312,7 +302,6 @@ def test_no_decay_and_a_small_prediction_batch_are_taken(small, tmp_path):
     assert np.isfinite(record["scores"]["nll"]).all()
 
 
-@many_programs
 def test_encoder_modulation_inputs_and_optimizer_are_taken(tmp_path):
     options = {
         "encoder": {"hidden_units": [4], "dropout": 0.0},
@@ -351,6 +340,6 @@ def test_the_report_of_real_runs_names_all_methods(finished, tmp_path):
     paths = keras_mmrel.benchmark.report(out)
     assert all(path.stat().st_size for path in paths)
     text = (out / "report.md").read_text()
-    # Two regimes with means and settings each; the ranks.
-    assert text.count("\n| LateFusion |") == 5
+    for heading in ("tiny, clean training", "tiny, noisy training"):
+        assert f"\n## {heading}\n" in text
     assert "8 runs; 2 methods" in text

@@ -9,9 +9,12 @@ from tests.benchmark.helpers import arrays
 from tests.benchmark.helpers import compare
 from tests.benchmark.helpers import files
 from tests.benchmark.helpers import lines
+from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import scores
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import write
+
+pytestmark = one_backend
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def copied(small, tmp_path):
     ("changes", "key"),
     [
         ({"training": {"epochs": 9}}, "training"),
-        ({"tuning": {"share": 0.5}}, "tuning"),
+        ({"tuning": {"fraction": 0.5}}, "tuning"),
         ({"evaluation": {"bins": 7}}, "evaluation"),
         ({"methods": {"votes": {"model": "ConcatFusion"}}}, "methods.votes"),
         ({"regimes": {"clean": {"noise_probability": 1}}}, "regimes.clean"),
@@ -48,7 +51,7 @@ def test_other_settings_are_refused_and_nothing_is_touched(
     path = write(copied, settings(**changes))
     (copied / "tiny.npz").rename(copied / "t.npz")
     shutil.copy(copied / "t.npz", copied / "tiny.npz")
-    with pytest.raises(ValueError, match=f"`out` must .*`{key}`.*Received"):
+    with pytest.raises(ValueError, match=f"`folder` must .*`{key}`.*Received"):
         run(path, copied / "out", verbose=0)
     assert files(copied / "out") == before
 

@@ -1,0 +1,230 @@
+"""What the tables of one data set and regime are made of."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_mmrel.benchmark import _statistics
+from keras_mmrel.benchmark._bootstrap import TestSampling
+from keras_mmrel.benchmark._store import Store
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Frame
+from keras_mmrel.optional import require
+
+CLEAN = "clean"
+KEYS = ("corruption", "severity", "seed", "samples", "invalid", "in_range")
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A score, and how a table shows it; made of `Score.describe()`."""
+
+    name: str
+    higher_is_better: bool | None
+    description: str
+    percent: bool
+    per_modality: bool
+    shown: bool
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Column":
+        return cls(*(record[f.name] for f in dataclasses.fields(cls)))
+
+    @property
+    def scale(self) -> float:
+        return 100.0 if self.percent else 1.0
+
+    @property
+    def digits(self) -> int:
+        return 1 if self.percent else 3
+
+    @property
+    def title(self) -> str:
+        arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+        return self.name.replace("_", " ") + arrow
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A mean over units, its errors, and how many runs are broken."""
+
+    mean: float
+    error: float
+    sampling: float
+    units: int
+    broken: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A paired difference of means; `p` is adjusted by whoever shows it."""
+
+    mean: float
+    error: float
+    sampling: float
+    p: float
+
+
+class Block:
+    """The runs of one data set in one regime.
+
+    Args:
+        store: Folder of the comparison.
+        runs: Records of the block.
+        methods: Names of the methods, in the order of the tables.
+    """
+
+    def __init__(
+        self, store: Store, runs: list[dict], methods: list[str]
+    ) -> None:
+        self.runs = runs
+        known = {run["method"] for run in runs}
+        self.methods = [m for m in methods if m in known]
+        self.has_folds = any(run["fold"] is not None for run in runs)
+        self.is_published = runs[0]["split"] == "published"
+        self.one_split = self.is_published and not self.has_folds
+        self.ratio = 0.0
+        if not self.one_split:
+            test = np.mean([run["scores"]["samples"][0] for run in runs])
+            self.ratio = float(
+                test / np.mean([run["training_samples"] for run in runs])
+            )
+        self._sampling = TestSampling(store, runs) if self.one_split else None
+        table = condition_scores(runs)
+        self._values = {
+            key: group.set_index("run")
+            for key, group in table.groupby(["method", "score", "corruption"])
+        }
+        self.cell = functools.cache(self._cell)
+
+    @property
+    def in_range(self) -> dict[str, bool]:
+        """Corruption -> whether it stays inside the range of the data."""
+        found: dict[str, bool] = {}
+        for run in self.runs:
+            scores = run["scores"]
+            for name, inside in zip(
+                scores["corruption"], scores["in_range"], strict=True
+            ):
+                if name != CLEAN:
+                    found[name] = found.get(name, True) and bool(inside)
+        return found
+
+    def _frame(self, method: str, score: str, corruption: str) -> Frame | None:
+        return self._values.get((method, score, corruption))
+
+    def _units(self, frame: Frame) -> Array:
+        """One value a unit: a fold, the mean over its seeds, or a run."""
+        if not self.has_folds:
+            return frame["value"].to_numpy()
+        folds = frame.groupby("fold")["value"]
+        return folds.agg(lambda v: v.mean(skipna=False)).to_numpy()
+
+    def _cell(self, method: str, score: str, corruption: str = CLEAN) -> Cell:
+        frame = self._frame(method, score, corruption)
+        if frame is None:
+            return Cell(math.nan, math.nan, math.nan, 0)
+        values = self._units(frame)
+        broken = int((frame["invalid"] > 0).sum())
+        sampling = math.nan
+        if self._sampling is not None and not broken:
+            sampling = self._sampling.error(method, score, corruption)
+        return Cell(
+            float(values.mean()),
+            _statistics.standard_error(values, self.ratio),
+            sampling,
+            len(frame) if broken else len(values),
+            broken,
+        )
+
+    def difference(
+        self, method: str, baseline: str, score: str, corruption: str = CLEAN
+    ) -> Difference:
+        """On the runs that both have; a NaN of a run stays in."""
+        none = Difference(*(math.nan,) * 4)
+        a = self._frame(method, score, corruption)
+        b = self._frame(baseline, score, corruption)
+        if a is None or b is None:
+            return none
+        both = [run for run in a.index if run in set(b.index)]
+        if not both:
+            return none
+        left, right = self._units(a.loc[both]), self._units(b.loc[both])
+        sampling = math.nan
+        if self._sampling is not None and np.isfinite([*left, *right]).all():
+            sampling = self._sampling.error(method, score, corruption, baseline)
+        mean, error, p = _statistics.paired_difference(
+            left, right, self.ratio, sampling
+        )
+        return Difference(mean, error, sampling, p)
+
+    def differences(
+        self, others: list[str], baseline: str, score: str, corruption: str
+    ) -> dict[str, Difference]:
+        """Differences of a column, p-values adjusted for their number."""
+        found = {
+            m: self.difference(m, baseline, score, corruption) for m in others
+        }
+        adjusted = _statistics.holm([d.p for d in found.values()])
+        return {
+            method: dataclasses.replace(difference, p=p)
+            for (method, difference), p in zip(
+                found.items(), adjusted, strict=True
+            )
+        }
+
+    def has(self, score: str, corruption: str = CLEAN) -> bool:
+        """Whether any method has a value, or is broken, there."""
+        cells = [self.cell(m, score, corruption) for m in self.methods]
+        return any(math.isfinite(c.mean) or c.broken for c in cells)
+
+    def by_unit(self, runs: list[dict], values: list[float]) -> Array:
+        """One value a unit, of one value a run."""
+        if not self.has_folds:
+            return np.asarray(values)
+        folds = [run["fold"] for run in runs]
+        return np.array(
+            [
+                np.mean(
+                    [v for v, f in zip(values, folds, strict=True) if f == k]
+                )
+                for k in dict.fromkeys(folds)
+            ]
+        )
+
+    def mean_of(self, method: str, key: str) -> float:
+        """Mean over the runs of a number of the record."""
+        values = [r[key] for r in self.runs if r["method"] == method]
+        return float(np.mean(values))
+
+
+def condition_scores(runs: list[dict]) -> Frame:
+    """Tidy scores: a row for each run, score and corruption.
+
+    A value is the mean over the severities and draws of a corruption. One
+    NaN makes it NaN.
+    """
+    pandas = require("pandas", "keras_mmrel.benchmark")
+    rows = []
+    for run in runs:
+        scores = pandas.DataFrame(run["scores"])
+        names = [name for name in scores.columns if name not in KEYS]
+        key = {k: run[k] for k in ("dataset", "regime", "method", "fold")}
+        key["run"] = f"{run['fold']}/{run['seed']}"
+        for corruption, group in scores.groupby("corruption", sort=False):
+            key["corruption"] = corruption
+            key["invalid"] = group["invalid"].sum()
+            rows += [
+                {**key, "score": name, "value": _mean(group[name])}
+                for name in names
+            ]
+    return pandas.DataFrame(rows)
+
+
+def _mean(values: Frame) -> float:
+    array: Array = values.astype("float64").to_numpy()
+    return float(array.mean())

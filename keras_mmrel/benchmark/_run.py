@@ -1,0 +1,404 @@
+"""Make the runs of a comparison that a folder does not hold yet."""
+
+import contextlib
+import dataclasses
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mmrel.benchmark._checks import takes
+from keras_mmrel.benchmark._environment import environment
+from keras_mmrel.benchmark._job import Job
+from keras_mmrel.benchmark._samples import Part
+from keras_mmrel.benchmark._samples import Samples
+from keras_mmrel.benchmark._samples import stratified
+from keras_mmrel.benchmark._store import Store
+from keras_mmrel.benchmark._store import finished
+from keras_mmrel.benchmark._store import pack
+from keras_mmrel.benchmark._train import Trained
+from keras_mmrel.benchmark._train import inner_scores
+from keras_mmrel.benchmark._train import of_modalities
+from keras_mmrel.benchmark._train import train
+from keras_mmrel.benchmark.comparison import Comparison
+from keras_mmrel.benchmark.tuning import Candidate
+from keras_mmrel.contract import Array
+from keras_mmrel.evaluation import evaluate_robustness
+
+# Seconds until work that somebody else does is looked at again.
+WAIT = 0.5
+PUBLISHED, RESAMPLED = "published", "resampled"
+
+
+def run(
+    config: Path | str,
+    out: Path | str,
+    *,
+    data: Path | str | None = None,
+    shard: tuple[int, int] = (1, 1),
+    verbose: int = 1,
+) -> None:
+    """Run the comparison of a YAML file.
+
+    The sections of the file are the arguments of
+    `keras_mmrel.benchmark.Comparison`, their entries the arguments of
+    `Dataset`, `Method`, `Regime`, `Training`, `Tuning` and `Evaluation`. The
+    options of a data set's source, and of a regime's augmentation, stand
+    beside the other entries.
+
+    Args:
+        config: Path of a YAML file.
+        out: Folder of the results.
+        data: Folder with the folders of built-in data sets (`rosmap`, `brca`,
+            `fsdd`) that are not to be downloaded.
+        shard: `(i, n)`: this process does only the i-th of n parts. Without
+            it, processes that run at once on one folder share the work.
+        verbose: 0 for no progress bar.
+
+    Raises:
+        ValueError: If the file is wrong, or the folder holds runs of another
+            comparison or of other data.
+        FileNotFoundError: If a file is not there.
+
+    Example:
+
+    >>> try:
+    ...     keras_mmrel.benchmark.run("no.yaml", "results")
+    ... except FileNotFoundError as error:
+    ...     print(error)
+    `config` must be a YAML file. Received: config='no.yaml', which is none
+    """
+    _first(shard)
+    comparison = Comparison.from_yaml(config, data)
+    run_comparison(comparison, Path(out), shard, verbose)
+
+
+def run_comparison(
+    comparison: Comparison, folder: Path, shard: Any, verbose: int
+) -> None:
+    """Make the runs that the folder does not hold; see `Comparison.run`."""
+    first = _first(shard)
+    samples = {
+        (name, fold): dataset.load(
+            name, fold, comparison.folder, comparison.data
+        )
+        for name, dataset in comparison.datasets.items()
+        for fold in (dataset.folds or (None,))
+    }
+    for job in comparison.jobs():
+        of_modalities(
+            samples[job.dataset, job.fold].x, comparison.methods[job.method]
+        )
+    _check_splits(comparison, samples)
+    store = Store(folder)
+    _check_data(store, samples)
+    store.open(comparison.to_dict())
+    made_with = environment()
+    if made_with["id"] not in {r.get("id") for r in store.read()}:
+        store.add(made_with)
+    runner = _Runner(comparison, store, samples, made_with["id"])
+    # All seeds of a method on a data set in a regime are one part.
+    groups: dict[Job, int] = {}
+    jobs = []
+    for job in comparison.jobs():
+        group = dataclasses.replace(job, seed=0, fold=None)
+        if groups.setdefault(group, len(groups)) % shard[1] == first:
+            jobs.append(job)
+    todo = [job for job in jobs if job not in runner.done()]
+    if verbose:
+        print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are in {folder}")
+    bar = keras.utils.Progbar(len(todo), verbose=verbose, unit_name="run")
+    with _interruptions() as pressed:
+        while todo:
+            left = [job for job in todo if not runner.work(job)]
+            if len(left) < len(todo):
+                bar.update(bar.target - len(left))
+            elif not pressed:
+                # Others are at it; one that is killed is taken over from.
+                time.sleep(WAIT)
+            todo = left
+            if pressed:
+                raise KeyboardInterrupt
+    store.claims.sweep()
+
+
+@contextlib.contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Remember Ctrl-C, which Python loses if it hits a finaliser."""
+    pressed: list[int] = []
+
+    def press(number: int, frame: FrameType | None) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before is not signal.default_int_handler:
+        yield pressed
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _first(shard: Any) -> int:
+    good = len(tuple(shard)) == 2 and all(type(n) is int for n in shard)
+    if not good or not 1 <= shard[0] <= shard[1]:
+        raise ValueError(
+            "`shard` must be (i, n) with 1 <= i <= n. Received: "
+            f"shard={shard!r}"
+        )
+    return shard[0] - 1
+
+
+class _Runner:
+    """Does one job after the other, unless somebody else does it."""
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        store: Store,
+        samples: dict[tuple[str, Any], Samples],
+        made_with: str,
+    ) -> None:
+        self.comparison = comparison
+        self.store = store
+        self.samples = samples
+        self.made_with = made_with
+
+    def done(self) -> set[Job]:
+        return {Job.of(record) for record in finished(self.store.read())}
+
+    def work(self, job: Job) -> bool:
+        """Return whether the job is done, by this process or another."""
+        if job in self.done():
+            return True
+        with self.store.claims.claim(job.id) as mine:
+            if not mine:
+                return False
+            # It may have been finished before the claim was free.
+            if job in self.done():
+                return True
+            chosen = self._choose(job)
+            if chosen is None:
+                return False
+            self._make(job, chosen)
+            keras.utils.clear_session()
+            return True
+
+    # -- Tuning --------------------------------------------------------------
+
+    def _choose(self, job: Job) -> Candidate | None:
+        """The best settings; `None` while somebody else looks for them."""
+        method = self.comparison.methods[job.method]
+        grid = self.comparison.tuning_of(method).candidates()
+        if len(grid) == 1:
+            return grid[0]
+        samples = self.samples[job.dataset, job.fold]
+        published = samples.published is not None
+        key = {
+            **job.to_dict(),
+            "kind": "tuning",
+            "seed": PUBLISHED if published else job.seed,
+        }
+        if not published:
+            return self._best(job, key, grid)
+        # Every seed of a published split waits for the same choice.
+        shared = dataclasses.replace(job, seed=-1)
+        with self.store.claims.claim(f"tuning-{shared.id}") as mine:
+            return self._best(job, key, grid) if mine else None
+
+    def _best(
+        self, job: Job, key: dict[str, Any], grid: list[Candidate]
+    ) -> Candidate:
+        known = {
+            json.dumps(record["settings"]): record
+            for record in self.store.read()
+            if {name: record.get(name) for name in key} == key
+        }
+        scores = []
+        for candidate in grid:
+            record = known.get(json.dumps(candidate.to_dict()))
+            if record is None:
+                record = {
+                    **key,
+                    "settings": candidate.to_dict(),
+                    "data": self.samples[job.dataset, job.fold].fingerprint,
+                    **self._inner(job, candidate),
+                }
+                self.store.add(record)
+            scores.append(record)
+        return grid[choose(scores)]
+
+    def _inner(self, job: Job, candidate: Candidate) -> dict[str, float | None]:
+        samples = self.samples[job.dataset, job.fold]
+        method = self.comparison.methods[job.method]
+        tuning = self.comparison.tuning_of(method)
+        x, y = samples.parts(job.seed)[0]
+        inner = [
+            inner_scores(
+                method,
+                self.comparison.regimes[job.regime],
+                self.comparison.training_of(job, candidate),
+                candidate.options,
+                (of_modalities(x, method), y),
+                tuning.fraction,
+                inner_seed(samples, job.seed, repeat),
+            )
+            for repeat in range(tuning.repeats)
+        ]
+        means = {
+            name: float(np.mean([scores[name] for scores in inner]))
+            for name in ("accuracy", "nll")
+        }
+        return {
+            name: round(value, 6) if np.isfinite(value) else None
+            for name, value in means.items()
+        }
+
+    # -- The run itself ------------------------------------------------------
+
+    def _make(self, job: Job, chosen: Candidate) -> None:
+        samples = self.samples[job.dataset, job.fold]
+        method = self.comparison.methods[job.method]
+        part, test = (
+            (of_modalities(x, method), y) for x, y in samples.parts(job.seed)
+        )
+        start = time.perf_counter()
+        trained = train(
+            method,
+            self.comparison.regimes[job.regime],
+            self.comparison.training_of(job, chosen),
+            chosen.options,
+            part,
+            job.seed,
+        )
+        seconds = time.perf_counter() - start
+        scores, arrays = self._score(job, trained, test)
+        arrays["rows"] = samples.rows(job.seed)[1]
+        probed = self._probe(method, trained, part, test)
+        self.store.add_predictions(job, arrays)
+        published = samples.published is not None
+        self.store.add(
+            {
+                "kind": "run",
+                **job.to_dict(),
+                "settings": chosen.to_dict(),
+                "data": samples.fingerprint,
+                "split": PUBLISHED if published else RESAMPLED,
+                "training_samples": len(part[1]),
+                "parameters": trained.parameters,
+                "seconds": round(seconds, 1),
+                "scores": scores,
+                "probes": probed,
+                "environment": self.made_with,
+            }
+        )
+
+    def _score(
+        self, job: Job, trained: Trained, test: Part
+    ) -> tuple[dict[str, list], dict[str, Array]]:
+        """Scores of all conditions, and the predictions behind them."""
+        chosen = self.comparison.evaluation
+        report = evaluate_robustness(
+            trained.model,
+            *test,
+            chosen.protocols,
+            seeds=corruption_seeds(job.seed, chosen.seeds),
+            scores=chosen.scores,
+            output=trained.output,
+            bins=chosen.bins,
+            batch_size=chosen.batch_size,
+            keep_predictions=True,
+            verbose=0,
+        )
+        arrays = {
+            "probabilities": np.stack(report.predictions),
+            "labels": report.labels,
+            "corruption": np.array(report.scores["corruption"].tolist()),
+            "severity": report.scores["severity"].to_numpy(),
+            "seed": report.scores["seed"].to_numpy(),
+        }
+        return pack(report.scores), arrays
+
+    def _probe(
+        self, method: Any, trained: Trained, part: Part, test: Part
+    ) -> dict[str, float | None]:
+        found: dict[str, float | None] = {}
+        for name, probe in self.comparison.evaluation.probes.items():
+            if method.probes is not None and name not in method.probes:
+                continue
+            extra = {"training": part} if takes(probe, "training") else {}
+            for key, value in probe(trained.model, *test, **extra).items():
+                value = float(value)
+                found[f"{name}/{key}"] = value if np.isfinite(value) else None
+        return found
+
+
+def corruption_seeds(seed: int, count: int) -> list[int]:
+    """Each run draws its corruptions anew, the same for every method."""
+    return [1000 * seed + index for index in range(count)]
+
+
+def inner_seed(samples: Samples, seed: int, repeat: int) -> int:
+    """Seed of an inner split; one published split has the same ones."""
+    first = 0 if samples.published is not None else seed
+    return 1000 * first + repeat
+
+
+def choose(scores: list[dict]) -> int:
+    """The place of the best accuracy, of these the best likelihood.
+
+    Without a likelihood there were NaN predictions: these come last.
+    """
+
+    def rank(place: int) -> tuple:
+        nll, accuracy = scores[place]["nll"], scores[place]["accuracy"]
+        broken = nll is None
+        return not broken, accuracy, 0.0 if broken else -nll
+
+    return max(range(len(scores)), key=rank)
+
+
+def _check_splits(
+    comparison: Comparison, samples: dict[tuple[str, Any], Samples]
+) -> None:
+    """Find a class that is too small for a split before the first run."""
+    tunings = [comparison.tuning_of(m) for m in comparison.methods.values()]
+    inner = sorted(
+        {
+            (tuning.fraction, repeat)
+            for tuning in tunings
+            if len(tuning.candidates()) > 1
+            for repeat in range(tuning.repeats)
+        }
+    )
+    for data in samples.values():
+        for seed in comparison.seeds:
+            y = data.y[data.rows(seed)[0]]
+            for fraction, repeat in inner:
+                chosen = inner_seed(data, seed, repeat)
+                stratified(y, fraction, chosen, "tuning.fraction")
+
+
+def _check_data(store: Store, samples: dict[tuple[str, Any], Samples]) -> None:
+    known = {key: data.fingerprint for key, data in samples.items()}
+    for record in store.read():
+        if "data" not in record:
+            continue
+        key = (record["dataset"], record["fold"])
+        if record["data"] != known.get(key, record["data"]):
+            raise ValueError(
+                f"`folder` must hold runs on these data; {store.folder} "
+                f"holds runs on other data of '{record['dataset']}'. Received: "
+                f"data with the checksum {known[key]}, not {record['data']}"
+            )

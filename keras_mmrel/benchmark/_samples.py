@@ -1,0 +1,102 @@
+"""All samples of a data set, and their splits."""
+
+import dataclasses
+import zlib
+
+import numpy as np
+
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.optional import require
+
+Part = tuple[dict[str, Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """A data set in memory; the first `published` are for training.
+
+    `published` is `None` where splits are drawn anew with every seed.
+    """
+
+    name: str
+    x: dict[str, Array]
+    y: Array
+    published: int | None
+    test_fraction: float
+    scale: str
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.y.max()) + 1
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any value of the data."""
+        crc = 0
+        for name, values in [*self.x.items(), ("y", self.y)]:
+            crc = zlib.crc32(name.encode(), crc)
+            crc = zlib.crc32(np.ascontiguousarray(values).tobytes(), crc)
+        return f"{crc:08x}"
+
+    def rows(self, seed: int) -> tuple[Array, Array]:
+        """Rows of the training and of the test part."""
+        if self.published is not None:
+            rows = np.arange(len(self.y))
+            return rows[: self.published], rows[self.published :]
+        where = f"datasets.{self.name}.test_fraction"
+        return stratified(self.y, self.test_fraction, seed, where)
+
+    def parts(self, seed: int) -> tuple[Part, Part]:
+        """Training and test part, the same for every method of a seed."""
+        first, second = self.rows(seed)
+        return self._part(first, first), self._part(first, second)
+
+    def _part(self, training: Array, rows: Array) -> Part:
+        x = {name: values[rows] for name, values in self.x.items()}
+        if self.scale == "minmax":
+            x = {
+                name: values
+                if name == MASK
+                else scaled(self.x[name][training], values)
+                for name, values in x.items()
+            }
+        return x, self.y[rows]
+
+
+def stratified(
+    y: Array, fraction: float, seed: int, where: str = "fraction"
+) -> tuple[Array, Array]:
+    """Rows of two parts with the same fractions of the classes.
+
+    Raises:
+        ValueError: If the first part would lack a class, or the second is
+            too small; it calls the fraction `where`.
+    """
+    split = require("sklearn.model_selection", "benchmark").train_test_split
+
+    try:
+        parts = split(
+            np.arange(len(y)), test_size=fraction, stratify=y, random_state=seed
+        )
+    except ValueError:
+        parts = ()
+    if not parts or len(set(y[parts[0]])) < len(set(y)):
+        counts = np.unique(y, return_counts=True)[1].tolist()
+        key = where.rsplit(".", 1)[-1]
+        raise ValueError(
+            f"`{where}` must leave samples of every class to train on, and as "
+            f"many samples as classes to score. Received: {key}="
+            f"{fraction:g} of {counts} samples a class"
+        )
+    return parts[0], parts[1]
+
+
+def scaled(training: Array, values: Array) -> Array:
+    """Scale to [0, 1] on the training part: vectors feature by feature."""
+    axis = 0 if training.ndim == 2 else None
+    low, high = training.min(axis=axis), training.max(axis=axis)
+    span = high - low
+    # What is constant in training may not be so elsewhere.
+    span = np.where(span > 1e-6, span, 1.0)
+    return ((values - low) / span).astype("float32")

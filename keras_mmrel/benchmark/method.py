@@ -1,0 +1,275 @@
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import TypeAlias
+
+import keras
+import numpy as np
+
+from keras_mmrel import encoders
+from keras_mmrel import layers
+from keras_mmrel import models
+from keras_mmrel import modulations
+from keras_mmrel.benchmark._checks import attempt
+from keras_mmrel.benchmark._checks import build
+from keras_mmrel.benchmark._checks import choice
+from keras_mmrel.benchmark._checks import imported
+from keras_mmrel.benchmark._checks import mapping
+from keras_mmrel.benchmark._checks import parameters
+from keras_mmrel.benchmark._checks import takes
+from keras_mmrel.benchmark._checks import within
+from keras_mmrel.benchmark._component import OWN
+from keras_mmrel.benchmark._component import as_component
+from keras_mmrel.benchmark._component import plain
+from keras_mmrel.benchmark._encoders import INPUTS
+from keras_mmrel.benchmark._encoders import modality_specs
+from keras_mmrel.benchmark.regime import Regime
+from keras_mmrel.benchmark.training import overrides
+from keras_mmrel.benchmark.tuning import Tuning
+
+# What a run gives to a model, and nobody may fix for all of them.
+GIVEN = ("modalities", "num_classes", "augmentation", "quality", "seed")
+SHAPES = {"a": (3,), "b": (2,)}
+# A function or a class; the path to one is replaced by it.
+Factory: TypeAlias = Any
+KNOWN = [name for name in models.__all__ if name != "MultimodalModel"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A row of a comparison: how to make a model, and how to train it.
+
+    Args:
+        model: A function of `(modalities, num_classes)`, a class, the name of
+            a class of `keras_mmrel.models`, or a path to any other
+            (`"my_package.my_module.MyModel"`). It is called as
+            `model(modalities, num_classes, **options)`, and gets `seed`,
+            `augmentation` and `quality` if it takes them. A model that is no
+            `MultimodalModel` keeps the loss that it was compiled with, by
+            default the cross-entropy of logits.
+        options: Dict of further arguments.
+        encoder: Encoders of its own: options of
+            `keras_mmrel.encoders.MLPEncoder` for vectors, or a function of
+            `(name, shape)` that returns what a model takes as an encoder.
+        modulation: How gradients are balanced: an object or name of
+            `keras_mmrel.modulations`, `{name: options}`, or a function that
+            makes one.
+        quality: A layer before the encoders that announces what cannot be
+            trusted, such as `keras_mmrel.layers.RangeControl()`; given as a
+            modulation is.
+        inputs: `"raw"`; `"standardized"` as the training part, or `"clipped"`
+            to three standard deviations. Both belong to the encoder, behind
+            the training noise of a regime, which has one unit for all rows.
+        modalities: Names of those that the row uses; by default all.
+        training: Dict of fields of `Training` that this row replaces.
+        tuning: `Tuning` of its own, or a dict of its fields.
+        probes: Names of the comparison's probes that the row asks for; by
+            default all.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+
+    >>> row = keras_mmrel.benchmark.Method(
+    ...     "LateFusion", {"average": "probabilities"}
+    ... )
+    >>> row.to_dict()["model"]
+    'keras_mmrel.models.LateFusion'
+    """
+
+    model: Factory
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    encoder: Mapping[str, Any] | Callable | None = None
+    modulation: Any = None
+    quality: Any = None
+    inputs: str = "raw"
+    modalities: Sequence[str] | None = None
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tuning: Any = None
+    probes: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        put = functools.partial(object.__setattr__, self)
+        put("model", _as_model(self.model))
+        put(
+            "options",
+            mapping("options", self.options, self._known(self.options or ())),
+        )
+        self._check_encoder()
+        for name, module in (("modulation", modulations), ("quality", layers)):
+            if getattr(self, name) is not None:
+                put(name, as_component(name, getattr(self, name), module))
+        choice("inputs", self.inputs, INPUTS)
+        put("training", overrides("training", self.training))
+        if self.tuning is not None:
+            put("tuning", build(Tuning, "tuning", self.tuning))
+        for name in ("modalities", "probes"):
+            chosen = getattr(self, name)
+            if chosen is not None and (
+                not isinstance(chosen, list | tuple) or not chosen
+            ):
+                raise ValueError(
+                    f"`{name}` must be a list of names. Received: {chosen!r}"
+                )
+        if self.quality is not None and not takes(self.model, "quality"):
+            raise ValueError(
+                "`quality` must stand where `model` takes it. Received: "
+                f"{self.quality.identity} for {self.name}"
+            )
+        if self.is_built_in:
+            self._check_options()
+
+    @property
+    def name(self) -> str:
+        """Path of a class, or what a function is called."""
+        if inspect.isclass(self.model):
+            if self.is_built_in:
+                return f"keras_mmrel.models.{self.model.__name__}"
+            return f"{self.model.__module__}.{self.model.__qualname__}"
+        return OWN
+
+    @property
+    def is_built_in(self) -> bool:
+        name = getattr(self.model, "__name__", "")
+        return name in KNOWN and getattr(models, name) is self.model
+
+    def _known(self, more: Iterable[str] = ()) -> list[str]:
+        """Names of options; a function of `**kwargs` takes any."""
+        known = [p for p in parameters(self.model) if p not in (*GIVEN, "**")]
+        if "**" in parameters(self.model):
+            known += more
+        return known
+
+    def _check_encoder(self) -> None:
+        options = self.encoder
+        if options is None or callable(options):
+            return
+        known = inspect.signature(encoders.MLPEncoder).parameters
+        options = mapping("encoder", options, known)
+        attempt("encoder", lambda: encoders.MLPEncoder(**options), options)
+        object.__setattr__(self, "encoder", options)
+
+    def _check_options(self) -> None:
+        """Make a small model with the options, and with the inputs."""
+        attempt("options", lambda: self._small(SHAPES), dict(self.options))
+        if self.inputs == "raw":
+            return
+        base = models.MultimodalModel
+        if getattr(self.model, "default_encoder", None) is not getattr(
+            base, "default_encoder", None
+        ):
+            raise ValueError(
+                f"`inputs` must be 'raw' for {self.name}, which encodes "
+                f"vectors in its own way. Received: {self.inputs!r}"
+            )
+        rows = {name: np.eye(3, dtype="float32") for name in SHAPES}
+        attempt(
+            "inputs",
+            lambda: self._small(
+                modality_specs(rows, self.encoder, self.inputs)
+            ),
+            self.inputs,
+        )
+
+    def _small(self, specs: Any, **options: Any) -> Any:
+        return self.model(specs, 2, **{**self.options, **options})
+
+    def check_tuning(self, tuning: Tuning) -> None:
+        """Refuse a grid of options that the model does not take."""
+        if not tuning.options:
+            return
+        for option in tuning.options:
+            choice("tuning.grid.options", option, self._known(tuning.options))
+        if self.is_built_in:
+            for candidate in tuning.candidates():
+                attempt(
+                    "tuning.grid.options",
+                    functools.partial(self._small, SHAPES, **candidate.options),
+                    candidate.options,
+                )
+
+    def check_regime(self, name: str, regime: Regime) -> None:
+        """Refuse training noise that the model cannot be given."""
+        if regime.augmentation and not takes(self.model, "augmentation"):
+            raise ValueError(
+                f"`model` must take `augmentation` in the regime '{name}', "
+                f"which corrupts training data. Received: {self.name} with "
+                f"arguments {list(parameters(self.model))}"
+            )
+
+    def make(
+        self,
+        x: Mapping[str, Any],
+        num_classes: int,
+        regime: Regime,
+        options: Mapping[str, Any],
+        seed: int,
+    ) -> keras.Model:
+        """Return a new, untrained model for a training part.
+
+        Args:
+            x: Its inputs.
+            num_classes: Number of classes.
+            regime: What training data go through.
+            options: What tuning has chosen.
+            seed: Seed of everything that is drawn.
+        """
+        given: dict[str, Any] = {}
+        if takes(self.model, "seed"):
+            given["seed"] = seed
+        augmentation = regime.make(seed)
+        if augmentation is not None:
+            given["augmentation"] = augmentation
+        if self.quality is not None:
+            given["quality"] = self.quality.make()
+        specs = modality_specs(x, self.encoder, self.inputs)
+        return self.model(
+            specs, num_classes, **{**self.options, **options, **given}
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what identifies the row in a file."""
+        own = callable(self.encoder)
+        return {
+            "model": self.name,
+            "options": plain(self.options),
+            "encoder": OWN if own else plain(self.encoder),
+            "modulation": self.modulation and plain(self.modulation.identity),
+            "quality": self.quality and plain(self.quality.identity),
+            "inputs": self.inputs,
+            "modalities": self.modalities and list(self.modalities),
+            "training": dict(self.training),
+            "tuning": self.tuning and self.tuning.to_dict(),
+            "probes": self.probes and list(self.probes),
+        }
+
+
+def as_method(where: str, name: str, entry: Any) -> Method:
+    """Take a method, a model, a path, or the fields of a method."""
+    if isinstance(entry, Method):
+        return entry
+    if entry is None or isinstance(entry, Mapping):
+        given = {"model": name, **(entry or {})}
+        return build(Method, where, given)
+    with within(where):
+        return Method(entry)
+
+
+def _as_model(model: Any) -> Callable:
+    if isinstance(model, str) and "." in model:
+        model = imported("model", model)
+    elif isinstance(model, str):
+        model = getattr(models, choice("model", model, KNOWN))
+    if not callable(model) or isinstance(model, keras.layers.Layer):
+        raise ValueError(
+            "`model` must be a class, a path to one, or a function of "
+            "(modalities, num_classes), as each run makes a model of its own. "
+            f"Received: {model!r}"
+        )
+    return model

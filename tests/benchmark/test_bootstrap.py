@@ -1,0 +1,85 @@
+"""The sampling error of a fixed test part, from kept predictions."""
+
+import numpy as np
+import pytest
+
+from keras_mmrel.benchmark._bootstrap import TestSampling
+from keras_mmrel.benchmark._job import Job
+from keras_mmrel.benchmark._store import Store
+from tests.benchmark.made_runs import make_run
+
+SAMPLES = 400
+
+
+def folder_of(tmp_path, right, methods=("A",)):
+    """A folder with predictions of which so many samples are right.
+
+    Args:
+        right: Boolean `(methods, seeds, samples)`.
+    """
+    store = Store(tmp_path)
+    runs = []
+    for method, rows in zip(methods, right, strict=True):
+        for seed, row in enumerate(rows):
+            run = make_run(method, seed, split="published")
+            p = np.where(row, 0.8, 0.3)
+            store.add_predictions(
+                Job.of(run),
+                {
+                    "probabilities": np.stack([np.stack([p, 1 - p], 1)] * 2),
+                    "labels": np.zeros(len(row), int),
+                    "corruption": np.array(["clean", "noise"]),
+                },
+            )
+            runs.append(run)
+    return TestSampling(store, runs)
+
+
+def test_of_one_run_it_is_the_binomial_error(tmp_path):
+    right = np.arange(SAMPLES) < 0.75 * SAMPLES
+    sampling = folder_of(tmp_path, [[right]])
+    binomial = np.sqrt(0.75 * 0.25 / SAMPLES)
+    for corruption in ("clean", "noise"):
+        found = sampling.error("A", "accuracy", corruption)
+        assert found == pytest.approx(binomial, rel=0.1)
+    # Any other score comes from the predictions too.
+    found = sampling.error("A", "f1_weighted", "clean")
+    assert 0.3 * binomial < found < 3 * binomial
+    surprise = np.where(right, -np.log(0.8), -np.log(0.3))
+    found = sampling.error("A", "nll", "clean")
+    assert found == pytest.approx(surprise.std() / 20, rel=0.1)
+
+
+def test_seeds_that_agree_do_not_make_the_test_part_larger(tmp_path):
+    right = np.arange(SAMPLES) < 0.75 * SAMPLES
+    found = folder_of(tmp_path, [[right] * 10]).error("A", "accuracy", "clean")
+    assert found == pytest.approx(np.sqrt(0.75 * 0.25 / SAMPLES), rel=0.1)
+
+
+def test_what_differs_between_seeds_counts_too(tmp_path):
+    values = (0.5, 0.6, 0.7, 0.8)
+    right = [np.arange(SAMPLES) < v * SAMPLES for v in values]
+    found = folder_of(tmp_path, [right]).error("A", "accuracy", "clean")
+    seeds = np.std(values, ddof=1) / 2
+    assert seeds < found < 1.2 * seeds
+
+
+def test_a_difference_is_paired_by_sample(tmp_path):
+    rng = np.random.default_rng(0)
+    first = rng.random(SAMPLES) < 0.6
+    second = first.copy()
+    second[:8] = ~second[:8]
+    sampling = folder_of(tmp_path, [[first], [second]], ("A", "B"))
+    alone = sampling.error("A", "accuracy", "clean")
+    together = sampling.error("A", "accuracy", "clean", "B")
+    d = first.astype(float) - second
+    assert together == pytest.approx(d.std() / 20, rel=0.1)
+    assert together < alone / 2
+    assert sampling.error("A", "accuracy", "clean", "A") == 0
+
+
+def test_without_predictions_there_is_no_error(tmp_path):
+    sampling = folder_of(tmp_path, [[np.ones(SAMPLES, bool)]])
+    assert np.isnan(sampling.error("nobody", "accuracy", "clean"))
+    assert np.isnan(sampling.error("A", "depth", "clean"))
+    assert np.isnan(sampling.error("A", "f1_macro", "noise"))

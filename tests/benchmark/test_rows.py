@@ -1,0 +1,233 @@
+"""What a row may ask for reaches its model, or is refused before any run."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mmrel
+from keras_mmrel.benchmark import Comparison
+from keras_mmrel.benchmark import Dataset
+from keras_mmrel.benchmark import Method
+from keras_mmrel.benchmark import Training
+from keras_mmrel.layers import RangeControl
+from keras_mmrel.modulations import OGM
+from tests.benchmark.helpers import arrays
+from tests.benchmark.helpers import lines
+from tests.benchmark.helpers import one_backend
+
+pytestmark = one_backend
+
+
+def comparison(methods, **changes):
+    settings = {
+        "datasets": {"own": lambda: arrays()},
+        "methods": methods,
+        "seeds": [3],
+        "training": {"epochs": 1, "batch_size": 10},
+        "evaluation": {"corruptions": []},
+    }
+    return Comparison(**{**settings, **changes})
+
+
+def test_a_factory_gets_what_it_takes_and_nothing_else(tmp_path):
+    seen = {}
+
+    def plain(modalities, num_classes):
+        seen["plain"] = (modalities, num_classes)
+        return keras_mmrel.LateFusion(modalities, num_classes)
+
+    def seeded(modalities, num_classes, *, seed, units=5):
+        seen["seeded"] = (seed, units)
+        return keras_mmrel.LateFusion(modalities, num_classes)
+
+    def everything(modalities, num_classes, **kwargs):
+        seen["everything"] = kwargs
+        return keras_mmrel.LateFusion(modalities, num_classes, **kwargs)
+
+    methods = {
+        "plain": plain,
+        "seeded": Method(seeded, {"units": 7}),
+        "everything": Method(everything, quality=RangeControl()),
+    }
+    comparison(methods).run(tmp_path / "clean", verbose=0)
+    assert seen["plain"] == ({"a": (4,), "b": (3,)}, 2)
+    assert seen["seeded"] == (3, 7)
+    assert set(seen["everything"]) == {"seed", "quality"}
+    noisy = {"noisy": {"noise_probability": 1.0}}
+    with pytest.raises(
+        ValueError, match=r"`methods\.plain\.model` must take `augmentation`"
+    ):
+        comparison(methods, regimes=noisy)
+    del methods["plain"], methods["seeded"]
+    comparison(methods, regimes=noisy).run(tmp_path / "noisy", verbose=0)
+    assert seen["everything"]["augmentation"].noise_probability == 1.0
+    assert seen["everything"]["augmentation"].seed == 3
+
+
+def test_every_run_has_parts_of_its_own():
+    layer, modulation = RangeControl(), OGM(alpha=0.5)
+    method = Method("LateFusion", quality=layer, modulation=modulation)
+    x, _ = arrays()
+    regime = comparison({"m": method}).regimes["clean"]
+    first, second = (method.make(x, 2, regime, {}, 0) for _ in range(2))
+    assert isinstance(first.quality, RangeControl)
+    assert len({id(first.quality), id(second.quality), id(layer)}) == 3
+    assert method.modulation.make().alpha == 0.5
+    assert method.modulation.make() is not modulation
+
+
+def test_the_range_control_finds_what_leaves_the_range(tmp_path):
+    x, y = arrays(samples=200)
+    comparison(
+        {
+            "plain": {"model": "LateFusion"},
+            "controlled": {"model": "LateFusion", "quality": "RangeControl"},
+        },
+        datasets={"own": lambda: (x, y)},
+        training={"epochs": 20, "learning_rate": 0.02},
+        evaluation={
+            "corruptions": ["gaussian_one"],
+            "severities": [30.0],
+        },
+    ).run(tmp_path, verbose=0)
+    accuracy = {
+        run["method"]: run["scores"]["accuracy"][1]
+        for run in lines(tmp_path, "run")
+    }
+    assert accuracy["controlled"] > accuracy["plain"] + 0.1
+
+
+def test_a_quality_needs_a_model_that_takes_it():
+    with pytest.raises(ValueError, match="`methods.m.quality` must stand"):
+        comparison(
+            {
+                "m": {
+                    "model": lambda modalities, num_classes: None,
+                    "quality": "RangeControl",
+                }
+            }
+        )
+
+
+def test_a_row_may_use_some_modalities(tmp_path):
+    made = comparison({"b alone": {"model": "LateFusion", "modalities": ["b"]}})
+    made.run(tmp_path, verbose=0)
+    (record,) = lines(tmp_path, "run")
+    assert "confidence/b" in record["scores"]
+    assert "confidence/a" not in record["scores"]
+    with pytest.raises(ValueError, match=r"out of \['a', 'b'\].*'c'"):
+        comparison({"m": {"model": "LateFusion", "modalities": ["c"]}}).run(
+            tmp_path / "other", verbose=0
+        )
+
+
+def test_probes_are_asked_for_by_rows(tmp_path):
+    made = comparison(
+        {
+            "all": {"model": "ConcatFusion"},
+            "one": {"model": "ConcatFusion", "probes": ["linear_probe"]},
+        },
+        evaluation={
+            "corruptions": [],
+            "probes": ["modality_accuracy", "linear_probe", "learning_curves"],
+        },
+    )
+    made.run(tmp_path, verbose=0)
+    found = {run["method"]: run["probes"] for run in lines(tmp_path, "run")}
+    assert set(found["one"]) == {"linear_probe/a", "linear_probe/b"}
+    assert set(found["all"]) > {*found["one"], "modality_accuracy/a"}
+    assert all(0 <= v <= 1 for v in found["one"].values())
+    # The classes are two deviations apart in `b`: even untrained features
+    # tell them apart.
+    assert found["one"]["linear_probe/b"] > 0.6
+    with pytest.raises(ValueError, match="`methods.m.probes` must have keys"):
+        comparison({"m": {"model": "LateFusion", "probes": ["depth"]}})
+
+
+def test_folds_are_runs_of_their_own(tmp_path):
+    def load(fold):
+        return arrays(seed=fold)
+
+    made = comparison(
+        {"LateFusion": {}},
+        datasets={"own": Dataset(load, folds=[0, 4])},
+        seeds=2,
+    )
+    made.run(tmp_path, verbose=0)
+    runs = lines(tmp_path, "run")
+    assert [(r["seed"], r["fold"]) for r in runs] == [
+        (0, 0), (0, 4), (1, 0), (1, 4),
+    ]  # fmt: skip
+    assert len({r["data"] for r in runs}) == 2
+    assert len(list((tmp_path / "predictions").glob("*.npz"))) == 4
+    made.report(tmp_path)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert "Errors are over folds" in text
+
+
+def test_data_regime_and_row_replace_the_training_in_this_order():
+    made = comparison(
+        {"m": {"model": "LateFusion", "training": {"epochs": 7}}},
+        datasets={
+            "own": Dataset(
+                lambda: arrays(), training={"epochs": 5, "batch_size": 3}
+            )
+        },
+        regimes={"r": {"training": {"batch_size": 4, "learning_rate": 0.5}}},
+    )
+    (job,) = made.jobs()
+    (candidate,) = made.tuning.candidates()
+    assert made.training_of(job, candidate) == Training(
+        epochs=7, batch_size=4, learning_rate=0.5
+    )
+
+
+def test_the_schedules_are_as_they_say():
+    options = {"epochs": 10, "batch_size": 10, "learning_rate": 1.0}
+
+    def rates(**changes):
+        optimizer = Training(**options, **changes).make_optimizer(95)
+        rate = optimizer._learning_rate
+        if not isinstance(
+            rate, keras.optimizers.schedules.LearningRateSchedule
+        ):
+            return [float(optimizer.learning_rate)] * 3
+        return [float(rate(step)) for step in (0, 69, 100)]
+
+    assert rates(schedule="constant") == [1.0] * 3
+    np.testing.assert_allclose(rates(schedule="step"), [1, 1, 0.1], rtol=1e-5)
+    first, middle, last = rates()
+    assert first == 1 and last == pytest.approx(0.05)
+    assert middle == pytest.approx(
+        0.05 + 0.95 * (1 + np.cos(np.pi * 0.69)) / 2, rel=1e-4
+    )
+    sgd = Training(**options, optimizer="sgd", momentum=0.9).make_optimizer(95)
+    assert sgd.momentum == 0.9
+
+
+def test_batches_are_whole_where_that_is_asked_for(tmp_path):
+    sizes = set()
+
+    def recording(modalities, num_classes):
+        class Recording(keras_mmrel.LateFusion):
+            def call(self, inputs, training=None):
+                if training:
+                    sizes.add(len(inputs["a"]))
+                return super().call(inputs, training=training)
+
+        return Recording(modalities, num_classes)
+
+    comparison(
+        {"m": recording},
+        training={"epochs": 1, "batch_size": 9, "whole_batches": True},
+    ).run(tmp_path, verbose=0)
+    # Of 28 training samples 27 are left.
+    assert sizes == {9}
+
+
+@pytest.mark.parametrize(
+    "model", [3, "Late Fusion", "no.such.Model", keras.layers.Dense(3)]
+)
+def test_what_makes_no_model_is_refused(model):
+    with pytest.raises(ValueError, match="`methods.m.model` must be"):
+        comparison({"m": {"model": model}})
