@@ -54,7 +54,7 @@ print(shapes)
 ## Train
 
 Everything happens in one `fit`. Its first 15 % of the steps learn a first
-guess for each modality and the global ICI; then removal, compensation and
+answer for each modality and the global ICI; then removal, compensation and
 fusion join in. Two baselines are trained in the same way.
 """
 

@@ -7,6 +7,7 @@ import types
 import typing
 
 import keras
+import numpy as np
 import pytest
 
 import keras_mmrel
@@ -23,6 +24,7 @@ MINIMAL = {
     "GlobalICI": lambda: {"num_classes": 3},
     "ICIFusion": lambda: {"num_classes": 3},
     "ModalityEmbedding": lambda: {"units": 4},
+    "ModalityMonitor": lambda: {"x": {"a": np.ones((2, 4))}, "y": np.ones(2)},
     "ModalityImbalance": lambda: {"num_modalities": 2},
     "PooledEncoder": lambda: {"backbone": dense()[0]},
     "PrototypeConfidence": lambda: {"num_classes": 3},
@@ -41,6 +43,8 @@ def dense():
 def minimal_arguments(cls):
     if cls.__name__ in MINIMAL:
         return MINIMAL[cls.__name__]()
+    if issubclass(cls, keras_mmrel.corruptions.Corruption):
+        return {"severity": 0.5}
     if issubclass(cls, keras_mmrel.MultimodalModel):
         return {"modalities": MODALITIES, "num_classes": 3}
     return {}

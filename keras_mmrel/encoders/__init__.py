@@ -1,9 +1,9 @@
+from keras_mmrel.encoders._split_backbone import split_backbone
 from keras_mmrel.encoders.block_encoder import BlockEncoder
 from keras_mmrel.encoders.conv_encoder import ConvEncoder
 from keras_mmrel.encoders.mlp_encoder import MLPEncoder
 from keras_mmrel.encoders.pooled_encoder import PooledEncoder
 from keras_mmrel.encoders.residual_block import ResidualBlock
-from keras_mmrel.encoders.split_backbone import split_backbone
 
 __all__ = [
     "BlockEncoder",

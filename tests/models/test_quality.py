@@ -1,4 +1,4 @@
-"""`quality=`: any model may clean its inputs, or mask them, before it decides."""
+"""`quality=`: any model may clean or mask its inputs before it decides."""
 
 import keras
 import numpy as np
