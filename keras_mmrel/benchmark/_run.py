@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.benchmark._candidate import Candidate
 from keras_mmrel.benchmark._checks import takes
 from keras_mmrel.benchmark._environment import environment
 from keras_mmrel.benchmark._job import Job
@@ -28,7 +29,6 @@ from keras_mmrel.benchmark._train import inner_scores
 from keras_mmrel.benchmark._train import of_modalities
 from keras_mmrel.benchmark._train import train
 from keras_mmrel.benchmark.comparison import Comparison
-from keras_mmrel.benchmark.tuning import Candidate
 from keras_mmrel.contract import Array
 from keras_mmrel.evaluation import evaluate_robustness
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from typing import TypeVar
 
+from keras_mmrel.benchmark._candidate import Candidate
 from keras_mmrel.benchmark._checks import build
 from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import mapping
@@ -22,7 +23,6 @@ from keras_mmrel.benchmark.method import Method
 from keras_mmrel.benchmark.method import as_method
 from keras_mmrel.benchmark.regime import as_regime
 from keras_mmrel.benchmark.training import Training
-from keras_mmrel.benchmark.tuning import Candidate
 from keras_mmrel.benchmark.tuning import Tuning
 
 # 1000 times as much is still a seed of NumPy.
