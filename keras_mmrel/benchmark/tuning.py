@@ -4,26 +4,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_mmrel.benchmark._candidate import OPTIONS
+from keras_mmrel.benchmark._candidate import Candidate
 from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import number
 from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark.training import FIELDS
 from keras_mmrel.benchmark.training import overrides
-
-OPTIONS = "options"
-
-
-@dataclasses.dataclass(frozen=True)
-class Candidate:
-    """One point of a grid."""
-
-    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        options = {OPTIONS: plain(self.options)} if self.options else {}
-        return {**self.training, **options}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,6 +58,15 @@ def test_a_part_of_the_work_is_done(tmp_path, capsys):
     assert jobs(out) == [(0, "tiny", "clean", "votes")]
 
 
+def test_a_command_may_narrow_the_file(tmp_path, capsys):
+    path, out = write(tmp_path), tmp_path / "out"
+    run = ["run", str(path), f"--out={out}"]
+    assert main([*run, "--datasets", "tiny", "--seeds", "1"]) == 0
+    assert {seed for seed, *_ in jobs(out)} == {0}
+    text = fails(capsys, *run, "--datasets", "tinny")
+    assert "'tinny'; the nearest is 'tiny'" in text
+
+
 def test_errors_of_a_config_are_sentences(tmp_path, capsys):
     out = tmp_path / "out"
     text = fails(capsys, "run", tmp_path / "no.yaml", "--out", out)
