@@ -2,7 +2,7 @@
 Title: Know when to trust a multimodal classifier
 Author: The keras_mmrel authors
 Date created: 2026/11/21
-Last modified: 2026/11/21
+Last modified: 2026/11/26
 Description: From a trained model to a decision when to abstain.
 Accelerator: None
 """
@@ -285,8 +285,10 @@ evaluation: {corruptions: [gaussian_one, feature_noise, missing]}
 baseline: LateFusion
 ```
 
+The same in Python, with models, data and scores of your own as rows, is
+`keras_mmrel.benchmark.Comparison(...).run("results")`.
 `examples/comparison.yaml` is the comparison of all models of the library, and
-`examples/results/comparison` holds what it brought.
+`docs/results` says how to read a report.
 
 ## Limits
 

@@ -1,5 +1,3 @@
-"""One choice of settings out of a grid."""
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

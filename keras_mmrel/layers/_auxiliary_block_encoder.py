@@ -89,8 +89,8 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
 
     References:
         - [AIM, 2025](https://arxiv.org/abs/2508.19769), whose auxiliary
-          blocks these are. Its equations are not public: the gates, the score
-          and the mask are this library's own.
+          blocks these are. Its equations were not available to us: the
+          gates, the score and the mask are this library's own.
     """
 
     def __init__(

@@ -113,8 +113,9 @@ class AIM(SharedHeadModel):
 
     References:
         - [AIM, 2025](https://arxiv.org/abs/2508.19769). Roles follow the
-          abstract; the paper's equations are not public, every formula here
-          is this library's own, and no result is a reproduction.
+          abstract; the paper's equations were not available to us, every
+          formula here is this library's own, and no result is a
+          reproduction.
     """
 
     def __init__(

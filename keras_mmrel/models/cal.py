@@ -148,8 +148,9 @@ class CAL(SharedHeadModel):
 
     References:
         - [CAL, 2025](https://arxiv.org/abs/2510.26289). Roles follow the
-          abstract; the paper's equations are not public, every formula here
-          is this library's own, and no result is a reproduction.
+          abstract; the paper's equations were not available to us, every
+          formula here is this library's own, and no result is a
+          reproduction.
     """
 
     side_inputs = (

@@ -130,9 +130,9 @@ class MICINet(MultimodalModel):
     References:
         - [MICINet](https://arxiv.org/abs/2502.19674v1) (its second version is
           another method). The modules' names and roles, and Gaussians for
-          pairs of classes, follow the paper. Its other equations are not
-          public: every formula is this library's own, found by experiment,
-          and results are no reproduction.
+          pairs of classes, follow the paper. Its other equations were
+          not available to us: every formula is this library's own, found by
+          experiment, and no result is a reproduction.
     """
 
     def __init__(

@@ -123,9 +123,9 @@ class QADMNet(MultimodalModel):
         - [QADM-Net](https://arxiv.org/abs/2412.14489) (renamed Multi-QuAD in
           its third version). The roles of the parts (noise-free prototypes,
           classifier-free confidence, globally normalised depth, parameters
-          per sample) follow its abstract. The paper's equations are not
-          public: every formula is this library's own, chosen by
-          cross-validation, and results are no reproduction.
+          per sample) follow its abstract. The paper's equations were
+          not available to us: every formula is this library's own, chosen by
+          cross-validation, and no result is a reproduction.
     """
 
     def __init__(
