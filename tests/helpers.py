@@ -246,7 +246,7 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     assert_close(dict(model(x, training=False)), outputs, atol=2e-5)
     order = np.random.default_rng(1).permutation(count)
     shuffled = model.predict(
-        {k: v[order] for k, v in x.items()}, batch_size=7, verbose=0
+        {k: v[order] for k, v in x.items()}, batch_size=16, verbose=0
     )
     for key, value in outputs.items():
         np.testing.assert_allclose(shuffled[key], value[order], atol=2e-5)

@@ -46,6 +46,7 @@ def table_rows(text):
     ]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "script", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT))
 )

@@ -14,6 +14,8 @@ from keras_mmrel.benchmark._config import load_config
 from keras_mmrel.benchmark._yaml import read_yaml
 from tests.benchmark.helpers import settings
 
+pytestmark = pytest.mark.one_backend
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = {"datasets": ["rosmap"], "methods": ["LateFusion"]}
 

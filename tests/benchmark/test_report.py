@@ -18,6 +18,8 @@ from tests.benchmark.made_runs import make_folder
 from tests.benchmark.made_runs import make_run
 from tests.benchmark.made_runs import runs_of
 
+pytestmark = pytest.mark.one_backend
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 

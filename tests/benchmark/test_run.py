@@ -25,8 +25,8 @@ from tests.benchmark.helpers import tuned
 from tests.benchmark.helpers import write
 from tests.benchmark.helpers import write_rosmap
 
-# Nothing of it depends on the backend, and every training compiles.
-pytestmark = pytest.mark.slow_on("jax")
+# Nothing of it depends on the backend; test_main runs on each.
+pytestmark = pytest.mark.one_backend
 many_programs = pytest.mark.slow_on("tensorflow")
 
 

@@ -13,6 +13,8 @@ from tests.benchmark.helpers import scores
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import write
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):

@@ -12,6 +12,8 @@ from keras_mmrel.evaluation import RobustnessReport
 from keras_mmrel.evaluation import evaluate_robustness
 from tests.helpers import vectors
 
+pytestmark = pytest.mark.one_backend
+
 KEYS = ["corruption", "severity"]
 FILES = {"report.json", "scores.csv", "curves.csv", "report.md"}
 
