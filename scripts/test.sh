@@ -27,6 +27,7 @@ bash scripts/install.sh jax,tensorflow,torch,dev
 # What is compiled is kept in .pytest_cache/jax (tests/conftest.py): the second
 # run is much shorter than the first.
 quick="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+quick="$quick --xla_cpu_use_fusion_emitters=false"
 
 failed=()
 for backend in ${BACKENDS:-jax tensorflow torch}; do
