@@ -10,12 +10,11 @@ from keras_mmrel.benchmark.__main__ import main
 from tests.benchmark.helpers import arrays
 from tests.benchmark.helpers import files
 from tests.benchmark.helpers import jobs
-from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import one_sentence
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import write
 
-pytestmark = one_backend
+pytestmark = pytest.mark.one_backend
 
 
 @pytest.fixture(scope="module")
