@@ -37,7 +37,8 @@ if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
 
+# Python compiles what is imported when it is: most of a framework never is.
 echo "== installing keras_mmrel[$extras] into $venv (some minutes at first)"
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
-    -c constraints.txt -e ".[$extras]"
+    --no-compile -c constraints.txt -e ".[$extras]"
 echo "$wanted" >"$stamp"

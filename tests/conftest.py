@@ -1,7 +1,28 @@
-"""Settings that every test shares."""
+"""Settings that every test shares, and where each test runs.
 
-import keras
-import pytest
+`scripts/test.sh`, and so `.ci/run`, runs all tests on each backend in turn.
+A test marked `one_backend` reaches no code that differs between backends
+(arrays, files, tables, text) and runs on `ONE_BACKEND` only. That it runs
+there is made sure of in two places: `deselect_one_backend` refuses the mark
+beside one that takes the test away from that backend, and
+tests/test_packaging.py reads the list of backends in `scripts/test.sh`.
+Anywhere, `-m one_backend` runs them too.
+"""
+
+import os
+from pathlib import Path
+
+# JAX compiles most small programs of the tests again and again, in every
+# worker and every process that a test starts: they share what was compiled.
+# JAX reads these names when it is imported.
+PROGRAMS = Path(__file__).resolve().parents[1] / ".pytest_cache/jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+
+ONE_BACKEND = "torch"
 
 
 def pytest_configure(config):
@@ -13,12 +34,36 @@ def pytest_configure(config):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """A test that is marked `slow_on` the backend that runs is slow."""
+def pytest_collection_modifyitems(config, items):
     for item in items:
-        for mark in item.iter_markers("slow_on"):
-            if keras.config.backend() in mark.args:
-                item.add_marker(pytest.mark.slow)
+        mark_slow(item)
+    if "one_backend" not in config.option.markexpr:
+        deselect_one_backend(config, items)
+
+
+def mark_slow(item):
+    """A test that is marked `slow_on` the backend that runs is slow."""
+    for mark in item.iter_markers("slow_on"):
+        if keras.config.backend() in mark.args:
+            item.add_marker(pytest.mark.slow)
+
+
+def deselect_one_backend(config, items):
+    """A test that is marked `one_backend` runs on that one."""
+    kept, left_out = [], []
+    for item in items:
+        one = item.get_closest_marker("one_backend") is not None
+        slow_on = {b for m in item.iter_markers("slow_on") for b in m.args}
+        if one and ONE_BACKEND in slow_on:
+            raise pytest.UsageError(
+                f"A test of one backend must not be slow on it. Received: "
+                f"{item.nodeid}"
+            )
+        elsewhere = keras.config.backend() != ONE_BACKEND
+        (left_out if one and elsewhere else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
 
 
 @pytest.fixture(autouse=True)

@@ -50,6 +50,7 @@ def table_rows(text):
     ]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "script", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT))
 )

@@ -17,6 +17,7 @@ import pytest
 
 import keras_mmrel
 import keras_mmrel.contract
+from tests.conftest import ONE_BACKEND
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "keras_mmrel"
@@ -163,6 +164,7 @@ def test_importing_the_package_loads_nothing_that_keras_does_not():
     assert extra - sys.stdlib_module_names == {"keras_mmrel"}
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_module_keeps_to_keras_and_loads_the_optional_late(name):
     path = MODULES[name]
@@ -173,6 +175,18 @@ def test_module_keeps_to_keras_and_loads_the_optional_late(name):
         assert not FRAMEWORKS & {i.split(".")[0] for i in imported}
     at_the_top = {i.split(".")[0] for i in top_level_imports_of(path)}
     assert not OPTIONAL & at_the_top
+
+
+def test_the_whole_check_runs_the_tests_of_one_backend():
+    check = (ROOT / ".ci/run").read_text()
+    assert check.splitlines()[-1] == "bash scripts/test.sh"
+    assert "BACKENDS" not in check
+    loop = re.search(
+        r"for backend in \$\{BACKENDS:-(.*?)\}",
+        (ROOT / "scripts/test.sh").read_text(),
+    )
+    assert sorted(loop[1].split()) == ["jax", "tensorflow", "torch"]
+    assert ONE_BACKEND in loop[1].split()
 
 
 def test_private_keras_is_not_reached_by_attribute():
@@ -198,6 +212,7 @@ def test_no_module_imports_from_the_root_namespace():
     assert not [name for name, others in graph.items() if "" in others]
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("below", "above"),
     [

@@ -29,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--out", required=True, help="folder of the results")
     run.add_argument("--data", help="folder with built-in data sets")
     run.add_argument(
+        "--datasets", nargs="+", metavar="NAME", help="only these of the file"
+    )
+    run.add_argument("--seeds", type=int, help="instead of the file's")
+    run.add_argument(
         "--shard",
         type=_shard,
         default=(1, 1),
@@ -46,7 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if args.command == "run":
             benchmark.run(
-                args.config, args.out, data=args.data, shard=args.shard
+                args.config,
+                args.out,
+                data=args.data,
+                datasets=args.datasets,
+                seeds=args.seeds,
+                shard=args.shard,
             )
         else:
             pages = benchmark.report(args.folder, baseline=args.baseline)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -42,6 +43,8 @@ def run(
     out: Path | str,
     *,
     data: Path | str | None = None,
+    datasets: Sequence[str] | None = None,
+    seeds: int | Sequence[int] | None = None,
     shard: tuple[int, int] = (1, 1),
     verbose: int = 1,
 ) -> None:
@@ -58,6 +61,8 @@ def run(
         out: Folder of the results.
         data: Folder with the folders of built-in data sets (`rosmap`, `brca`,
             `fsdd`) that are not to be downloaded.
+        datasets: Names of the file's data sets to run, or `None` for all.
+        seeds: Instead of the file's, or `None`.
         shard: `(i, n)`: this process does only the i-th of n parts. Without
             it, processes that run at once on one folder share the work.
         verbose: 0 for no progress bar.
@@ -76,7 +81,9 @@ def run(
     `config` must be a YAML file. Received: config='no.yaml', which is none
     """
     _first(shard)
-    comparison = Comparison.from_yaml(config, data)
+    comparison = Comparison.from_yaml(
+        config, data, datasets=datasets, seeds=seeds
+    )
     run_comparison(comparison, Path(out), shard, verbose)
 
 

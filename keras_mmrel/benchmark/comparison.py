@@ -138,13 +138,23 @@ class Comparison:
                     mapping("probes", {probe: 0}, self.evaluation.probes)
 
     @classmethod
-    def from_yaml(cls, path: Path | str, data: Any = None) -> "Comparison":
+    def from_yaml(
+        cls,
+        path: Path | str,
+        data: Path | str | None = None,
+        *,
+        datasets: Sequence[str] | None = None,
+        seeds: int | Sequence[int] | None = None,
+    ) -> "Comparison":
         """Read a comparison from a file with the arguments as sections.
 
         Args:
             path: Path of a YAML file; relative paths in it begin beside it,
                 and classes may be those of modules beside it.
             data: As the argument `data`.
+            datasets: Names of the file's data sets to keep, or `None` for
+                all.
+            seeds: Instead of the file's, or `None`.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -170,6 +180,12 @@ class Comparison:
         given = mapping("the config", read_yaml(path), SECTIONS)
         for key in ("datasets", "methods"):
             given.setdefault(key, None)
+        if datasets is not None:
+            known = named("datasets", given["datasets"] or {})
+            mapping("datasets", dict.fromkeys(datasets, 0), known)
+            given["datasets"] = {name: known[name] for name in datasets}
+        if seeds is not None:
+            given["seeds"] = seeds
         with _importable(path.parent):
             return cls(**given, folder=path.parent, data=data)
 

@@ -156,6 +156,8 @@ class ModalityContribution(keras.layers.Layer):
         if not self.built:
             self.build(tuple(partial_logits.shape))
         labels = one_hot_labels(labels, partial_logits.shape[-1])
+        partial_logits = ops.convert_to_tensor(partial_logits)
+        bias = ops.cast(bias, "float32")
         if modality_mask is None:
             modality_mask = ops.ones(partial_logits.shape[:2])
         modality_mask = ops.cast(modality_mask, "float32")

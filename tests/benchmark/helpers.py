@@ -2,17 +2,10 @@
 
 import json
 
-import keras
 import numpy as np
-import pytest
 import yaml
 
 from keras_mmrel.benchmark import run
-
-one_backend = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="nothing here is the backend's, and torch starts fastest",
-)
 
 
 def arrays(samples=40, classes=2, seed=0):

@@ -8,6 +8,8 @@ from tests.benchmark.made_data import load
 from tests.benchmark.made_data import load_csv
 from tests.benchmark.made_data import load_npz
 
+pytestmark = pytest.mark.one_backend
+
 
 def test_rows_with_nan_are_counted_and_the_first_is_named(tmp_path):
     x, y = arrays()

@@ -16,7 +16,6 @@ from keras_mmrel.benchmark import _claims
 from keras_mmrel.benchmark._claims import Claims
 from tests.benchmark.helpers import compare
 from tests.benchmark.helpers import jobs
-from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import scores
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import tuned
@@ -103,7 +102,7 @@ def test_what_was_taken_over_is_not_given_back_by_its_first_holder(tmp_path):
     assert json.loads(path.read_text())["token"] == "x"
 
 
-@one_backend
+@pytest.mark.one_backend
 def test_a_run_that_somebody_makes_is_left_to_them_until_they_end(tmp_path):
     job = Comparison.from_yaml(write(tmp_path, settings())).jobs()[0]
     process = subprocess.Popen(
@@ -120,7 +119,7 @@ def test_a_run_that_somebody_makes_is_left_to_them_until_they_end(tmp_path):
     assert process.poll() is not None
 
 
-@one_backend
+@pytest.mark.one_backend
 @pytest.mark.slow
 def test_two_processes_share_the_work_and_one_outlives_the_other(tmp_path):
     config = tuned(regimes={"clean": {}}, seeds=4)

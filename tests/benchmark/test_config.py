@@ -12,10 +12,9 @@ from keras_mmrel.benchmark import Method
 from keras_mmrel.benchmark import Training
 from keras_mmrel.benchmark import Tuning
 from keras_mmrel.benchmark._yaml import read_yaml
-from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import settings
 
-pytestmark = one_backend
+pytestmark = pytest.mark.one_backend
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALLEST = {"datasets": ["rosmap"], "methods": ["LateFusion"]}

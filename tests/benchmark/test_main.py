@@ -10,12 +10,11 @@ from keras_mmrel.benchmark.__main__ import main
 from tests.benchmark.helpers import arrays
 from tests.benchmark.helpers import files
 from tests.benchmark.helpers import jobs
-from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import one_sentence
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import write
 
-pytestmark = one_backend
+pytestmark = pytest.mark.one_backend
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +55,15 @@ def test_a_part_of_the_work_is_done(tmp_path, capsys):
     path, out = write(tmp_path), tmp_path / "out"
     assert main(["run", str(path), f"--out={out}", "--shard=2/2"]) == 0
     assert jobs(out) == [(0, "tiny", "clean", "votes")]
+
+
+def test_a_command_may_narrow_the_file(tmp_path, capsys):
+    path, out = write(tmp_path), tmp_path / "out"
+    run = ["run", str(path), f"--out={out}"]
+    assert main([*run, "--datasets", "tiny", "--seeds", "1"]) == 0
+    assert {seed for seed, *_ in jobs(out)} == {0}
+    text = fails(capsys, *run, "--datasets", "tinny")
+    assert "'tinny'; the nearest is 'tiny'" in text
 
 
 def test_errors_of_a_config_are_sentences(tmp_path, capsys):

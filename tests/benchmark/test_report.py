@@ -11,7 +11,6 @@ from scipy import stats
 from keras_mmrel.benchmark import report
 from keras_mmrel.benchmark._block import condition_scores
 from tests.benchmark.helpers import lines
-from tests.benchmark.helpers import one_backend
 from tests.benchmark.made_runs import CONDITIONS
 from tests.benchmark.made_runs import NAMES
 from tests.benchmark.made_runs import Page
@@ -19,7 +18,7 @@ from tests.benchmark.made_runs import make_folder
 from tests.benchmark.made_runs import make_run
 from tests.benchmark.made_runs import runs_of
 
-pytestmark = one_backend
+pytestmark = pytest.mark.one_backend
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -13,9 +13,8 @@ from keras_mmrel.layers import RangeControl
 from keras_mmrel.modulations import OGM
 from tests.benchmark.helpers import arrays
 from tests.benchmark.helpers import lines
-from tests.benchmark.helpers import one_backend
 
-pytestmark = one_backend
+pytestmark = pytest.mark.one_backend
 
 
 def comparison(methods, **changes):

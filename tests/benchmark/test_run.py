@@ -18,7 +18,6 @@ from tests.benchmark.helpers import files
 from tests.benchmark.helpers import job
 from tests.benchmark.helpers import jobs
 from tests.benchmark.helpers import lines
-from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import scores
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import tuned
@@ -27,7 +26,7 @@ from tests.benchmark.helpers import write_rosmap
 
 # Every training compiles, and nothing of it is the backend's: the other two
 # run `test_stranger.py`.
-pytestmark = one_backend
+pytestmark = pytest.mark.one_backend
 
 
 @pytest.fixture(scope="module")

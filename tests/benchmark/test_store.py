@@ -9,12 +9,11 @@ from tests.benchmark.helpers import arrays
 from tests.benchmark.helpers import compare
 from tests.benchmark.helpers import files
 from tests.benchmark.helpers import lines
-from tests.benchmark.helpers import one_backend
 from tests.benchmark.helpers import scores
 from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import write
 
-pytestmark = one_backend
+pytestmark = pytest.mark.one_backend
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,8 @@ from keras_mmrel.datasets._fsdd import load_clips
 from keras_mmrel.datasets._spectrogram import log_mel
 from keras_mmrel.datasets.av_digits import _split_speakers
 
+pytestmark = pytest.mark.one_backend
+
 # Speaker -> pitch in Hz, so that a spectrogram tells who speaks.
 PITCH = {"ada": 400, "ben": 1100, "cy": 2600}
 FOLDER = "free-spoken-digit-dataset-master/recordings"

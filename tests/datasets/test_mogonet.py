@@ -17,6 +17,8 @@ from keras_mmrel.datasets._mogonet import load_study
 from keras_mmrel.datasets.brca import BRCA
 from keras_mmrel.datasets.rosmap import ROSMAP
 
+pytestmark = pytest.mark.one_backend
+
 TINY = Study("TINY", rows=(6, 4), features=(3, 2, 5), num_classes=3)
 
 

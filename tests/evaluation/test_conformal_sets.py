@@ -8,6 +8,8 @@ from keras_mmrel.evaluation import ConformalSets
 from keras_mmrel.evaluation import SelectiveRule
 from keras_mmrel.evaluation import TemperatureScaling
 
+pytestmark = pytest.mark.one_backend
+
 REPEATS = 300
 FRESH = 200
 CONFIGS = [

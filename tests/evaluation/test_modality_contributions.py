@@ -217,6 +217,7 @@ def many(count):
     return x, y
 
 
+@pytest.mark.one_backend
 def test_beyond_six_modalities_sampled_values_still_add_up():
     x, y = many(7)
     model = Evidence(x)
@@ -253,6 +254,7 @@ def test_one_program_serves_all_coalitions():
         assert model.traced - before <= 1
 
 
+@pytest.mark.one_backend
 def test_leaving_one_out_alone_takes_fewer_predictions():
     x, y = many(5)
     model = Evidence(x)

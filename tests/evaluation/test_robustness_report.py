@@ -13,6 +13,8 @@ from keras_mmrel.evaluation import RobustnessReport
 from keras_mmrel.evaluation import evaluate_robustness
 from tests.helpers import vectors
 
+pytestmark = pytest.mark.one_backend
+
 KEYS = ["corruption", "severity", "in_range"]
 FILES = {"report.json", "scores.csv", "curves.csv", "report.md"}
 

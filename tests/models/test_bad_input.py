@@ -1,5 +1,6 @@
 """Bad input is refused in one sentence before the first step."""
 
+import tracemalloc
 import zipfile
 
 import keras
@@ -8,6 +9,8 @@ import pytest
 from keras import ops
 
 import keras_mmrel
+from keras_mmrel.models.validation import CHUNK_BYTES
+from keras_mmrel.models.validation import check_arrays
 from tests.helpers import SHAPES
 from tests.helpers import vectors
 
@@ -294,3 +297,48 @@ def test_after_ctrl_c_the_model_predicts_and_saves(tmp_path):
         loaded.predict(X, verbose=0)["logits"], before["logits"], atol=1e-6
     )
     model.fit(X, Y, verbose=0)
+
+
+# -- What checking costs ------------------------------------------------------
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_checking_copies_no_data(masked):
+    x = {k: np.ones((200_000, v.shape[1]), "float32") for k, v in X.items()}
+    if masked:
+        x["modality_mask"] = np.ones((200_000, 3), "bool")
+        x["modality_mask"][::2, 1] = 0
+        x["b"][::2] = np.nan
+    largest = max(v.nbytes for v in x.values())
+    tracemalloc.start()
+    check_arrays(x, SHAPES)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Chunks, and a mask as booleans.
+    assert peak < largest / 2 + 2 * 200_000 * 3 + 2 * CHUNK_BYTES
+    assert CHUNK_BYTES < largest
+    x["a"][150_000, 3] = np.inf
+    x["c"][150_000, 2] = 1e20
+    with pytest.raises(ValueError, match="Modality 'a' .* 1 NaN or infinite"):
+        check_arrays(x, SHAPES)
+    x["a"][150_000, 3] = 0
+    with pytest.raises(ValueError, match="Modality 'c' .* Received: 1e.20"):
+        check_arrays(x, SHAPES)
+
+
+def test_only_the_samples_that_are_used_are_looked_at():
+    model = compiled()
+    bad = {k: v.copy() for k, v in X.items()}
+    bad["a"][32:] = np.nan
+    out = model.predict(bad, batch_size=16, steps=2, verbose=0)
+    assert np.isfinite(out["logits"]).all()
+    model.evaluate(bad, Y, batch_size=16, steps=2, verbose=0)
+    with pytest.raises(ValueError, match="Modality 'a' must be finite"):
+        model.predict(bad, batch_size=16, steps=3, verbose=0)
+
+
+def test_a_generator_is_checked_by_its_first_batch():
+    batches = ((x, Y) for x in [change(X, a=X["a"] * np.nan), X])
+    model = compiled()
+    with pytest.raises(ValueError, match="Modality 'a' must be finite"):
+        model.fit(batches, steps_per_epoch=2, verbose=0)
