@@ -69,7 +69,7 @@ class RangeControl(keras.layers.Layer):
     >>> control.adapt({"a": x, "b": x})
     >>> bad = {"a": np.full((1, 4), 0.5), "b": np.full((1, 4), 7.0)}
     >>> out = control(bad)
-    >>> np.array(out["modality_mask"])
+    >>> keras.ops.convert_to_numpy(out["modality_mask"])
     array([[1., 0.]], dtype=float32)
     >>> bool(abs(out["b"] - 0.5).max() < 0.1)
     True
