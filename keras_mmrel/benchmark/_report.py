@@ -276,7 +276,11 @@ class _Report:
         shown = [c for c in self.columns if any(b.has(c.name) for b in blocks)]
         page.table(*ranks_table(blocks, self.methods, shown, self.primary))
         page.heading("Settings chosen on training data")
-        page.table(*settings_table(self.runs, self.methods))
+        page.text(
+            "†: at an end of the grid, which was not extended; what is beyond "
+            "may be better."
+        )
+        page.table(*settings_table(self.runs, self.methods, self.config))
         page.heading("Config")
         page.code(json.dumps(self.config, indent=1))
         page.heading("Environment")

@@ -212,8 +212,10 @@ def probes_table(block: Block) -> Table | None:
     return ["", *(key.replace("_", " ") for key in keys)], rows
 
 
-def settings_table(runs: list[dict], methods: list[str]) -> Table:
-    """How often each candidate was chosen."""
+def settings_table(
+    runs: list[dict], methods: list[str], config: dict[str, Any]
+) -> Table:
+    """How often each candidate was chosen, and whether a grid ended there."""
     rows = []
     blocks = dict.fromkeys((r["dataset"], r["regime"]) for r in runs)
     for method in methods:
@@ -227,11 +229,31 @@ def settings_table(runs: list[dict], methods: list[str]) -> Table:
             counts: dict[str, int] = {}
             for run in here:
                 text = json.dumps(run["settings"]) if run["settings"] else "–"
+                if ends_of_grid(run["settings"], config, method):
+                    text += " †"
                 counts[text] = counts.get(text, 0) + 1
             chosen = "; ".join(f"{t} ({n})" for t, n in counts.items())
             if here:
                 rows.append([method, dataset, regime, chosen])
     return ["", "data", "regime", "chosen (runs)"], rows
+
+
+def ends_of_grid(
+    settings: dict[str, Any], config: dict[str, Any], method: str
+) -> list[str]:
+    """Numbers that were chosen at an end of what was tried."""
+    own = config["methods"][method].get("tuning")
+    grid = (own or config["tuning"])["grid"]
+    flat = {**grid, **grid.get("options", {})}
+    chosen = {**settings, **settings.get("options", {})}
+    return [
+        key
+        for key, value in chosen.items()
+        if type(value) in (int, float)
+        and len(flat[key]) > 1
+        and all(type(tried) in (int, float) for tried in flat[key])
+        and value in (min(flat[key]), max(flat[key]))
+    ]
 
 
 def columns_of(config: dict[str, Any]) -> list[Column]:

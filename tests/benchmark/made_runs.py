@@ -64,6 +64,7 @@ def make_folder(folder, runs, **changes):
         },
         "evaluation": {"scores": [SCORES[n].describe() for n in NAMES]},
         "methods": {n: {} for n in names["method"]},
+        "tuning": {"grid": {"learning_rate": [0.001, 0.01, 0.5]}},
         "regimes": {n: {} for n in names["regime"]},
         "seeds": names["seed"],
         "baseline": names["method"][0],

@@ -404,5 +404,6 @@ def test_the_settings_that_were_chosen_are_counted(tmp_path):
     report(folder)
     (table,) = tables(section(folder, "Settings chosen on training data"))
     chosen = table["A"]["chosen (runs)"]
-    assert '{"learning_rate": 0.5} (1)' in chosen
+    # The grid goes from 0.001 to 0.5.
+    assert '{"learning_rate": 0.5} † (1)' in chosen
     assert '{"learning_rate": 0.01} (2)' in chosen
