@@ -16,6 +16,8 @@ from keras_mmrel.contract import Frame
 from keras_mmrel.optional import require
 
 CLEAN = "clean"
+# Inside the range of the data or not -> the mean over all such corruptions.
+MEANS = {True: "mean, inside", False: "mean, outside"}
 KEYS = ("corruption", "severity", "seed", "samples", "invalid", "in_range")
 
 
@@ -93,8 +95,14 @@ class Block:
             self.ratio = float(
                 test / np.mean([run["training_samples"] for run in runs])
             )
-        self._sampling = TestSampling(store, runs) if self.one_split else None
-        table = condition_scores(runs)
+        self.groups = {
+            MEANS[inside]: [c for c, i in self.in_range.items() if i == inside]
+            for inside in MEANS
+        }
+        self._sampling = None
+        if self.one_split:
+            self._sampling = TestSampling(store, runs, self.groups)
+        table = condition_scores(runs, self.groups)
         self._values = {
             key: group.set_index("run")
             for key, group in table.groupby(["method", "score", "corruption"])
@@ -202,11 +210,16 @@ class Block:
         return float(np.mean(values))
 
 
-def condition_scores(runs: list[dict]) -> Frame:
+def condition_scores(runs: list[dict], groups: dict[str, list[str]]) -> Frame:
     """Tidy scores: a row for each run, score and corruption.
 
     A value is the mean over the severities and draws of a corruption. One
     NaN makes it NaN.
+
+    Args:
+        runs: Records of runs.
+        groups: Name of a further row -> the corruptions that it is the mean
+            of, each of the same weight.
     """
     pandas = require("pandas", "keras_mmrel.benchmark")
     rows = []
@@ -222,7 +235,18 @@ def condition_scores(runs: list[dict]) -> Frame:
                 {**key, "score": name, "value": _mean(group[name])}
                 for name in names
             ]
-    return pandas.DataFrame(rows)
+    table = pandas.DataFrame(rows)
+    means = [table]
+    for name, members in groups.items():
+        part = table[table["corruption"].isin(members)]
+        keys = ["dataset", "regime", "method", "fold", "run", "score"]
+        grouped = part.groupby(keys, sort=False, dropna=False)
+        mean = grouped.agg(
+            invalid=("invalid", "sum"),
+            value=("value", lambda v: v.mean(skipna=False)),
+        )
+        means.append(mean.reset_index().assign(corruption=name))
+    return pandas.concat(means, ignore_index=True)
 
 
 def _mean(values: Frame) -> float:

@@ -48,13 +48,17 @@ class TestSampling:
     Args:
         store: Folder of the comparison.
         runs: Records of one data set with a published split, in one regime.
+        groups: Name of a mean over corruptions -> their names.
     """
 
     # Not one of the tests, whatever it is called.
     __test__ = False
 
-    def __init__(self, store: Store, runs: list[dict]) -> None:
+    def __init__(
+        self, store: Store, runs: list[dict], groups: dict[str, list[str]]
+    ) -> None:
         self.store = store
+        self.groups = groups
         self.seeds: dict[str, list[int]] = {}
         self._runs: dict[tuple[str, int], dict] = {}
         for run in runs:
@@ -72,7 +76,8 @@ class TestSampling:
         Args:
             method: Name of the method.
             score: Name of the score.
-            corruption: Name of the corruption, the mean over its severities.
+            corruption: Name of the corruption, the mean over its severities,
+                or of a group of them.
             other: Name of the method whose values are subtracted.
 
         Returns:
@@ -154,6 +159,12 @@ class TestSampling:
         self, method: str, seed: int, score: str, corruption: str
     ) -> Array:
         """Mean over severities and draws of what a score is the mean of."""
+        if corruption in self.groups:
+            members = self.groups[corruption]
+            return np.mean(
+                [self._means_of(method, seed, score, c) for c in members],
+                axis=0,
+            )
         arrays = self._load(method, seed)
         p = arrays["probabilities"][arrays["corruption"] == corruption]
         return MEANS[score](p.astype("float64"), arrays["labels"]).mean(axis=0)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from keras_mmrel.benchmark._block import CLEAN
+from keras_mmrel.benchmark._block import MEANS
 from keras_mmrel.benchmark._block import Block
 from keras_mmrel.benchmark._block import Column
 from keras_mmrel.benchmark._figures import difference_figure
@@ -153,7 +154,8 @@ class _Report:
             "Mean ± standard error over the runs, final epoch, test part "
             "scored once; the best mean of a column is bold. ↑: higher is "
             "better, ↓: lower is. Values of a corruption are means over its "
-            "severities. A cell is empty where a score is undefined. "
+            "severities, `mean` those over all corruptions of its table. A "
+            "cell is empty where a score is undefined. "
             f"{scores}."
         )
 
@@ -190,6 +192,9 @@ class _Report:
             here = [c for c in group if block.has(column.name, c)]
             if not here:
                 continue
+            # Where a score is undefined under one, so is the mean.
+            if 1 < len(here) == len(group):
+                here.append(MEANS[block.in_range[here[0]]])
             places = [(column, corruption) for corruption in here]
             self.page.text(f"{column.title}:")
             self.page.table(*means_table(block, places, here, costs=False))

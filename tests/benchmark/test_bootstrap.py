@@ -9,6 +9,7 @@ from keras_mmrel.benchmark._store import Store
 from tests.benchmark.made_runs import make_run
 
 SAMPLES = 400
+GROUPS = {"mean": ["clean", "noise"]}
 
 
 def folder_of(tmp_path, right, methods=("A",)):
@@ -32,7 +33,7 @@ def folder_of(tmp_path, right, methods=("A",)):
                 },
             )
             runs.append(run)
-    return TestSampling(store, runs)
+    return TestSampling(store, runs, GROUPS)
 
 
 def test_of_one_run_it_is_the_binomial_error(tmp_path):
@@ -48,6 +49,14 @@ def test_of_one_run_it_is_the_binomial_error(tmp_path):
     surprise = np.where(right, -np.log(0.8), -np.log(0.3))
     found = sampling.error("A", "nll", "clean")
     assert found == pytest.approx(surprise.std() / 20, rel=0.1)
+
+
+def test_of_a_mean_over_corruptions_samples_are_drawn_together(tmp_path):
+    right = np.arange(SAMPLES) < 0.75 * SAMPLES
+    sampling = folder_of(tmp_path, [[right]])
+    # Both conditions have the same predictions: no error averages out.
+    one = sampling.error("A", "accuracy", "clean")
+    assert sampling.error("A", "accuracy", "mean") == pytest.approx(one)
 
 
 def test_seeds_that_agree_do_not_make_the_test_part_larger(tmp_path):

@@ -356,10 +356,21 @@ def test_a_method_that_is_nan_everywhere_is_named(tmp_path):
 def test_one_nan_of_a_corruption_makes_its_mean_nan():
     r = make_run("A", 0)
     r["scores"]["accuracy"][1] = None
-    table = condition_scores([r])
+    groups = {"both": ["gaussian_one", "missing"], "one": ["missing"]}
+    table = condition_scores([r], groups)
     table = table[table["score"] == "accuracy"].set_index("corruption")["value"]
-    assert np.isnan(table["gaussian_one"])
+    assert np.isnan(table[["gaussian_one", "both"]]).all()
     assert np.isfinite(table[["clean", "missing"]]).all()
+    assert table["one"] == table["missing"]
+
+
+def test_the_mean_over_corruptions_weighs_each_the_same():
+    r = make_run("A", 0)
+    table = condition_scores([r], {"both": ["gaussian_one", "missing"]})
+    table = table[table["score"] == "nll"].set_index("corruption")["value"]
+    values = r["scores"]["nll"]
+    expected = ((values[1] + values[2]) / 2 + values[3]) / 2
+    np.testing.assert_allclose(table["both"], expected)
 
 
 def test_a_single_seed_has_means_without_deviations(tmp_path):
