@@ -168,6 +168,9 @@ class Block:
         mean, error, p = _statistics.paired_difference(
             left, right, self.ratio, sampling
         )
+        if self._sampling is not None and math.isnan(sampling):
+            # The error over seeds alone is no test of a fixed test part.
+            p = math.nan
         return Difference(mean, error, sampling, p)
 
     def differences(

@@ -1,8 +1,10 @@
 """A part of a method that each of its runs makes anew."""
 
 import dataclasses
+import zlib
 from collections.abc import Callable
 from collections.abc import Mapping
+from types import CodeType
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +16,28 @@ from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import parameters
 
 OWN = "own"
+
+
+def own(function: Callable) -> str:
+    """What identifies somebody's own function or class: its name and code.
+
+    So that a folder does not take a changed one for the old one.
+    """
+    name = getattr(function, "__qualname__", type(function).__name__)
+    code = getattr(function, "__code__", None)
+    crc = 0 if code is None else zlib.crc32(_instructions(code))
+    return f"{OWN} {name} {crc:08x}"
+
+
+def _instructions(code: CodeType) -> bytes:
+    """What a function does, wherever its text stands."""
+    parts = [code.co_code, repr(code.co_names).encode()]
+    for constant in code.co_consts:
+        nested = isinstance(constant, CodeType)
+        parts.append(
+            _instructions(constant) if nested else repr(constant).encode()
+        )
+    return b"/".join(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +69,7 @@ def as_component(where: str, value: Any, module: ModuleType) -> Component:
             lambda: kind.from_config(config), {kind.__name__: plain(config)}
         )
     if callable(value):
-        return Component(value, OWN)
+        return Component(value, own(value))
     raise ValueError(
         f"`{where}` must be an object, a function that makes one, or a name "
         f"with options. Received: {value!r}"

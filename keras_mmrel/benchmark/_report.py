@@ -214,7 +214,8 @@ class _Report:
         self.page.text(
             f"Paired difference to {self.baseline}, with the same errors; an "
             "asterisk: p < 0.05 after Holm's adjustment for the number of "
-            "methods."
+            "methods, by the larger error; none where the error over test "
+            "samples is not known."
         )
         self.page.table(
             *difference_table(block, others, self.baseline, places, heads)

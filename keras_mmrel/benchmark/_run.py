@@ -6,7 +6,9 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -30,6 +32,9 @@ from keras_mmrel.benchmark._train import inner_scores
 from keras_mmrel.benchmark._train import of_modalities
 from keras_mmrel.benchmark._train import train
 from keras_mmrel.benchmark.comparison import Comparison
+from keras_mmrel.benchmark.method import Method
+from keras_mmrel.contract import LOGITS
+from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
 from keras_mmrel.evaluation import evaluate_robustness
 
@@ -198,7 +203,11 @@ class _Runner:
             chosen = self._choose(job)
             if chosen is None:
                 return False
-            self._make(job, chosen)
+            try:
+                self._make(job, chosen)
+            except Exception as error:
+                error.add_note(f"This was the run {job.id}.")
+                raise
             keras.utils.clear_session()
             return True
 
@@ -277,9 +286,8 @@ class _Runner:
     def _make(self, job: Job, chosen: Candidate) -> None:
         samples = self.samples[job.dataset, job.fold]
         method = self.comparison.methods[job.method]
-        part, test = (
-            (of_modalities(x, method), y) for x, y in samples.parts(job.seed)
-        )
+        (x, y), test = samples.parts(job.seed)
+        part = of_modalities(x, method), y
         start = time.perf_counter()
         trained = train(
             method,
@@ -292,7 +300,8 @@ class _Runner:
         seconds = time.perf_counter() - start
         scores, arrays = self._score(job, trained, test)
         arrays["rows"] = samples.rows(job.seed)[1]
-        probed = self._probe(method, trained, part, test)
+        held_out = of_modalities(test[0], method), test[1]
+        probed = self._probe(method, trained, part, held_out)
         self.store.add_predictions(job, arrays)
         published = samples.published is not None
         self.store.add(
@@ -316,8 +325,13 @@ class _Runner:
     ) -> tuple[dict[str, list], dict[str, Array]]:
         """Scores of all conditions, and the predictions behind them."""
         chosen = self.comparison.evaluation
+        method = self.comparison.methods[job.method]
+        # All modalities are corrupted, so that every row sees the same draws;
+        # then a row takes its own.
         report = evaluate_robustness(
-            trained.model,
+            trained.model
+            if method.modalities is None
+            else _of_some(trained, method, chosen.batch_size),
             *test,
             chosen.protocols,
             seeds=corruption_seeds(job.seed, chosen.seeds),
@@ -349,6 +363,25 @@ class _Runner:
                 value = float(value)
                 found[f"{name}/{key}"] = value if np.isfinite(value) else None
         return found
+
+
+def _of_some(trained: Trained, method: Method, batch_size: int) -> Callable:
+    """A function of all modalities that asks a model of some of them.
+
+    What is said of each modality is left out: there is nothing on the others.
+    """
+
+    def predict(inputs: dict) -> Any:
+        outputs = trained.model.predict(
+            of_modalities(inputs, method), batch_size=batch_size, verbose=0
+        )
+        if not isinstance(outputs, Mapping):
+            return outputs
+        return {
+            k: v for k, v in outputs.items() if k in (LOGITS, PROBABILITIES)
+        }
+
+    return predict
 
 
 def corruption_seeds(seed: int, count: int) -> list[int]:
@@ -392,6 +425,13 @@ def _check_splits(
     for data in samples.values():
         for seed in comparison.seeds:
             y = data.y[data.rows(seed)[0]]
+            lost = sorted(set(data.y.tolist()) - set(y.tolist()))
+            if lost:
+                raise ValueError(
+                    f"`datasets.{data.name}` must have samples of every class "
+                    f"in its training part. Received: none of the classes "
+                    f"{lost}"
+                )
             for fraction, repeat in inner:
                 chosen = inner_seed(data, seed, repeat)
                 stratified(y, fraction, chosen, "tuning.fraction")

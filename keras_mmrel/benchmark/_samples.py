@@ -58,10 +58,21 @@ class Samples:
             x = {
                 name: values
                 if name == MASK
-                else scaled(self.x[name][training], values)
+                else scaled(
+                    self.x[name][training],
+                    values,
+                    self._present(name, training),
+                )
                 for name, values in x.items()
             }
         return x, self.y[rows]
+
+    def _present(self, name: str, rows: Array) -> Array | None:
+        """Which samples have a modality, `None` for all."""
+        if MASK not in self.x:
+            return None
+        column = [n for n in self.x if n != MASK].index(name)
+        return self.x[MASK][rows][:, column] > 0
 
 
 def stratified(
@@ -92,8 +103,19 @@ def stratified(
     return parts[0], parts[1]
 
 
-def scaled(training: Array, values: Array) -> Array:
-    """Scale to [0, 1] on the training part: vectors feature by feature."""
+def scaled(
+    training: Array, values: Array, present: Array | None = None
+) -> Array:
+    """Scale to [0, 1] on the training part: vectors feature by feature.
+
+    Args:
+        training: Training samples.
+        values: What is scaled.
+        present: Boolean `(training samples,)`: which of them the modality
+            has; what the others hold does not matter. `None` for all.
+    """
+    if present is not None and present.any():
+        training = training[present]
     axis = 0 if training.ndim == 2 else None
     low, high = training.min(axis=axis), training.max(axis=axis)
     span = high - low

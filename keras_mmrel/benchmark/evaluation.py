@@ -10,8 +10,8 @@ from keras_mmrel.benchmark._checks import attempt
 from keras_mmrel.benchmark._checks import choice
 from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import imported
-from keras_mmrel.benchmark._component import OWN
 from keras_mmrel.benchmark._component import as_component
+from keras_mmrel.benchmark._component import own
 from keras_mmrel.benchmark._probes import PROBES
 from keras_mmrel.evaluation import NOISE_PROTOCOLS
 from keras_mmrel.evaluation import SCORES
@@ -130,7 +130,7 @@ class Evaluation:
             "bins": self.bins,
             "batch_size": self.batch_size,
             "probes": {
-                name: probe.__name__ if probe in PROBES.values() else OWN
+                name: probe.__name__ if probe in PROBES.values() else own(probe)
                 for name, probe in self.probes.items()
             },
         }

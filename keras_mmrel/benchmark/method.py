@@ -23,8 +23,8 @@ from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import parameters
 from keras_mmrel.benchmark._checks import takes
 from keras_mmrel.benchmark._checks import within
-from keras_mmrel.benchmark._component import OWN
 from keras_mmrel.benchmark._component import as_component
+from keras_mmrel.benchmark._component import own
 from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark._encoders import INPUTS
 from keras_mmrel.benchmark._encoders import modality_specs
@@ -132,7 +132,7 @@ class Method:
             if self.is_built_in:
                 return f"keras_mmrel.models.{self.model.__name__}"
             return f"{self.model.__module__}.{self.model.__qualname__}"
-        return OWN
+        return own(self.model)
 
     @property
     def is_built_in(self) -> bool:
@@ -235,11 +235,12 @@ class Method:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what identifies the row in a file."""
-        own = callable(self.encoder)
         return {
             "model": self.name,
             "options": plain(self.options),
-            "encoder": OWN if own else plain(self.encoder),
+            "encoder": own(self.encoder)
+            if callable(self.encoder)
+            else plain(self.encoder),
             "modulation": self.modulation and plain(self.modulation.identity),
             "quality": self.quality and plain(self.quality.identity),
             "inputs": self.inputs,

@@ -9,7 +9,7 @@ import keras
 from keras_mmrel.benchmark._checks import attempt
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import within
-from keras_mmrel.benchmark._component import OWN
+from keras_mmrel.benchmark._component import own
 from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark.training import overrides
 from keras_mmrel.layers import CorruptionAugmentation
@@ -71,9 +71,9 @@ class Regime:
         return CorruptionAugmentation(seed=seed, **self.augmentation)
 
     def to_dict(self) -> dict[str, Any]:
-        own = callable(self.augmentation)
+        layer = self.augmentation
         return {
-            "augmentation": OWN if own else plain(self.augmentation),
+            "augmentation": own(layer) if callable(layer) else plain(layer),
             "training": dict(self.training),
         }
 

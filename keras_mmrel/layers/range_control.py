@@ -40,9 +40,10 @@ class RangeControl(keras.layers.Layer):
     at any time, and `adapt` takes those of given data. Before the first
     sample all passes as it is.
 
-    Integer tensors, such as token numbers, nested inputs, and tensors with a
-    dimension beside the batch that varies pass unchanged and count as in
-    range.
+    Integer tensors (token numbers, but images of bytes too: make them
+    floating), nested inputs, and tensors with a dimension beside the batch
+    that varies pass unchanged and count as in range. A sample with NaN or
+    infinity in a modality does not enter its statistics.
 
     Args:
         margin: Number of at least 0.
@@ -152,6 +153,12 @@ class RangeControl(keras.layers.Layer):
     def _add(self, name: str, x: Tensor, present: Tensor) -> None:
         x = ops.stop_gradient(ops.cast(x, "float32"))
         shape = (-1, *[1] * len(self.shapes[name]))
+        # A sample that is not finite has no range, and must not stay in it.
+        finite = ops.all(
+            ops.reshape(ops.isfinite(x), (-1, math.prod(self.shapes[name]))),
+            axis=1,
+        )
+        present = present * ops.cast(finite, present.dtype)
         there = ops.reshape(present, shape) > 0
 
         def where_present(other: float) -> Tensor:

@@ -8,6 +8,7 @@ from keras_mmrel.metrics.expected_calibration_error import (
 from keras_mmrel.metrics.false_positive_rate_at_recall import (
     FalsePositiveRateAtRecall,
 )
+from keras_mmrel.metrics.label_accuracy import LabelAccuracy
 from keras_mmrel.metrics.modality_imbalance import ModalityImbalance
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "ExcessAURC",
     "ExpectedCalibrationError",
     "FalsePositiveRateAtRecall",
+    "LabelAccuracy",
     "ModalityImbalance",
 ]

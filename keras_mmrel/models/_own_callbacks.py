@@ -5,14 +5,23 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.contract import Model
 from keras_mmrel.models.clock import Clock
 
 
-def with_own_callbacks(model: Any, callbacks: Any) -> Any:
-    """Return the callbacks of a `fit`, the library's ahead of the user's."""
+def with_own_callbacks(
+    model: Model, callbacks: Any, initial_epoch: int
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks of a `fit`, the library's ahead of the user's.
+
+    Args:
+        model: The model.
+        callbacks: What `fit` was given.
+        initial_epoch: Likewise.
+    """
     slot = model.modulation_slot
     own = [
-        ClockCallback(),
+        ClockCallback(initial_epoch),
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: slot.begin_epoch(),
             on_epoch_end=lambda epoch, logs: logs.update(slot.epoch_logs()),
@@ -20,47 +29,57 @@ def with_own_callbacks(model: Any, callbacks: Any) -> Any:
         *model.training_callbacks(),
     ]
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        for callback in own:
-            callback.set_model(model)
-            callback.set_params(callbacks.params)
-            callbacks.callbacks.append(callback)
-        return callbacks
+        # Keras makes a list of its own, with all that `fit` knows.
+        callbacks = callbacks.callbacks
     if isinstance(callbacks, keras.callbacks.Callback):
         callbacks = [callbacks]
     return [*own, *(callbacks or [])]
 
 
 class ClockCallback(keras.callbacks.Callback):
-    """Plan the training of a model and tell its clock each epoch."""
+    """Plan the training of a model and tell its clock each epoch.
+
+    Args:
+        initial_epoch: The first epoch of this `fit`.
+    """
+
+    def __init__(self, initial_epoch: int = 0) -> None:
+        super().__init__()
+        self._initial_epoch = initial_epoch
 
     @property
     def clock(self) -> Clock:
         return self.model.clock
 
+    def _step(self) -> int:
+        return int(ops.convert_to_numpy(self.clock.step))
+
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._steps = self.params.get("steps")
-        self._epochs = self.params.get("epochs") or 1
-        self._batches = 0
-        start = int(ops.convert_to_numpy(self.clock.step))
-        self._open = start == 0 or not self.clock.planned
+        epochs = (self.params.get("epochs") or 1) - self._initial_epoch
+        self._epochs = max(epochs, 1)
+        self._start = self._step()
+        anew = self._initial_epoch == 0 and not self.clock.fulfilled
+        self._open = anew or not self.clock.planned
         if not self._open:
             return
-        self.clock.expect_plan()
-        if self._steps:
-            self.clock.plan(self._steps, self._epochs)
-        elif start and self._epochs == 1:
+        steps = self.params.get("steps")
+        if steps:
+            self.clock.plan(steps, self._epochs)
+            self._open = False
+        elif self._start and not self.clock.planned and self._epochs == 1:
             # One epoch after the other, each a `fit`.
-            self.clock.plan(start, 1)
+            self.clock.plan(self._start, 1)
+        else:
+            self.clock.expect_plan()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.clock.epoch.assign(float(epoch))
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._batches = batch + 1
-
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if self._open and not self._steps:
-            # With no epoch to come the next `fit` has to decide.
-            if epoch + 1 < self._epochs:
-                self.clock.plan(self._batches, self._epochs)
-            self._open = False
+        if not self._open:
+            return
+        self._open = False
+        left = self._epochs - 1
+        # With no epoch to come the next `fit` has to decide.
+        if left:
+            self.clock.plan(self._step() - self._start, left)

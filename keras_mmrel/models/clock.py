@@ -28,11 +28,13 @@ class Clock(keras.layers.Layer):
 
     The first `fit` plans the steps: its epochs times their length. Where the
     length of an epoch is not known before (a generator, say) progress stays 0
-    in the first epoch, and is right from the second on. A further `fit` of a
-    model whose plan is fulfilled goes on with progress 1; `reset` makes it a
-    training of its own. The state is saved with the model, so a resumed
-    training goes on with the same plan. For `train_on_batch` call
-    `plan(steps_per_epoch, epochs)`; without it 1,000 steps are expected.
+    in the first epoch, and is right from the second on. A `fit` with an
+    `initial_epoch` goes on with the plan of the one that it resumes; without,
+    it makes a new plan from the steps made so far if that one was left
+    unfinished. A further `fit` of a model whose plan is fulfilled goes on with
+    progress 1; `reset` makes it a training of its own. The state is saved with
+    the model. For `train_on_batch` call `plan(steps_per_epoch, epochs)`;
+    without it 1,000 steps are expected.
 
     Args:
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -97,15 +99,16 @@ class Clock(keras.layers.Layer):
 
     @constrained(steps_per_epoch=Integer(1), epochs=Integer(1))
     def plan(self, steps_per_epoch: int, epochs: int) -> None:
-        """Set the number of steps that the training will have.
+        """Set the number of steps that the training has from now on.
 
         Args:
             steps_per_epoch: Positive integer.
             epochs: Positive integer.
         """
-        self.planned_steps.assign(float(steps_per_epoch * epochs))
+        made = float(ops.convert_to_numpy(self.step))
+        self.planned_steps.assign(made + steps_per_epoch * epochs)
         self.epoch_steps.assign(float(steps_per_epoch))
-        self.planned_at.assign(ops.convert_to_numpy(self.step))
+        self.planned_at.assign(made)
         self._set_progress()
 
     def expect_plan(self) -> None:
@@ -117,6 +120,11 @@ class Clock(keras.layers.Layer):
     def planned(self) -> bool:
         """Whether somebody planned the steps."""
         return float(ops.convert_to_numpy(self.planned_at)) >= 0
+
+    @property
+    def fulfilled(self) -> bool:
+        """Whether all planned steps are made."""
+        return self.planned and float(ops.convert_to_numpy(self.progress)) >= 1
 
     def advance(self) -> None:
         """Count a training step; called in the step by the model."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_mmrel.metrics.label_accuracy import LabelAccuracy
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 
 # What takes logits if it is told so, by the name of its function.
@@ -16,6 +17,7 @@ _FROM_LOGITS = {
         keras.losses.SparseCategoricalCrossentropy
     ),
 }
+ACCURACY = ("accuracy", "acc")
 _PROBABILITIES_ONLY = ("kl_divergence", "poisson")
 _PROBABILITY_METRICS = {
     *_FROM_LOGITS,
@@ -57,9 +59,12 @@ def logits_loss(loss: Any) -> Any:
 
 
 def logits_metrics(metrics: Any) -> Any:
-    """Refuse the names of metrics that would take logits for probabilities."""
-    if metrics == "auto":
-        return ["accuracy"]
+    """Refuse the names of metrics that would take logits for probabilities.
+
+    The accuracy, by its name, is the one for labels of both forms.
+    """
+    if isinstance(metrics, str) and metrics == "auto":
+        metrics = ["accuracy"]
     for name in keras.tree.flatten(metrics):
         if isinstance(name, str) and name.lower() in _PROBABILITY_METRICS:
             raise ValueError(
@@ -67,10 +72,16 @@ def logits_metrics(metrics: Any) -> Any:
                 "that takes logits (`from_logits=True`) instead of a name. "
                 f"Received: '{name}'"
             )
-    return metrics
+    if isinstance(metrics, list | tuple):
+        return [_accuracy(m) if m in ACCURACY else m for m in metrics]
+    return [_accuracy(metrics)] if metrics in ACCURACY else metrics
 
 
-def check_modulation(modulation: Any) -> None:
+def _accuracy(name: str) -> LabelAccuracy:
+    return LabelAccuracy(name=name)
+
+
+def check_modulation(modulation: Any, model: Any) -> None:
     if modulation is not None and not isinstance(
         modulation, GradientModulation
     ):
@@ -79,3 +90,5 @@ def check_modulation(modulation: Any) -> None:
             "GradientModulation`, 'auto' or None. Received: "
             f"modulation={modulation!r}"
         )
+    if modulation is not None:
+        modulation.check_model(model)

@@ -165,17 +165,17 @@ class ModalityInputs:
             raise ValueError(
                 "`y` must hold a label for each sample. Received: y=None"
             )
-        for side in self.side_inputs:
-            self._check_side(side, x, count, trains, fits)
+        # Prediction and evaluation ignore them.
+        for side in self.side_inputs if trains else ():
+            self._check_side(side, x, count, fits)
 
     def _check_side(
-        self, side: SideInput, x: Modalities, count: int, trains: bool,
-        fits: bool,
-    ) -> None:  # fmt: skip
+        self, side: SideInput, x: Modalities, count: int, fits: bool
+    ) -> None:
         value = x.get(side.name)
         if value is None:
             # `complete` adds what a `fit` with a dict of arrays lacks.
-            if trains and not fits and side.required(self.model):
+            if not fits and side.required(self.model):
                 raise ValueError(self._missing(side, x))
             return
         self._check_values(side, value, count)

@@ -170,6 +170,12 @@ class MultimodalModel(keras.Model):
         self.clock = Clock()
         self.modulation_slot = ModulationSlot(lambda: self.encoders)
         self.augmentation = augmentation
+        if quality is not None and not hasattr(quality, "update_statistics"):
+            raise ValueError(
+                "`quality` must be a layer with `update_statistics(inputs)`, "
+                "such as `keras_mmrel.layers.RangeControl`. Received: "
+                f"quality={quality!r}"
+            )
         self.quality = quality
         self.encoders = [
             spec
@@ -500,7 +506,7 @@ class MultimodalModel(keras.Model):
         for name, value in given.items():
             if isinstance(value, str) and value == "auto":
                 given[name] = self.compile_defaults()[name]
-        check_modulation(given["modulation"])
+        check_modulation(given["modulation"], self)
         super().compile(
             optimizer=given["optimizer"],
             loss=logits_loss(given["loss"]),
@@ -542,6 +548,10 @@ class MultimodalModel(keras.Model):
         callbacks: Any = None,
         validation_split: float = 0.0,
         validation_data: DataSource = None,
+        shuffle: bool = True,
+        class_weight: dict | None = None,
+        sample_weight: Tensor = None,
+        initial_epoch: int = 0,
         **kwargs: Any,
     ) -> keras.callbacks.History:
         """Train as `keras.Model.fit` does, after checking the data.
@@ -553,8 +563,8 @@ class MultimodalModel(keras.Model):
         self.modality_inputs.check(x, y, fits=True, trains=True, labelled=True)
         if validation_data is not None:
             pair = isinstance(validation_data, list | tuple)
-            held = (*validation_data, None) if pair else (validation_data, None)
-            self.modality_inputs.check(held[0], held[1], labelled=True)
+            held = [*validation_data] if pair else [validation_data]
+            self.modality_inputs.check(*[*held, None, None][:2], labelled=True)
         x = self.modality_inputs.complete(x)
         # Callbacks read and assign weights before the first step.
         shapes = validation.data_shapes(x, self.modality_names)
@@ -566,9 +576,13 @@ class MultimodalModel(keras.Model):
             batch_size=batch_size,
             epochs=epochs,
             verbose=verbose,
-            callbacks=with_own_callbacks(self, callbacks),
+            callbacks=with_own_callbacks(self, callbacks, initial_epoch),
             validation_split=validation_split,
             validation_data=validation_data,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
             **kwargs,
         )
 
@@ -580,6 +594,7 @@ class MultimodalModel(keras.Model):
         verbose: Any = "auto",
         sample_weight: Tensor = None,
         steps: int | None = None,
+        *args: Any,
         **kwargs: Any,
     ) -> Any:
         # `fit` has checked what it hands over after every epoch.
@@ -587,7 +602,7 @@ class MultimodalModel(keras.Model):
             rows = steps and steps * (batch_size or 32)
             self.modality_inputs.check(x, y, labelled=True, rows=rows)
         return super().evaluate(
-            x, y, batch_size, verbose, sample_weight, steps, **kwargs
+            x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
         )
 
     def predict(
@@ -596,11 +611,12 @@ class MultimodalModel(keras.Model):
         batch_size: int | None = None,
         verbose: Any = "auto",
         steps: int | None = None,
+        *args: Any,
         **kwargs: Any,
     ) -> dict[str, Any]:
         rows = steps and steps * (batch_size or 32)
         self.modality_inputs.check(x, rows=rows)
-        return super().predict(x, batch_size, verbose, steps, **kwargs)
+        return super().predict(x, batch_size, verbose, steps, *args, **kwargs)
 
     def train_on_batch(
         self, x: Modalities, y: Labels = None, *args: Any, **kwargs: Any

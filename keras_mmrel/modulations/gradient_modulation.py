@@ -136,14 +136,19 @@ class GradientModulation(keras.layers.Layer):
 
     # -- Called by the model -------------------------------------------------
 
-    def setup(self, model: Model) -> None:
-        """Prepare for a model; called by its `compile`."""
-        if self._model is not None and self._model() is not model:
+    def check_model(self, model: Model) -> None:
+        """Refuse any model but the one that this belongs to already."""
+        owner = None if self._model is None else self._model()
+        if owner is not None and owner is not model:
             raise ValueError(
                 "`modulation` must be used with one model only, to which its "
                 "state belongs. Received: the modulation of a model of "
                 f"{self.modality_names} for another, of {model.modality_names}"
             )
+
+    def setup(self, model: Model) -> None:
+        """Prepare for a model; called by its `compile`."""
+        self.check_model(model)
         self._model = weakref.ref(model)
         self.modality_names = list(model.modality_names)
         optimizer = model.optimizer

@@ -198,7 +198,10 @@ def test_differences_and_stars_are_those_of_scipy(tmp_path, split):
     }
     assert adjusted["CCC"] < 0.05
     for method, row in table.items():
-        star = "*" if adjusted[method] < 0.05 else ""
+        # On one test part the error over seeds is no test: what its samples
+        # add is not known here, without predictions.
+        known = split == "resampled"
+        star = "*" if known and adjusted[method] < 0.05 else ""
         assert row["gaussian_one"] == cells[method] + star
 
 

@@ -1,5 +1,7 @@
 """What a row may ask for reaches its model, or is refused before any run."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from keras_mmrel.benchmark import Comparison
 from keras_mmrel.benchmark import Dataset
 from keras_mmrel.benchmark import Method
 from keras_mmrel.benchmark import Training
+from keras_mmrel.contract import MASK
 from keras_mmrel.layers import RangeControl
 from keras_mmrel.modulations import OGM
 from tests.benchmark.helpers import arrays
@@ -108,16 +111,79 @@ def test_a_quality_needs_a_model_that_takes_it():
         )
 
 
-def test_a_row_may_use_some_modalities(tmp_path):
-    made = comparison({"b alone": {"model": "LateFusion", "modalities": ["b"]}})
+def test_a_row_of_some_modalities_sees_the_corruptions_of_all(tmp_path):
+    seen = {}
+
+    def recording(name):
+        class Recording(keras_mmrel.LateFusion):
+            def predict(self, x, *args, **kwargs):
+                seen.setdefault(name, []).append(dict(x))
+                return super().predict(x, *args, **kwargs)
+
+        return Recording
+
+    made = comparison(
+        {
+            "both": recording("both"),
+            "b alone": {"model": recording("b alone"), "modalities": ["b"]},
+        },
+        evaluation={"corruptions": ["gaussian_one"], "severities": [2.0]},
+    )
     made.run(tmp_path, verbose=0)
-    (record,) = lines(tmp_path, "run")
-    assert "confidence/b" in record["scores"]
-    assert "confidence/a" not in record["scores"]
+    assert len(lines(tmp_path, "run")) == 2
+    for both, alone in zip(seen["both"], seen["b alone"], strict=True):
+        assert set(alone) - {"modality_mask"} == {"b"}
+        np.testing.assert_array_equal(both["b"], alone["b"])
+    clean, noisy = (x["b"] for x in seen["b alone"])
+    # Noise on one of two modalities leaves about half of the samples of `b`.
+    kept = (clean == noisy).all(axis=1).mean()
+    assert 0 < kept < 1
     with pytest.raises(ValueError, match=r"out of \['a', 'b'\].*'c'"):
         comparison({"m": {"model": "LateFusion", "modalities": ["c"]}}).run(
             tmp_path / "other", verbose=0
         )
+
+
+def test_what_a_missing_modality_holds_does_not_change_the_scale():
+    parts = []
+    for placeholder in (0.0, -9999.0, np.nan):
+        x, y = arrays()
+        mask = np.ones((40, 2), "float32")
+        mask[::5, 0] = 0
+        x["a"][::5] = placeholder
+        data = Dataset(lambda x=x, m=mask, y=y: ({**x, MASK: m}, y))
+        (x, _), _ = data.load("own", None, Path("."), None).parts(0)
+        parts.append(x["a"][x[MASK][:, 0] > 0])
+    np.testing.assert_array_equal(parts[0], parts[1])
+    np.testing.assert_array_equal(parts[0], parts[2])
+    assert parts[0].min() == 0 and parts[0].max() == 1
+
+
+def test_a_changed_function_is_another_row(tmp_path):
+    def old(modalities, num_classes):
+        return keras_mmrel.LateFusion(modalities, num_classes)
+
+    def new(modalities, num_classes):
+        return keras_mmrel.ConcatFusion(modalities, num_classes)
+
+    comparison({"mine": old}).run(tmp_path, verbose=0)
+    comparison({"mine": old}).run(tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="another `methods.mine`"):
+        comparison({"mine": new}).run(tmp_path, verbose=0)
+
+
+def test_a_training_part_without_a_class_is_refused_before_any_run(tmp_path):
+    x, y = arrays(classes=3)
+    low = y < 2
+    data = (
+        ({k: v[low] for k, v in x.items()}, y[low]),
+        ({k: v[~low] for k, v in x.items()}, y[~low]),
+    )
+    with pytest.raises(ValueError, match=r"`datasets.own` .* classes \[2\]"):
+        comparison({"LateFusion": {}}, datasets={"own": lambda: data}).run(
+            tmp_path, verbose=0
+        )
+    assert not (tmp_path / "runs.jsonl").exists()
 
 
 def test_probes_are_asked_for_by_rows(tmp_path):

@@ -179,3 +179,50 @@ def test_evaluation_and_prediction_leave_the_clock_alone():
 def test_a_bad_plan_is_named(bad):
     with pytest.raises(ValueError, match="`epochs` must be a positive"):
         Clock().plan(steps_per_epoch=3, epochs=bad)
+
+
+def test_a_training_that_was_interrupted_may_be_planned_anew():
+    x, y = vectors()
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    model = compiled(keras_mmrel.QADMNet)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, batch_size=24, epochs=1000, verbose=0, callbacks=Stop())
+    assert number(model.clock.planned_steps) == 2000
+    model.fit(x, y, batch_size=24, epochs=5, verbose=0)
+    assert number(model.clock.progress) == 1
+    assert number(model.clock.planned_steps) == 11
+    assert number(model.gate.ready) == 1
+
+
+def test_a_training_that_begins_later_is_as_long_as_what_is_left():
+    x, y = vectors()
+    model = compiled()
+    model.fit(x, y, batch_size=24, epochs=5, initial_epoch=3, verbose=0)
+    assert number(model.clock.planned_steps) == 4
+    assert number(model.clock.progress) == 1
+    assert number(model.clock.epoch) == 4
+
+
+def test_a_callback_list_is_taken_and_left_as_it_is():
+    x, y = vectors()
+    model, record = compiled(), Record()
+    model.compile(
+        "sgd", modulation=keras_mmrel.modulations.OGM(), run_eagerly=True
+    )
+    callbacks = keras.callbacks.CallbackList(
+        [record], add_history=True, model=model
+    )
+    before = list(callbacks.callbacks)
+    for _ in range(2):
+        history = model.fit(
+            x, y, batch_size=24, epochs=2, verbose=0, callbacks=callbacks
+        )
+        assert "a_coefficient" in history.history
+        assert callbacks.callbacks == before
+    assert record.progress[:4] == [0.25, 0.5, 0.75, 1.0]
+    # The library's own come first: the epoch is known to the user's.
+    assert record.epochs == [0, 1, 0, 1]

@@ -1,5 +1,7 @@
 """What the base offers, shown on ConcatFusion."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -314,3 +316,49 @@ def test_a_seed_makes_what_a_model_draws_repeatable(name):
     # In the state that a model begins with, some draw nothing yet.
     if name not in ("AIM", "CAL"):
         assert (logits[0] != logits[2]).any()
+
+
+def test_labels_of_both_forms_are_scored_alike_whatever_comes_first():
+    x, y = vectors()
+    rows = np.eye(3, dtype="float32")[y]
+    for first, second in ((rows, y), (y, rows)):
+        model = keras_mmrel.LateFusion(SHAPES, 3)
+        model.compile(run_eagerly=True)
+        logs = model.fit(
+            x, first, validation_data=(x, second), verbose=0
+        ).history
+        right = model.predict(x, verbose=0)["logits"].argmax(1) == y
+        np.testing.assert_allclose(logs["val_accuracy"][0], right.mean())
+        for labels in (first, second, y[:, None]):
+            result = model.evaluate(x, labels, verbose=0, return_dict=True)
+            np.testing.assert_allclose(result["accuracy"], right.mean())
+    model.compile(metrics=["acc"], run_eagerly=True)
+    result = model.evaluate(x, rows, verbose=0, return_dict=True)
+    np.testing.assert_allclose(result["acc"], right.mean())
+
+
+def test_positional_arguments_are_those_of_keras():
+    x, y = vectors()
+    model = keras_mmrel.LateFusion(SHAPES, 3)
+    model.compile(run_eagerly=True)
+    assert isinstance(model.evaluate(x, y, 24, 0, None, None, None, True), dict)
+    assert model.predict(x, 24, 0, None, [])["logits"].shape == (48, 3)
+    history = model.fit(
+        x, y, 24, 3, 0, None, 0.0, None, False, None, np.ones(48), 2
+    )
+    assert history.epoch == [2]
+
+
+def test_a_refused_modulation_leaves_the_compiled_model_as_it_was():
+    taken = keras_mmrel.modulations.OGM()
+    other = keras_mmrel.LateFusion(SHAPES, 3)
+    other.compile("sgd", modulation=taken)
+    model = keras_mmrel.LateFusion(SHAPES, 3)
+    model.compile("adam")
+    with pytest.raises(ValueError, match="one model only"):
+        model.compile("sgd", modulation=taken)
+    assert isinstance(model.optimizer, keras.optimizers.Adam)
+    # A model that is gone owns nothing.
+    del other
+    gc.collect()
+    model.compile("sgd", modulation=taken)

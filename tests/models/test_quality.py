@@ -89,6 +89,11 @@ def test_ranges_are_those_of_the_samples_before_the_augmentation(tmp_path):
     )
 
 
+def test_a_quality_control_learns_from_clean_samples():
+    with pytest.raises(ValueError, match="`quality` must be a layer with `upd"):
+        keras_mmrel.LateFusion(SHAPES, 3, quality=keras.layers.Identity())
+
+
 @pytest.mark.parametrize("bad", ["range", 0.5, RangeControl])
 def test_a_quality_control_is_a_layer(bad):
     with pytest.raises(ValueError, match="`quality` must be a Keras layer"):

@@ -71,6 +71,15 @@ def test_values_reach_the_training_step_and_nothing_else():
         )
 
 
+def test_evaluation_and_prediction_ignore_them():
+    model = compiled()
+    odd = {**X, "difficulty": -np.ones(48)}
+    model.evaluate(odd, Y, verbose=0)
+    model.predict(odd, verbose=0)
+    model.test_on_batch(odd, Y)
+    model.fit(X, Y, validation_data=(odd, Y), verbose=0)
+
+
 def test_validation_split_takes_them_along():
     history = compiled().fit(X, Y, validation_split=0.25, verbose=0).history
     assert np.isfinite(history["val_loss"]).all()
