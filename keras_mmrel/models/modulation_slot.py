@@ -14,7 +14,7 @@ class ModulationSlot(keras.layers.Layer):
     """Holds the modulation of a model, if there is one, and asks it.
 
     A modulation has weights and comes with `compile`, when the model's own
-    state is locked already. This layer never is: it is not built.
+    state is locked already. This layer has no `build`, so its state is not.
 
     Args:
         encoders: Function that returns the encoders, one a modality, whose
@@ -30,6 +30,8 @@ class ModulationSlot(keras.layers.Layer):
         super().__init__(**{"name": "modulation_slot", **kwargs})
         self._encoders = encoders
         self.held: list[GradientModulation] = []
+        # Keras calls a model with unbuilt layers anew before each `predict`.
+        self.built = True
 
     @property
     def modulation(self) -> GradientModulation | None:

@@ -362,3 +362,13 @@ def test_a_refused_modulation_leaves_the_compiled_model_as_it_was():
     del other
     gc.collect()
     model.compile("sgd", modulation=taken)
+
+
+def test_the_parts_of_a_model_are_built():
+    # Keras calls a model with an unbuilt layer anew before each `predict` on
+    # JAX.
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    model.compile(modulation=keras_mmrel.modulations.OGM())
+    assert [layer.name for layer in model.layers if not layer.built] == []
+    names = {layer.name for layer in model.layers}
+    assert {"clock", "modulation_slot"} <= names
