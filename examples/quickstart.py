@@ -43,7 +43,7 @@ CONDITIONS = {
     "one modality missing, announced": corruptions.MissingModality(1.0, "one"),
 }
 SIGMAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0)
-# Who is hit, and by what, is drawn anew for each of these.
+# Who is corrupted, and by what, is drawn anew for each of these.
 DRAWS = range(3)
 
 INK, MUTED, GRID = "#24292f", "#6e7781", "#d8dee4"
@@ -98,7 +98,7 @@ def train(model_class, x, y, epochs, seed):
 
 
 def judge(model, x, y, corruption=None):
-    """Accuracy, and how the modalities that are hit and the others are seen.
+    """Accuracy, and how corrupted modalities and the others are seen.
 
     Returns:
         Dict of name -> one number a draw; NaN where no modality is meant.
@@ -107,13 +107,16 @@ def judge(model, x, y, corruption=None):
     for seed in DRAWS if corruption else DRAWS[:1]:
         corrupted = corruption(x, seed=seed) if corruption else x
         out = model.predict(corrupted, batch_size=len(y), verbose=0)
-        hit = np.zeros(out["confidence"].shape, bool)
+        corrupted = np.zeros(out["confidence"].shape, bool)
         if corruption:
-            hit = corruption.corrupted(x, seed=seed)
+            corrupted = corruption.corrupted(x, seed=seed)
         right = out["logits"].argmax(axis=-1) == y
         found = {"accuracy": 100 * right.mean()}
         for key in {"depth", "confidence"} & set(out):
-            for group, rows in (("corrupted", hit), ("clean", ~hit)):
+            for group, rows in (
+                ("corrupted", corrupted),
+                ("clean", ~corrupted),
+            ):
                 values = out[key][rows]
                 found[f"{key} {group}"] = (
                     values.mean() if values.size else np.nan

@@ -142,12 +142,16 @@ other modalities gives it away.
 """
 
 sigmas = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-hit = noise.corrupted(x_test, seed=0)
+corrupted = noise.corrupted(x_test, seed=0)
 fractions, confidences = [], []
 for sigma in sigmas:
     out = model.predict(GaussianNoise(sigma, "one")(x_test, seed=0), verbose=0)
-    fractions.append([out["ici_fraction"][h].mean() for h in (hit, ~hit)])
-    confidences.append([out["confidence"][h].mean() for h in (hit, ~hit)])
+    fractions.append(
+        [out["ici_fraction"][h].mean() for h in (corrupted, ~corrupted)]
+    )
+    confidences.append(
+        [out["confidence"][h].mean() for h in (corrupted, ~corrupted)]
+    )
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
 for axis, values, title in zip(
@@ -157,7 +161,7 @@ for axis, values, title in zip(
     axis.set_xticks(range(len(sigmas)), sigmas)
     axis.set(xlabel="noise σ on one modality", title=title, ylim=(0, 1.05))
     axis.spines[["top", "right"]].set_visible(False)
-axes[0].legend(lines, ["modality hit", "the others"], frameon=False)
+axes[0].legend(lines, ["corrupted", "the others"], frameon=False)
 plt.show()
 
 for name, corruption in (("noise", noise), ("unaligned", unaligned)):
@@ -180,7 +184,7 @@ x_noisy = noise(x_test, seed=0)
 explanation = model.explain(x_noisy)
 # A sample whose noisy modality was wrong at first.
 first = explanation["initial_logits"].argmax(axis=2)
-sample = int(np.argmax((hit & (first != y_test[:, None])).any(axis=1)))
+sample = int(np.argmax((corrupted & (first != y_test[:, None])).any(axis=1)))
 figure = keras_mmrel.evaluation.plot_ici(
     explanation,
     sample,
@@ -191,15 +195,15 @@ figure = keras_mmrel.evaluation.plot_ici(
 `figure` is a matplotlib figure; in a notebook it shows itself.
 
 The compensation is a translation: what should this modality have said, given
-what the better ones say? How often the modality that was hit is right by
+what the better ones say? How often the modality that was corrupted is right by
 itself, at the three stages:
 """
 
 for stage in ("initial_logits", "kept_logits", "modality_logits"):
     right = explanation[stage].argmax(axis=2) == y_test[:, None]
     print(
-        f"{stage:>16}: hit {right[hit].mean():.2f}, "
-        f"the others {right[~hit].mean():.2f}"
+        f"{stage:>16}: corrupted {right[corrupted].mean():.2f}, "
+        f"the others {right[~corrupted].mean():.2f}"
     )
 
 """

@@ -172,12 +172,12 @@ run, on a scale that it learns from the confidence of training samples.
 
 inputs = make_inputs()
 mask = inputs["modality_mask"]
-judged = gate(as_list(inputs), mask)
+gated = gate(as_list(inputs), mask)
 prototypes = layers.PrototypeConfidence(CLASSES, seed=0)(
-    judged["gated"], judged["typicality"], mask
+    gated["gated"], gated["typicality"], mask
 )
 fused = layers.DynamicDepthFusion(CLASSES, seed=1)(
-    judged["cleaned"],
+    gated["cleaned"],
     prototypes["confidence"],
     prototypes["probabilities"],
     mask,

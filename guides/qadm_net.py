@@ -175,7 +175,7 @@ samples are few. Try both on a validation part of your training data.
 """
 
 noise = corruptions.GaussianNoise(0.5, "one")
-noisy, hit = noise(x_test, seed=0), noise.corrupted(x_test, seed=0)
+noisy, corrupted = noise(x_test, seed=0), noise.corrupted(x_test, seed=0)
 outputs = model.predict(noisy, verbose=0)
 
 sample = 0
@@ -184,7 +184,7 @@ for m, name in enumerate(model.modality_names):
     print(
         f"{name:>9}: confidence {outputs['confidence'][sample, m]:.2f}, "
         f"depth {outputs['depth'][sample, m]:.0f} of {model.max_depth}"
-        + (", noisy" if hit[sample, m] else "")
+        + (", noisy" if corrupted[sample, m] else "")
     )
 
 """
@@ -223,13 +223,13 @@ gate = model.gate
 x = noisy["pixels"]
 stacked = np.zeros((len(x), len(shapes), 64), "float32")
 stacked[:, 0] = x
-judged = gate(stacked)
-row = int(np.flatnonzero(hit[:, 0])[3])
+gated = gate(stacked)
+row = int(np.flatnonzero(corrupted[:, 0])[3])
 pictures = {
     "clean": x_test["pixels"][row],
     "with noise": x[row],
-    "quality": keras.ops.convert_to_numpy(judged["quality"])[row, 0],
-    "cleaned": keras.ops.convert_to_numpy(judged["cleaned"])[row, 0],
+    "quality": keras.ops.convert_to_numpy(gated["quality"])[row, 0],
+    "cleaned": keras.ops.convert_to_numpy(gated["cleaned"])[row, 0],
 }
 figure, panels = plt.subplots(1, 4, figsize=(9, 2.7), layout="constrained")
 for axes, (title, values) in zip(panels, pictures.items(), strict=True):
@@ -269,8 +269,10 @@ samples, `max_depth` from the 5 % quantile on, and linear and rounded in
 between. In words: what looks worse than 99 % of the training data is not run.
 """
 
-print(f"mean depth, noisy modalities: {outputs['depth'][hit].mean():.2f}")
-print(f"mean depth, their neighbours: {outputs['depth'][~hit].mean():.2f}")
+print(f"mean depth, noisy modalities: {outputs['depth'][corrupted].mean():.2f}")
+print(
+    f"mean depth, their neighbours: {outputs['depth'][~corrupted].mean():.2f}"
+)
 
 """
 `DynamicDepthFusion` then runs that many blocks. A modality's blocks all read

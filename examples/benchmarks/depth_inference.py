@@ -22,7 +22,7 @@ MODALITIES = 3
 FEATURES = 256
 CLASSES = 10
 DEPTH = 4
-SHARES = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
+FRACTIONS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 PATTERNS = {
     "whole": "a modality of a sample runs all blocks or none",
     "graded": "its depth is binomial",
@@ -59,19 +59,19 @@ def make_models(width: int) -> dict[str, Any]:
     return models
 
 
-def make_confidence(pattern: str, share: float, batch_size: int) -> Any:
-    """Confidences whose depths have the mean `share * DEPTH`."""
+def make_confidence(pattern: str, fraction: float, batch_size: int) -> Any:
+    """Confidences whose depths have the mean `fraction * DEPTH`."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     shape = (batch_size, MODALITIES)
     if pattern == "whole":
-        return (rng.uniform(size=shape) < share).astype("float32")
-    return (rng.binomial(DEPTH, share, shape) / DEPTH).astype("float32")
+        return (rng.uniform(size=shape) < fraction).astype("float32")
+    return (rng.binomial(DEPTH, fraction, shape) / DEPTH).astype("float32")
 
 
 def measure(width: int, batch_size: int, repetitions: int) -> list[dict]:
-    """One dict a pattern and share."""
+    """One dict a pattern and fraction."""
     import numpy as np
 
     models = make_models(width)
@@ -79,8 +79,8 @@ def measure(width: int, batch_size: int, repetitions: int) -> list[dict]:
     x = rng.normal(size=(batch_size, MODALITIES, FEATURES)).astype("float32")
     points = []
     for pattern in PATTERNS:
-        for share in SHARES:
-            batch = [x, make_confidence(pattern, share, batch_size)]
+        for fraction in FRACTIONS:
+            batch = [x, make_confidence(pattern, fraction, batch_size)]
             # Also the warm-up; only the first point of a width compiles.
             masked, skip = (
                 models[name].predict_on_batch(batch)
@@ -101,7 +101,7 @@ def measure(width: int, batch_size: int, repetitions: int) -> list[dict]:
             points.append(
                 {
                     "pattern": pattern,
-                    "share": share,
+                    "fraction": fraction,
                     "depth": float(masked["depth"].mean()),
                     "difference": difference,
                     "masked": 1e3 * statistics.median(times["masked"]),
@@ -118,7 +118,7 @@ def measure(width: int, batch_size: int, repetitions: int) -> list[dict]:
 
 def tables(results: dict[tuple[str, int], list[dict]]) -> str:
     """Speed-ups, one row a backend, pattern and width."""
-    nominal = [f"{share * DEPTH:g}" for share in SHARES]
+    nominal = [f"{fraction * DEPTH:g}" for fraction in FRACTIONS]
     rows = []
     depths = {}
     for (backend, width), points in results.items():
@@ -126,9 +126,9 @@ def tables(results: dict[tuple[str, int], list[dict]]) -> str:
             own = [p for p in points if p["pattern"] == pattern]
             depths[pattern] = [pattern, *(f"{p['depth']:.2f}" for p in own)]
             slower = [
-                f"{p['ratio']:.2f} at {p['share'] * DEPTH:g}"
+                f"{p['ratio']:.2f} at {p['fraction'] * DEPTH:g}"
                 for p in own
-                if p["share"] <= 0.5 and p["ratio"] <= 1
+                if p["fraction"] <= 0.5 and p["ratio"] <= 1
             ]
             difference = max(p["difference"] for p in own)
             masked = statistics.median(p["masked"] for p in own)
