@@ -105,8 +105,8 @@ def judge(model, x, y, corruption=None):
     """
     draws = []
     for seed in DRAWS if corruption else DRAWS[:1]:
-        corrupted = corruption(x, seed=seed) if corruption else x
-        out = model.predict(corrupted, batch_size=len(y), verbose=0)
+        inputs = corruption(x, seed=seed) if corruption else x
+        out = model.predict(inputs, batch_size=len(y), verbose=0)
         corrupted = np.zeros(out["confidence"].shape, bool)
         if corruption:
             corrupted = corruption.corrupted(x, seed=seed)
