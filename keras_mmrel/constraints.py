@@ -193,15 +193,19 @@ class Every(Constraint):
 
 
 class Instance(Constraint):
-    """An object of a class."""
+    """An object of a class, with a method maybe that not all of them have."""
 
-    def __init__(self, kind: type | tuple, expected: str) -> None:
+    def __init__(
+        self, kind: type | tuple, expected: str, method: str | None = None
+    ) -> None:
         self.kind = kind
         self.expected = expected
+        self.method = method
         self.bad = (1.5, "no such object")
 
     def accepts(self, value: Any) -> bool:
-        return isinstance(value, self.kind)
+        has = self.method is None or hasattr(value, self.method)
+        return isinstance(value, self.kind) and has
 
 
 NUM_CLASSES = Integer(2)

@@ -60,7 +60,9 @@ from keras_mmrel.state import add_state
     quality=Either(
         Instance(
             keras.layers.Layer,
-            "a Keras layer, such as `keras_mmrel.layers.RangeControl`,",
+            "a Keras layer with `update_statistics`, such as "
+            "`keras_mmrel.layers.RangeControl`,",
+            method="update_statistics",
         ),
         None,
     ),
@@ -170,12 +172,6 @@ class MultimodalModel(keras.Model):
         self.clock = Clock()
         self.modulation_slot = ModulationSlot(lambda: self.encoders)
         self.augmentation = augmentation
-        if quality is not None and not hasattr(quality, "update_statistics"):
-            raise ValueError(
-                "`quality` must be a layer with `update_statistics(inputs)`, "
-                "such as `keras_mmrel.layers.RangeControl`. Received: "
-                f"quality={quality!r}"
-            )
         self.quality = quality
         self.encoders = [
             spec
@@ -261,13 +257,7 @@ class MultimodalModel(keras.Model):
         features = []
         for index, name in enumerate(self.modality_names):
             feature = self.encoders[index](inputs[name], training=training)
-            if len(feature.shape) != 2:
-                raise ValueError(
-                    f"The encoder of modality '{name}' must return "
-                    "(batch, d); wrap a backbone in "
-                    "`keras_mmrel.encoders.PooledEncoder`. Received: "
-                    f"shape={tuple(feature.shape)}"
-                )
+            validation.check_feature(name, feature)
             features.append(keep_present(feature, inputs[MASK][:, index]))
         return features
 
@@ -393,12 +383,7 @@ class MultimodalModel(keras.Model):
             x, y, outputs[LOGITS], sample_weight, training
         )
         terms = self.auxiliary_losses(y, outputs, sample_weight)
-        if set(terms) != set(self.auxiliary_trackers):
-            raise ValueError(
-                "`auxiliary_losses` must return the terms named by "
-                f"`auxiliary_loss_names` {sorted(self.auxiliary_trackers)}. "
-                f"Received: {sorted(terms)}"
-            )
+        validation.check_terms(terms, self.auxiliary_trackers)
         batch = ops.shape(outputs[LOGITS])[0]
         for name, term in terms.items():
             self.auxiliary_trackers[name].update_state(

@@ -5,6 +5,7 @@ was expected and what was received. Arrays are read in chunks and never
 copied.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ import numpy as np
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import DataSource
+from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Shape
+from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import to_numpy
 
@@ -241,6 +244,29 @@ def check_finite(name: str, array: Array, present: Array | None) -> None:
         raise ValueError(
             f"Modality '{name}' must hold values of at most {LARGEST:g} "
             f"in size; scale it. Received: {largest:.3g}"
+        )
+
+
+# -- What a method makes -----------------------------------------------------
+
+
+def check_feature(name: str, feature: Tensor) -> None:
+    """Refuse an encoder's output that is no vector a sample."""
+    if len(feature.shape) != 2:
+        raise ValueError(
+            f"The encoder of modality '{name}' must return (batch, d); wrap a "
+            "backbone in `keras_mmrel.encoders.PooledEncoder`. Received: "
+            f"shape={tuple(feature.shape)}"
+        )
+
+
+def check_terms(terms: Losses, declared: Iterable[str]) -> None:
+    """Refuse loss terms other than the declared ones."""
+    if set(terms) != set(declared):
+        raise ValueError(
+            "`auxiliary_losses` must return the terms named by "
+            f"`auxiliary_loss_names` {sorted(declared)}. Received: "
+            f"{sorted(terms)}"
         )
 
 
