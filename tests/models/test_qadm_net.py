@@ -113,7 +113,11 @@ def test_a_pipeline_of_unknown_length_warms_up_too():
     source = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
     source = source.filter(lambda x, y: tf.size(y) > 0)
     model.fit(source, epochs=6, verbose=0)
-    assert float(model.clock.warmup_steps(model.warmup)) == 6
+    # Keras on TensorFlow ends such an epoch with a step of no samples.
+    steps = int(model.optimizer.iterations) // 6
+    assert steps in (3, 4)
+    assert float(model.clock.warmup_steps(model.warmup)) == 2 * steps
+    assert float(model.clock.progress) == 1
     assert float(model.gate.ready) == 1
     assert float(model.fusion.allocator.ready) == 1
 
