@@ -30,6 +30,9 @@ OUTPUTS = (LOGITS, PROBABILITIES, MODALITY_LOGITS, CONFIDENCE, MASK)
 # has it.
 TRAINING_RECORD = "training_record"
 
+# The largest size of a value: sums of squares must fit into float32.
+LARGEST = 1e15
+
 # -- Types -------------------------------------------------------------------
 
 # Keras is untyped: these say what a thing is, not how it is stored.
@@ -70,7 +73,8 @@ def one_hot_labels(y: Labels, num_classes: int) -> Tensor:
     """Turn integer or one-hot labels into `(batch, classes)` in float32.
 
     Labels of shape `(batch,)` or `(batch, 1)` are class numbers; labels of
-    shape `(batch, num_classes)` are (soft) one-hot rows and pass through.
+    shape `(batch, num_classes)` are (soft) one-hot rows and pass through. A
+    number that is no class gives a row of zeros.
     """
     y = ops.convert_to_tensor(y)
     if len(y.shape) == 2 and y.shape[1] == num_classes:
@@ -82,7 +86,9 @@ def one_hot_labels(y: Labels, num_classes: int) -> Tensor:
             "`y` must be class numbers of shape (batch,) or one-hot rows of "
             f"shape (batch, {num_classes}). Received: y.shape={tuple(y.shape)}"
         )
-    return ops.one_hot(ops.cast(y, "int32"), num_classes, dtype="float32")
+    # Unlike `one_hot` this is the same everywhere for what is no class.
+    classes = ops.arange(num_classes, dtype="int32")
+    return ops.cast(ops.cast(y, "int32")[:, None] == classes, "float32")
 
 
 def class_numbers(y: Labels, num_classes: int) -> Tensor:

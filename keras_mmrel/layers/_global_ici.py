@@ -213,7 +213,7 @@ class GlobalICI(keras.layers.Layer):
         if not self.built:
             self.build(tuple(z.shape))
         partner = self.draw_partners(labels)
-        index, exists = self._draw_samples(labels, partner)
+        index, exists = self._draw_samples(labels, partner, mask)
         own = self._film(z, self.specific, partner)
         shared = self._film(z, self.shared, partner)
         wrong = self._decode(own + shared) - z
@@ -251,10 +251,12 @@ class GlobalICI(keras.layers.Layer):
         )[:, 0]
 
     def _draw_samples(
-        self, labels: Labels, partner: Tensor
+        self, labels: Labels, partner: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Random sample of each partner class, and whether there is one."""
         same = ops.equal(partner[:, None], labels[None, :])
+        # Not one that is missing altogether.
+        same = ops.logical_and(same, ops.max(mask, axis=1)[None] > 0)
         chance = keras.random.uniform(
             ops.shape(same), dtype="float32", seed=self.seed_generator
         )

@@ -20,7 +20,12 @@ def with_own_callbacks(
         initial_epoch: Likewise.
     """
     slot = model.modulation_slot
+    watch = model.batch_watch
     own = [
+        keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: watch.reset(training=True),
+            on_epoch_end=lambda epoch, logs: watch.stop_if_wrong(training=True),
+        ),
         ClockCallback(initial_epoch),
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: slot.begin_epoch(),

@@ -186,7 +186,7 @@ class AIM(SharedHeadModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs), training)
+        inputs = self.augment(self.prepare_inputs(inputs, training), training)
         mask = inputs[MASK]
         gated = bool(training) and self.paths == "single"
         outputs = [

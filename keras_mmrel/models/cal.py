@@ -220,7 +220,7 @@ class CAL(SharedHeadModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs), training)
+        inputs = self.augment(self.prepare_inputs(inputs, training), training)
         mask = inputs[MASK]
         features = self.encode(inputs, training)
         evidence: dict[str, Any] = {}

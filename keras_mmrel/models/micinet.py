@@ -225,7 +225,7 @@ class MICINet(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        clean = self.prepare_inputs(inputs)
+        clean = self.prepare_inputs(inputs, training)
         used = self.augment(clean, training)
         mask = used[MASK]
         features = self.encode(used, training)

@@ -171,7 +171,7 @@ class MMDynamics(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs), training)
+        inputs = self.augment(self.prepare_inputs(inputs, training), training)
         mask = inputs[MASK]
         features, gates = self._gated_features(inputs, training)
         probability = ops.concatenate(

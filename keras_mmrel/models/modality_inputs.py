@@ -15,6 +15,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.models import validation
+from keras_mmrel.models.batch_watch import usable
 from keras_mmrel.models.side_input import SideInput
 
 
@@ -53,8 +54,16 @@ class ModalityInputs:
 
     # -- In the step ---------------------------------------------------------
 
-    def prepare(self, inputs: Modalities) -> dict[str, Any]:
+    def prepare(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         """Check the structure, empty missing modalities, complete the mask.
+
+        Args:
+            inputs: What the model is called with.
+            training: Whether this is a training step, which no value may
+                break: those that are no usable numbers become 0, and are
+                counted elsewhere (`BatchWatch`).
 
         Returns:
             Dict of the modalities, zero where missing, and the float32
@@ -77,12 +86,37 @@ class ModalityInputs:
             mask = ops.cast(inputs[MASK], "float32")
         prepared = {
             name: keras.tree.map_structure(
-                lambda x, present=mask[:, index]: keep_present(x, present),
+                lambda x, present=mask[:, index]: (
+                    keep_usable(x, present)
+                    if training
+                    else keep_present(x, present)
+                ),
                 tensors[name],
             )
             for index, name in enumerate(self.names)
         }
         return {**prepared, MASK: mask}
+
+    def without_weightless(self, data: Any) -> Any:
+        """Announce all modalities of samples of weight 0 as missing.
+
+        So they take no part in a training step, whatever it does with the
+        batch: statistics, augmentation, coefficients of a modulation.
+
+        Args:
+            data: A batch as a train step gets it.
+        """
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if sample_weight is None or not isinstance(x, Mapping):
+            return data
+        weight = ops.reshape(ops.convert_to_tensor(sample_weight), (-1, 1))
+        counted = ops.cast(weight > 0, "float32")
+        mask = x.get(MASK)
+        if mask is None:
+            mask = ops.repeat(counted, len(self.names), axis=1)
+        else:
+            mask = ops.cast(mask, "float32") * counted
+        return {**x, MASK: mask}, y, sample_weight
 
     def side_values(self, x: Modalities) -> dict[str, Tensor]:
         """Values of the side inputs that a training batch has, `(batch,)`.
@@ -113,6 +147,8 @@ class ModalityInputs:
         trains: bool = False,
         labelled: bool = False,
         rows: int | None = None,
+        sample_weight: Tensor = None,
+        class_weight: dict | None = None,
     ) -> None:
         """Refuse data that the model cannot take.
 
@@ -124,26 +160,47 @@ class ModalityInputs:
             trains: Whether they are trained on.
             labelled: Whether labels are needed.
             rows: Number of the first samples that will be used, or `None`.
+            sample_weight: Weights of a dict of arrays.
+            class_weight: As in `fit`.
 
         Raises:
             ValueError: With the first thing that is wrong.
         """
+        if class_weight is not None:
+            validation.check_class_weight(class_weight, self.model.num_classes)
         batch = validation.first_batch(x)
         if batch is not None:
             self.check_batch(*batch, labelled=labelled, trains=trains)
+        elif not validation.is_pipeline(x):
+            self.check_batch(
+                x,
+                y,
+                sample_weight,
+                labelled=labelled,
+                trains=trains,
+                rows=rows,
+                fits=fits,
+            )
+
+    def check_validation(self, data: DataSource) -> None:
+        """Refuse `validation_data` that the model cannot be evaluated on."""
+        if data is None:
             return
-        if not isinstance(x, Mapping | Sequence) and not hasattr(x, "shape"):
-            return
-        if isinstance(x, Mapping):
-            validation.check_order(self.modalities(x), self.names)
-        self.check_batch(
-            x, y, labelled=labelled, trains=trains, rows=rows, fits=fits
-        )
+        held = list(data) if isinstance(data, list | tuple) else [data]
+        if len(held) not in (2, 3) and not validation.is_pipeline(data):
+            raise ValueError(
+                "`validation_data` must be (inputs, labels), maybe with "
+                "sample weights, or a pipeline of such batches. Received: "
+                f"{type(data).__name__} of {len(held)}"
+            )
+        x, y, weight = [*held, None, None][:3]
+        self.check(x, y, labelled=True, sample_weight=weight)
 
     def check_batch(
         self,
         x: Modalities,
         y: Labels,
+        sample_weight: Tensor = None,
         *,
         labelled: bool,
         trains: bool,
@@ -153,6 +210,9 @@ class ModalityInputs:
         """Check arrays: a batch of a data source, or all of the data."""
         plain = self.modalities(x) if isinstance(x, Mapping) else x
         count = validation.check_arrays(plain, self.model.modality_shapes, rows)
+        validation.check_order(plain, self.names)
+        if sample_weight is not None:
+            validation.check_sample_weight(sample_weight, count)
         if y is not None:
             labels = check_labels(y, self.model.num_classes, count, soft=True)
             classes = np.unique(labels)
@@ -205,7 +265,9 @@ class ModalityInputs:
         if isinstance(x, GeneratorType):
             return validation.checked_batches(
                 x,
-                lambda x, y: self.check_batch(x, y, labelled=True, trains=True),
+                lambda *batch: self.check_batch(
+                    *batch, labelled=True, trains=True
+                ),
             )
         if not isinstance(x, Mapping):
             return x
@@ -219,6 +281,16 @@ class ModalityInputs:
                     self._check_values(side, value, count)
                     added[side.name] = np.asarray(value, side.dtype)
         return {**x, **added} if added else x
+
+
+def keep_usable(x: Tensor, present: Tensor) -> Tensor:
+    """As `keep_present`, and without what is no usable number."""
+    x = keep_present(x, present)
+    if not keras.backend.is_float_dtype(
+        keras.backend.standardize_dtype(x.dtype)
+    ):
+        return x
+    return ops.where(usable(x), x, ops.zeros_like(x))
 
 
 def keep_present(x: Tensor, present: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
 from keras_mmrel.models._own_callbacks import with_own_callbacks
+from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_modulation
 from keras_mmrel.models.compile_arguments import logits_loss
@@ -169,6 +170,7 @@ class MultimodalModel(keras.Model):
 
         # === Parts ===
         self.modality_inputs = ModalityInputs(self)
+        self.batch_watch = BatchWatch(self.modality_names, num_classes)
         self.clock = Clock()
         self.modulation_slot = ModulationSlot(lambda: self.encoders)
         self.augmentation = augmentation
@@ -225,14 +227,21 @@ class MultimodalModel(keras.Model):
 
     # -- Pieces of a method's `call` -----------------------------------------
 
-    def prepare_inputs(self, inputs: Modalities) -> dict[str, Any]:
+    def prepare_inputs(
+        self, inputs: Modalities, training: bool | None = None
+    ) -> dict[str, Any]:
         """Check the inputs, empty missing modalities, complete the mask.
+
+        Args:
+            inputs: What `call` was given.
+            training: Likewise. In a training step values that are no usable
+                numbers become 0; the epoch ends with an error about them.
 
         Returns:
             Dict of the modalities, zero where missing, and the float32
             `"modality_mask"` of shape `(batch, n_modalities)`.
         """
-        return self.modality_inputs.prepare(inputs)
+        return self.modality_inputs.prepare(inputs, training)
 
     def augment(
         self, inputs: dict[str, Any], training: bool | None = None
@@ -328,6 +337,10 @@ class MultimodalModel(keras.Model):
 
         Called in training steps only. `outputs` is what `call` returned with
         `training=True`; assignments to non-trainable weights persist.
+
+        A sample of weight 0 is absent: in a training step all its modalities
+        are missing. Any other weight says how much a sample matters to the
+        loss, not how often it occurs.
         """
 
     def modality_crossentropy(
@@ -373,11 +386,13 @@ class MultimodalModel(keras.Model):
             training: Whether this is a training step.
         """
         outputs = dict(y_pred or {})
+        y, sample_weight = self.batch_watch.look(x, y, sample_weight, training)
         if training:
             outputs[TRAINING_RECORD] = {
                 **outputs.get(TRAINING_RECORD, {}),
                 **self.modality_inputs.side_values(x or {}),
             }
+            counted = counted_samples(outputs[MASK], sample_weight)
             sample_weight = self.loss_weights(outputs, sample_weight)
         loss = super().compute_loss(
             x, y, outputs[LOGITS], sample_weight, training
@@ -391,14 +406,14 @@ class MultimodalModel(keras.Model):
             )
             loss = loss + backend.replica_share(term)
         if training:
-            self._learn_from(y, outputs)
+            self._learn_from(y, outputs, counted)
         return loss
 
-    def _learn_from(self, y: Labels, outputs: Outputs) -> None:
+    def _learn_from(self, y: Labels, outputs: Outputs, counted: Tensor) -> None:
         """Everything that a training step changes beside the gradients."""
         labels = one_hot_labels(y, self.num_classes)
         self.class_counts.assign_add(
-            backend.all_reduce_sum(ops.sum(labels, axis=0))
+            backend.all_reduce_sum(ops.sum(labels * counted, axis=0))
         )
         self.update_statistics(y, outputs)
         self.modulation_slot.update(labels, outputs, self.clock)
@@ -442,6 +457,8 @@ class MultimodalModel(keras.Model):
         )
 
     def train_step(self, *args: Any) -> Any:
+        *state, data = args
+        args = (*state, self.modality_inputs.without_weightless(data))
         return backend.train_step(self, *args)
 
     # -- Compiling -----------------------------------------------------------
@@ -543,13 +560,23 @@ class MultimodalModel(keras.Model):
 
         Before the first step in-memory data are checked completely, and a
         pipeline (`PyDataset`, `tf.data`, `DataLoader`, generator) by its
-        first batch.
+        first batch. What is wrong in a later batch harms no weight of the
+        model and ends the epoch with a `ValueError`.
+
+        A sample of weight 0 (`sample_weight`, `class_weight`) is absent, from
+        losses and from statistics. Other weights scale losses; in statistics
+        each sample counts once.
         """
-        self.modality_inputs.check(x, y, fits=True, trains=True, labelled=True)
-        if validation_data is not None:
-            pair = isinstance(validation_data, list | tuple)
-            held = [*validation_data] if pair else [validation_data]
-            self.modality_inputs.check(*[*held, None, None][:2], labelled=True)
+        self.modality_inputs.check(
+            x,
+            y,
+            fits=True,
+            trains=True,
+            labelled=True,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+        )
+        self.modality_inputs.check_validation(validation_data)
         x = self.modality_inputs.complete(x)
         # Callbacks read and assign weights before the first step.
         shapes = validation.data_shapes(x, self.modality_names)
@@ -585,10 +612,15 @@ class MultimodalModel(keras.Model):
         # `fit` has checked what it hands over after every epoch.
         if not kwargs.get(upstream.CACHED_EVALUATION):
             rows = steps and steps * (batch_size or 32)
-            self.modality_inputs.check(x, y, labelled=True, rows=rows)
-        return super().evaluate(
+            self.modality_inputs.check(
+                x, y, labelled=True, rows=rows, sample_weight=sample_weight
+            )
+        self.batch_watch.reset(training=False)
+        scores = super().evaluate(
             x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
         )
+        self.batch_watch.stop_if_wrong(training=False)
+        return scores
 
     def predict(
         self,
@@ -601,19 +633,44 @@ class MultimodalModel(keras.Model):
     ) -> dict[str, Any]:
         rows = steps and steps * (batch_size or 32)
         self.modality_inputs.check(x, rows=rows)
-        return super().predict(x, batch_size, verbose, steps, *args, **kwargs)
+        outputs = super().predict(
+            x, batch_size, verbose, steps, *args, **kwargs
+        )
+        if validation.is_pipeline(x):
+            validation.check_predictions(outputs)
+        return outputs
 
     def train_on_batch(
-        self, x: Modalities, y: Labels = None, *args: Any, **kwargs: Any
+        self,
+        x: Modalities,
+        y: Labels = None,
+        sample_weight: Tensor = None,
+        class_weight: dict | None = None,
+        **kwargs: Any,
     ) -> Any:
-        self.modality_inputs.check(x, y, labelled=True, trains=True)
-        return super().train_on_batch(x, y, *args, **kwargs)
+        self.modality_inputs.check(
+            x,
+            y,
+            labelled=True,
+            trains=True,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+        )
+        return super().train_on_batch(
+            x, y, sample_weight, class_weight, **kwargs
+        )
 
     def test_on_batch(
-        self, x: Modalities, y: Labels = None, *args: Any, **kwargs: Any
+        self,
+        x: Modalities,
+        y: Labels = None,
+        sample_weight: Tensor = None,
+        **kwargs: Any,
     ) -> Any:
-        self.modality_inputs.check(x, y, labelled=True)
-        return super().test_on_batch(x, y, *args, **kwargs)
+        self.modality_inputs.check(
+            x, y, labelled=True, sample_weight=sample_weight
+        )
+        return super().test_on_batch(x, y, sample_weight, **kwargs)
 
     # -- Saving --------------------------------------------------------------
 
@@ -659,6 +716,14 @@ class MultimodalModel(keras.Model):
 
     def load_own_variables(self, store: Any) -> None:
         super().load_own_variables(_saving.load_seed_states(self, store))
+
+
+def counted_samples(modality_mask: Tensor, sample_weight: Tensor) -> Tensor:
+    """1 for each sample, but 0 for one of weight 0, `(batch, 1)`."""
+    if sample_weight is None:
+        return ops.ones_like(modality_mask[:, :1])
+    weight = ops.reshape(ops.convert_to_tensor(sample_weight), (-1, 1))
+    return ops.cast(weight > 0, modality_mask.dtype)
 
 
 def chance_corrected_confidence(logits: Tensor) -> Tensor:

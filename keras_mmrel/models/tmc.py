@@ -148,7 +148,7 @@ class TMC(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs), training)
+        inputs = self.augment(self.prepare_inputs(inputs, training), training)
         mask = inputs[MASK]
         features = self.encode(inputs, training)
         scores = head_logits(self.heads, features)

@@ -15,19 +15,22 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.constraints import Number
+from keras_mmrel.contract import LARGEST
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
+from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Shape
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import to_numpy
 
-# Sums of squares must fit into float32.
-LARGEST = 1e15
 CHUNK_BYTES = 1 << 22
 
 # Modality -> input shape without the batch axis, a dict of such shapes, or
@@ -237,13 +240,82 @@ def check_finite(name: str, array: Array, present: Array | None) -> None:
     if bad:
         raise ValueError(
             f"Modality '{name}' must be finite where it is present; set "
-            f"'{MASK}' to 0 for a missing one. Received: {bad} NaN or "
-            "infinite values"
+            f"'{MASK}' to 0 for a missing one, or impute. Received: {bad} NaN "
+            "or infinite values"
         )
     if largest > LARGEST and array.dtype.itemsize > 2:
         raise ValueError(
             f"Modality '{name}' must hold values of at most {LARGEST:g} "
             f"in size; scale it. Received: {largest:.3g}"
+        )
+
+
+# -- Weights -----------------------------------------------------------------
+
+
+def check_sample_weight(sample_weight: ArrayLike, count: int) -> None:
+    """Refuse all but one finite, non-negative weight a sample."""
+    weight = None
+    if not isinstance(sample_weight, Mapping | list | tuple | str):
+        weight = to_numpy(sample_weight)
+    if weight is None or weight.dtype.kind not in "iubf":
+        kind = type(sample_weight).__name__
+        raise ValueError(
+            "`sample_weight` must be an array of one number a sample. "
+            f"Received: {kind if weight is None else weight.dtype}"
+        )
+    if weight.shape not in ((count,), (count, 1)):
+        raise ValueError(
+            "`sample_weight` must hold one weight a sample, of shape "
+            f"({count},). Received: shape={weight.shape}"
+        )
+    wrong = weight[~(np.isfinite(weight) & (weight >= 0))]
+    if wrong.size:
+        raise ValueError(
+            "`sample_weight` must be finite and not negative. Received: "
+            f"{wrong.size} others, such as {wrong[0]}"
+        )
+    if not weight.any():
+        raise ValueError(
+            "`sample_weight` must be above 0 for a sample at least. Received: "
+            f"{count} zeros"
+        )
+
+
+def check_class_weight(class_weight: Mapping, num_classes: int) -> None:
+    """Refuse all but one finite, non-negative weight a class."""
+    expected = (
+        "`class_weight` must be a dict with a finite, non-negative weight for "
+        f"each class from 0 to {num_classes - 1}"
+    )
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(f"{expected}. Received: {type(class_weight).__name__}")
+    unknown = [k for k in class_weight if k not in range(num_classes)]
+    absent = [k for k in range(num_classes) if k not in class_weight]
+    if unknown or absent:
+        raise ValueError(
+            f"{expected}. Received: unknown classes {unknown[:5]}, classes "
+            f"without a weight {absent[:5]}"
+        )
+    weight = Number(0)
+    wrong = {k: w for k, w in class_weight.items() if not weight.accepts(w)}
+    if wrong or not any(class_weight.values()):
+        raise ValueError(f"{expected}. Received: {wrong or 'only zeros'}")
+
+
+# -- What a model makes of a pipeline ----------------------------------------
+
+
+def check_predictions(outputs: Outputs) -> None:
+    """Refuse predictions of batches that nobody checked before."""
+    check_mask_values(outputs[MASK])
+    wrong = ~np.isfinite(outputs[LOGITS]).all(axis=1)
+    if wrong.any():
+        raise ValueError(
+            "Inputs must be finite where a modality is present; set "
+            f"'{MASK}' to 0 for a missing one, or impute. Received: "
+            f"{wrong.sum()} samples without a finite prediction, the first "
+            f"at {wrong.argmax()}"
         )
 
 
@@ -273,13 +345,20 @@ def check_terms(terms: Losses, declared: Iterable[str]) -> None:
 # -- Pipelines ---------------------------------------------------------------
 
 
+def is_pipeline(data: DataSource) -> bool:
+    """Whether the data come batch by batch."""
+    in_memory = isinstance(data, Mapping | Sequence) or hasattr(data, "shape")
+    iterable = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+    return iterable and not in_memory
+
+
 def first_batch(data: DataSource) -> tuple | None:
-    """Return the first `(x, y)` of a data source that can be read twice.
+    """Return the first `(x, y, sample_weight)` of a source to read twice.
 
     In-memory data and a one-shot generator give `None`: looking at the
     generator would consume it.
     """
-    if isinstance(data, Mapping | Sequence) or hasattr(data, "shape"):
+    if not is_pipeline(data):
         return None
     if isinstance(data, keras.utils.PyDataset):
         batch = data[0] if data.num_batches != 0 else None
@@ -293,8 +372,7 @@ def first_batch(data: DataSource) -> tuple | None:
         raise ValueError(
             "Inputs must hold at least one sample. Received: an empty dataset"
         )
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    return x, y
+    return keras.utils.unpack_x_y_sample_weight(batch)
 
 
 def checked_batches(batches: GeneratorType, check: Any) -> Iterator:
@@ -304,12 +382,11 @@ def checked_batches(batches: GeneratorType, check: Any) -> Iterator:
 
     Args:
         batches: Generator of what `fit` takes.
-        check: Function of `(x, y)`.
+        check: Function of `(x, y, sample_weight)`.
     """
     for index, batch in enumerate(batches):
         if index == 0:
-            x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-            check(x, y)
+            check(*keras.utils.unpack_x_y_sample_weight(batch))
         yield batch
 
 
