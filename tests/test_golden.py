@@ -90,7 +90,7 @@ def micinet():
     )
     learner, removal = model.fusion.global_ici, model.fusion.ici_removal
     learner.draw_partners = lambda labels: (labels + 1) % 3
-    learner._draw_samples = lambda labels, partner: (
+    learner._draw_samples = lambda labels, partner, mask: (
         ops.argmax(ops.equal(partner[:, None], labels), axis=1),
         ops.ones(ops.shape(labels)),
     )

@@ -187,7 +187,7 @@ class ModalityInputs:
         if data is None:
             return
         held = list(data) if isinstance(data, list | tuple) else [data]
-        if len(held) not in (2, 3) and not validation.is_pipeline(data):
+        if len(held) not in (1, 2, 3):
             raise ValueError(
                 "`validation_data` must be (inputs, labels), maybe with "
                 "sample weights, or a pipeline of such batches. Received: "
