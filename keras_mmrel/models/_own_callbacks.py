@@ -38,6 +38,16 @@ def with_own_callbacks(
         callbacks = callbacks.callbacks
     if isinstance(callbacks, keras.callbacks.Callback):
         callbacks = [callbacks]
+    wrong = [
+        c
+        for c in callbacks or []
+        if not isinstance(c, keras.callbacks.Callback)
+    ]
+    if wrong:
+        raise ValueError(
+            "`callbacks` must hold objects of `keras.callbacks.Callback`. "
+            f"Received: {wrong[0]!r}"
+        )
     return [*own, *(callbacks or [])]
 
 

@@ -82,13 +82,13 @@ class BatchWatch(keras.layers.Layer):
         y = ops.convert_to_tensor(y)
         if len(y.shape) == 2 and y.shape[1] == self.num_classes:
             rows = ops.cast(y, "float32")
-            sums = ops.abs(ops.sum(rows, axis=1) - 1.0)
-            right = ops.all(rows >= 0, axis=1) & (sums < 1e-3)
-            wrong = ops.logical_not(right)
+            sums = ops.sum(rows, axis=1)
+            wrong = ops.isnan(sums) | (ops.abs(sums - 1.0) > 1e-3)
+            wrong = wrong | ops.any(rows < 0, axis=1)
             uniform = ops.ones_like(y) / self.num_classes
             uniform = ops.cast(uniform, y.dtype)
             return ops.where(wrong[:, None], uniform, y), _count(wrong)
-        wrong = ops.logical_not((y >= 0) & (y < self.num_classes))
+        wrong = (y < 0) | (y >= self.num_classes)
         return ops.where(wrong, ops.zeros_like(y), y), _count(wrong)
 
     # -- Between the steps ---------------------------------------------------
@@ -140,23 +140,26 @@ def _count(wrong: Tensor) -> Tensor:
 
 def _count_wrong(x: Tensor, present: Tensor | None) -> Tensor:
     """Number of values that are no usable numbers, where there are any."""
-    wrong = ops.logical_not(usable(x))
+    wrong = unusable(x)
     if present is not None:
         present = ops.reshape(present, (-1, *[1] * (len(x.shape) - 1)))
         wrong = ops.logical_and(wrong, present)
     return _count(wrong)
 
 
-def usable(x: Tensor) -> Tensor:
-    """Where `x` is finite and of a size whose square fits into float32."""
-    # False for NaN, too.
-    return ops.abs(ops.cast(x, "float32")) <= LARGEST
+def unusable(x: Tensor) -> Tensor:
+    """Where `x` is NaN, or of a size whose square does not fit into float32.
+
+    Not the negation of a comparison: XLA turns that round, and NaN is lost.
+    """
+    x = ops.cast(x, "float32")
+    return ops.logical_or(ops.isnan(x), ops.abs(x) > LARGEST)
 
 
 def _usable_weights(sample_weight: Tensor) -> tuple[Tensor, Tensor]:
     if sample_weight is None:
         return None, ops.zeros(())
-    weight = ops.convert_to_tensor(sample_weight)
-    right = ops.isfinite(weight) & (weight >= 0)
-    wrong = ops.logical_not(right)
-    return ops.where(right, weight, ops.zeros_like(weight)), _count(wrong)
+    weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+    infinite = ops.isnan(weight) | (ops.abs(weight) == float("inf"))
+    wrong = infinite | (weight < 0)
+    return ops.where(wrong, ops.zeros_like(weight), weight), _count(wrong)

@@ -15,7 +15,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.models import validation
-from keras_mmrel.models.batch_watch import usable
+from keras_mmrel.models.batch_watch import unusable
 from keras_mmrel.models.side_input import SideInput
 
 
@@ -57,7 +57,7 @@ class ModalityInputs:
     def prepare(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        """Check the structure, empty missing modalities, complete the mask.
+        """Empty missing modalities and complete the mask.
 
         Args:
             inputs: What the model is called with.
@@ -69,9 +69,6 @@ class ModalityInputs:
             Dict of the modalities, zero where missing, and the float32
             `"modality_mask"` of shape `(batch, n_modalities)`.
         """
-        if isinstance(inputs, Mapping):
-            inputs = self.modalities(inputs)
-        validation.check_structure(inputs, self.model.modality_shapes)
         tensors = {
             name: keras.tree.map_structure(ops.convert_to_tensor, inputs[name])
             for name in self.names
@@ -138,6 +135,11 @@ class ModalityInputs:
 
     # -- Before the first step -----------------------------------------------
 
+    def check_structure(self, x: Modalities) -> None:
+        """Refuse inputs of other names, ranks or sizes."""
+        plain = self.modalities(x) if isinstance(x, Mapping) else x
+        validation.check_structure(plain, self.model.modality_shapes)
+
     def check(
         self,
         x: DataSource,
@@ -168,6 +170,11 @@ class ModalityInputs:
         """
         if class_weight is not None:
             validation.check_class_weight(class_weight, self.model.num_classes)
+            if sample_weight is not None:
+                raise ValueError(
+                    "`sample_weight` must be None where `class_weight` is "
+                    "given. Received: both"
+                )
         batch = validation.first_batch(x)
         if batch is not None:
             self.check_batch(*batch, labelled=labelled, trains=trains)
@@ -209,7 +216,9 @@ class ModalityInputs:
     ) -> None:
         """Check arrays: a batch of a data source, or all of the data."""
         plain = self.modalities(x) if isinstance(x, Mapping) else x
-        count = validation.check_arrays(plain, self.model.modality_shapes, rows)
+        count = validation.check_arrays(
+            plain, self.model.modality_shapes, rows, hints=fits
+        )
         validation.check_order(plain, self.names)
         if sample_weight is not None:
             validation.check_sample_weight(sample_weight, count)
@@ -290,7 +299,7 @@ def keep_usable(x: Tensor, present: Tensor) -> Tensor:
         keras.backend.standardize_dtype(x.dtype)
     ):
         return x
-    return ops.where(usable(x), x, ops.zeros_like(x))
+    return ops.where(unusable(x), ops.zeros_like(x), x)
 
 
 def keep_present(x: Tensor, present: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ was expected and what was received. Arrays are read in chunks and never
 copied.
 """
 
+import warnings
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -14,7 +15,12 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.contract import LARGEST
 from keras_mmrel.contract import LOGITS
@@ -25,6 +31,7 @@ from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import Model
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Shape
 from keras_mmrel.contract import Tensor
@@ -32,6 +39,8 @@ from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import to_numpy
 
 CHUNK_BYTES = 1 << 22
+# Values beyond it look like counts, pixels or another raw unit.
+RAW = 100.0
 
 # Modality -> input shape without the batch axis, a dict of such shapes, or
 # `None` where an encoder alone knows it.
@@ -79,6 +88,47 @@ def is_block_list(spec: object) -> bool:
     )
 
 
+# -- Runs --------------------------------------------------------------------
+
+# What `fit`, `evaluate` and `predict` take beside data.
+_COUNT = Either(Integer(1), None)
+RUN_ARGUMENTS = {
+    "batch_size": _COUNT,
+    "steps": _COUNT,
+    "epochs": Integer(0),
+    "initial_epoch": Integer(0),
+    "validation_split": Number(0, 1, high_open=True),
+    "shuffle": Flag(),
+    "steps_per_epoch": _COUNT,
+    "validation_steps": _COUNT,
+    "validation_batch_size": _COUNT,
+    "validation_freq": Either(Integer(1), Every(Integer(1))),
+}
+
+
+def check_run(**arguments: Any) -> None:
+    """Refuse nonsensical numbers of batches, epochs and steps."""
+    for name, value in arguments.items():
+        if name in RUN_ARGUMENTS:
+            RUN_ARGUMENTS[name](name, value)
+
+
+def check_compiled(model: Model) -> None:
+    """Refuse a model that does not know its loss, and a broken step size."""
+    if not model.compiled:
+        raise ValueError(
+            f"{type(model).__name__} must be compiled to train or be "
+            "evaluated. Received: a model without `compile()`"
+        )
+    if model.optimizer is None:
+        raise ValueError(
+            "`optimizer` must be an optimizer, its name or 'auto'. Received: "
+            "optimizer=None"
+        )
+    rate = float(ops.convert_to_numpy(model.optimizer.learning_rate))
+    Number(0)("learning_rate", rate)
+
+
 # -- Names, ranks, sizes: arrays and tensors alike ---------------------------
 
 
@@ -123,6 +173,11 @@ def check_structure(inputs: Modalities, shapes: Shapes) -> None:
                 f"shape={received}"
             )
     if inputs.get(MASK) is not None:
+        if isinstance(inputs[MASK], list | tuple | str | Mapping):
+            raise ValueError(
+                f"'{MASK}' must be an array or a tensor. Received: "
+                f"{type(inputs[MASK]).__name__}"
+            )
         received = tuple(np.shape(inputs[MASK]))
         if len(received) != 2 or received[1] != len(shapes):
             raise ValueError(
@@ -174,7 +229,10 @@ def check_order(inputs: Modalities, names: list[str]) -> None:
 
 
 def check_arrays(
-    inputs: Modalities, shapes: Shapes, rows: int | None = None
+    inputs: Modalities,
+    shapes: Shapes,
+    rows: int | None = None,
+    hints: bool = False,
 ) -> int:
     """Check the values of in-memory inputs and return the sample count.
 
@@ -183,6 +241,7 @@ def check_arrays(
         shapes: As in `check_structure`.
         rows: Number of the first samples whose values are looked at, or
             `None` for all.
+        hints: Whether to warn of values that look unscaled.
     """
     check_structure(inputs, shapes)
     inputs = {k: v for k, v in inputs.items() if v is not None}
@@ -208,19 +267,30 @@ def check_arrays(
     for index, name in enumerate(shapes):
         present = None if mask is None else mask[:, index]
         for array in keras.tree.flatten(inputs[name]):
-            check_finite(name, to_numpy(array)[used], present)
+            largest = check_finite(name, to_numpy(array)[used], present)
+            if hints and largest > RAW:
+                warnings.warn(
+                    f"Modality '{name}' holds values up to {largest:.4g}: "
+                    "scale each feature, to [0, 1] say, by what the training "
+                    "samples have.",
+                    stacklevel=5,
+                )
     return count
 
 
-def check_finite(name: str, array: Array, present: Array | None) -> None:
-    """Refuse NaN, infinity and huge numbers where a modality is present."""
-    if array.dtype.kind in "OSUMm":
+def check_finite(name: str, array: Array, present: Array | None) -> float:
+    """Refuse NaN, infinity and huge numbers where a modality is present.
+
+    Returns:
+        The largest size of a number that is no integer.
+    """
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise ValueError(
             f"Modality '{name}' must hold numbers. Received: "
             f"dtype={array.dtype}"
         )
-    if not np.issubdtype(array.dtype, np.floating):
-        return
+    if array.dtype.kind in "biu":
+        return 0.0
     bad, largest = 0, 0.0
     row_bytes = array.dtype.itemsize * max(int(np.prod(array.shape[1:])), 1)
     step = max(1, CHUNK_BYTES // row_bytes)
@@ -248,6 +318,7 @@ def check_finite(name: str, array: Array, present: Array | None) -> None:
             f"Modality '{name}' must hold values of at most {LARGEST:g} "
             f"in size; scale it. Received: {largest:.3g}"
         )
+    return largest
 
 
 # -- Weights -----------------------------------------------------------------

@@ -1,0 +1,183 @@
+from typing import Any
+
+import keras
+
+from keras_mmrel.backend import upstream
+from keras_mmrel.contract import DataSource
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import Tensor
+from keras_mmrel.models import validation
+from keras_mmrel.models._own_callbacks import with_own_callbacks
+from keras_mmrel.models.batch_watch import BatchWatch
+from keras_mmrel.models.modality_inputs import ModalityInputs
+
+
+class CheckedModel(keras.Model):
+    """A `keras.Model` that says what is wrong with data and arguments.
+
+    Everything that a user runs passes here first. A subclass makes the parts
+    that know what its data look like.
+
+    Attributes:
+        modality_names: Names of the modalities, in order.
+        modality_inputs: Checks what is there before the first step.
+        batch_watch: Counts in the step what nobody saw before.
+    """
+
+    modality_names: list[str]
+    modality_inputs: ModalityInputs
+    batch_watch: BatchWatch
+
+    def fit(
+        self,
+        x: DataSource = None,
+        y: Labels = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: DataSource = None,
+        shuffle: bool = True,
+        class_weight: dict | None = None,
+        sample_weight: Tensor = None,
+        initial_epoch: int = 0,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Train as `keras.Model.fit` does, after checking the data.
+
+        Before the first step in-memory data are checked completely, and a
+        pipeline (`PyDataset`, `tf.data`, `DataLoader`, generator) by its
+        first batch. What is wrong in a later batch harms no weight of the
+        model and ends the epoch with a `ValueError`.
+
+        A sample of weight 0 (`sample_weight`, `class_weight`) is absent, from
+        losses and from statistics. Other weights scale losses; in statistics
+        each sample counts once.
+        """
+        validation.check_compiled(self)
+        validation.check_run(
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_split=validation_split,
+            shuffle=shuffle,
+            initial_epoch=initial_epoch,
+            **kwargs,
+        )
+        self.modality_inputs.check(
+            x,
+            y,
+            fits=True,
+            trains=True,
+            labelled=True,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+        )
+        self.modality_inputs.check_validation(validation_data)
+        x = self.modality_inputs.complete(x)
+        # Callbacks read and assign weights before the first step.
+        shapes = validation.data_shapes(x, self.modality_names)
+        if shapes and not self.built:
+            self.build(shapes)
+        return super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=with_own_callbacks(self, callbacks, initial_epoch),
+            validation_split=validation_split,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
+            **kwargs,
+        )
+
+    def evaluate(
+        self,
+        x: DataSource = None,
+        y: Labels = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Tensor = None,
+        steps: int | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        # `fit` has checked what it hands over after every epoch.
+        if not kwargs.get(upstream.CACHED_EVALUATION):
+            validation.check_compiled(self)
+            validation.check_run(batch_size=batch_size, steps=steps)
+            rows = steps and steps * (batch_size or 32)
+            self.modality_inputs.check(
+                x, y, labelled=True, rows=rows, sample_weight=sample_weight
+            )
+        self.batch_watch.reset(training=False)
+        scores = super().evaluate(
+            x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
+        )
+        self.batch_watch.stop_if_wrong(training=False)
+        return scores
+
+    def predict(
+        self,
+        x: DataSource,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        steps: int | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        validation.check_run(batch_size=batch_size, steps=steps)
+        rows = steps and steps * (batch_size or 32)
+        self.modality_inputs.check(x, rows=rows)
+        outputs = super().predict(
+            x, batch_size, verbose, steps, *args, **kwargs
+        )
+        if validation.is_pipeline(x):
+            validation.check_predictions(outputs)
+        return outputs
+
+    def train_on_batch(
+        self,
+        x: Modalities,
+        y: Labels = None,
+        sample_weight: Tensor = None,
+        class_weight: dict | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        self.modality_inputs.check(
+            x,
+            y,
+            labelled=True,
+            trains=True,
+            sample_weight=sample_weight,
+            class_weight=class_weight,
+        )
+        return super().train_on_batch(
+            x, y, sample_weight, class_weight, **kwargs
+        )
+
+    def test_on_batch(
+        self,
+        x: Modalities,
+        y: Labels = None,
+        sample_weight: Tensor = None,
+        **kwargs: Any,
+    ) -> Any:
+        self.modality_inputs.check(
+            x, y, labelled=True, sample_weight=sample_weight
+        )
+        return super().test_on_batch(x, y, sample_weight, **kwargs)
+
+    def predict_on_batch(self, x: Modalities) -> Any:
+        self.modality_inputs.check(x)
+        return super().predict_on_batch(x)
+
+    def __call__(self, inputs: Modalities, *args: Any, **kwargs: Any) -> Any:
+        # From here an error is one sentence, from `call` it has Keras' lines.
+        self.modality_inputs.check_structure(inputs)
+        return super().__call__(inputs, *args, **kwargs)
