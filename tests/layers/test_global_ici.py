@@ -52,7 +52,7 @@ def build(tables="pair", classes=CLASSES, fixed=True):
         layer.draw_partners = lambda labels: ops.convert_to_tensor(
             PARTNERS, "int32"
         )
-        layer._draw_samples = lambda labels, partner: (
+        layer._draw_samples = lambda labels, partner, mask: (
             ops.convert_to_tensor(INDEX, "int32"),
             ops.convert_to_tensor(FOUND),
         )
@@ -252,8 +252,14 @@ def test_samples_are_drawn_from_the_partner_class():
     layer = build(fixed=False)
     labels = ops.convert_to_tensor(np.repeat(np.arange(3), 40))
     partner = ops.convert_to_tensor(np.repeat([2, 0, 5], 40))
-    index, found = layer._draw_samples(labels, partner)
+    # A sample that has no modality is no partner.
+    mask = np.ones((len(labels), 2), "float32")
+    mask[90:100] = 0
+    index, found = layer._draw_samples(
+        labels, partner, ops.convert_to_tensor(mask)
+    )
     index = to_numpy(index)
+    assert not ((90 <= index) & (index < 100)).any()
     np.testing.assert_array_equal(to_numpy(found), np.repeat([1, 1, 0], 40))
     assert ((80 <= index[:40]) & (index[:40] < 120)).all()
     assert (index[40:80] < 40).all()
