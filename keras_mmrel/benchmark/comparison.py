@@ -17,10 +17,12 @@ from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import nearest
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._job import Job
+from keras_mmrel.benchmark.dataset import Dataset
 from keras_mmrel.benchmark.dataset import as_dataset
 from keras_mmrel.benchmark.evaluation import Evaluation
 from keras_mmrel.benchmark.method import Method
 from keras_mmrel.benchmark.method import as_method
+from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.regime import as_regime
 from keras_mmrel.benchmark.training import Training
 from keras_mmrel.benchmark.tuning import Tuning
@@ -221,10 +223,20 @@ class Comparison:
     def report(
         self, folder: Path | str, baseline: str | None = None
     ) -> list[Path]:
-        """Render a folder: see `keras_mmrel.benchmark.report`."""
-        from keras_mmrel.benchmark._report import report
+        """Render a folder: see `keras_mmrel.benchmark.report`.
 
-        return report(folder, baseline or self.baseline)
+        Scores that this comparison has and the runs in the folder lack are
+        computed first, from the kept predictions.
+
+        Raises:
+            ValueError: If there are no runs, if they are those of another
+                comparison, or if a score needs what was not kept.
+        """
+        from keras_mmrel.benchmark._report import report
+        from keras_mmrel.benchmark._run import complete_scores
+
+        complete_scores(self, Path(folder))
+        return report(folder, self.baseline if baseline is None else baseline)
 
     def jobs(self) -> list[Job]:
         """Return every run, seeds first, so that tables fill evenly."""
@@ -251,6 +263,41 @@ class Comparison:
                 **self.methods[job.method].training,
                 **candidate.training,
             },
+        )
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Comparison":
+        """Rebuild what `to_dict` described.
+
+        What only somebody's code can make, models and own functions, is a
+        name there: such a comparison has a report and cannot run.
+        """
+        makers = {
+            "datasets": Dataset.from_dict,
+            "methods": Method.from_dict,
+            "regimes": Regime.from_dict,
+        }
+        entries = {
+            key: {name: make(entry) for name, entry in record[key].items()}
+            for key, make in makers.items()
+        }
+        evaluation = Evaluation.from_dict(record["evaluation"])
+        return cls(**{**record, **entries, "evaluation": evaluation})
+
+    def adding(self, known: "Comparison") -> "Comparison":
+        """Return a comparison of all that either has, the other's first."""
+        return Comparison(
+            datasets={**known.datasets, **self.datasets},
+            methods={**known.methods, **self.methods},
+            regimes={**known.regimes, **self.regimes},
+            seeds=sorted({*known.seeds, *self.seeds}),
+            training=self.training,
+            tuning=self.tuning,
+            evaluation=self.evaluation.adding(known.evaluation.scores),
+            baseline=self.baseline,
+            title=self.title,
+            folder=self.folder,
+            data=self.data,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from keras_mmrel.benchmark._component import OWN
 from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark._files import read_csv
 from keras_mmrel.benchmark._files import read_npz
+from keras_mmrel.benchmark._recorded import Recorded
 from keras_mmrel.benchmark._samples import Samples
 from keras_mmrel.benchmark.training import overrides
 from keras_mmrel.contract import MASK
@@ -184,6 +185,17 @@ class Dataset:
         elif data is not None:
             options["path"] = data / FOLDERS.get(source, source)
         return getattr(datasets, f"load_{source}")(**options)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Dataset":
+        """Rebuild what `to_dict` described, an own function as a name."""
+        source = record["source"]
+        return cls(
+            **{
+                **record,
+                "source": Recorded(OWN) if source == OWN else source,
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what identifies the data set in a file."""

@@ -23,11 +23,14 @@ from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import parameters
 from keras_mmrel.benchmark._checks import takes
 from keras_mmrel.benchmark._checks import within
+from keras_mmrel.benchmark._component import Component
 from keras_mmrel.benchmark._component import as_component
 from keras_mmrel.benchmark._component import own
 from keras_mmrel.benchmark._component import plain
+from keras_mmrel.benchmark._component import recorded
 from keras_mmrel.benchmark._encoders import INPUTS
 from keras_mmrel.benchmark._encoders import modality_specs
+from keras_mmrel.benchmark._recorded import Recorded
 from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.training import overrides
 from keras_mmrel.benchmark.tuning import Tuning
@@ -231,6 +234,19 @@ class Method:
         specs = modality_specs(x, self.encoder, self.inputs)
         return self.model(
             specs, num_classes, **{**self.options, **options, **given}
+        )
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Method":
+        """Rebuild what `to_dict` described, all that makes a model as names."""
+        return cls(
+            **{
+                **record,
+                "model": Recorded(record["model"]),
+                "encoder": recorded(record["encoder"]),
+                "modulation": Component.recorded(record["modulation"]),
+                "quality": Component.recorded(record["quality"]),
+            }
         )
 
     def to_dict(self) -> dict[str, Any]:
