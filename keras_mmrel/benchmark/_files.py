@@ -8,21 +8,31 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_mmrel.benchmark._csv import counts_up
 from keras_mmrel.contract import Array
-from keras_mmrel.contract import Frame
-from keras_mmrel.optional import require
 
 Read = tuple[dict[str, Array], Array]
 
 
 def read_npz(
-    path: Path, labels: str = "y", modalities: Sequence[str] | None = None
+    path: Path,
+    labels: str = "y",
+    modalities: Sequence[str] | None = None,
+    index: bool | None = None,
 ) -> Read:
-    """Read named arrays of a `.npz` file."""
+    """Read named arrays of a `.npz` file.
+
+    Args:
+        path: The file.
+        labels: Name of the labels.
+        modalities: Names of the modalities; by default all others.
+        index: `False` if a column that only counts the rows is a feature.
+    """
     if not path.is_file():
+        absent = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(
             f"`path` must be a `.npz` file. Received: {str(path)!r}, "
-            "which does not exist"
+            f"which {absent}"
         )
     try:
         if not zipfile.is_zipfile(path):
@@ -47,42 +57,25 @@ def read_npz(
         raise ValueError(
             f"`modalities` must not hold the labels. Received: {names}"
         )
-    return {name: arrays[name] for name in names}, arrays[labels]
-
-
-def read_csv(
-    modalities: Mapping[str, Path], labels: Path, header: bool = True
-) -> Read:
-    """Read a table a modality, and one column of labels."""
-    pandas = require("pandas", "keras_mmrel.benchmark")
-
-    def read(key: str, path: Path) -> Frame:
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"`{key}` must be a CSV file. Received: "
-                f"{str(path)!r}, which does not exist"
-            )
-        try:
-            return pandas.read_csv(path, header=0 if header else None)
-        except ValueError as error:
-            raise ValueError(
-                f"`{key}` must be a CSV file. Received: {str(path)!r} ({error})"
-            ) from error
-
-    x = {
-        name: read(f"modalities.{name}", file).to_numpy()
-        for name, file in modalities.items()
-    }
-    table = read("labels", labels)
-    if table.shape[1] != 1:
+    x = {name: arrays[name] for name in names}
+    counting = counting_columns(x) if index is None else {}
+    for name, column in counting.items():
         raise ValueError(
-            f"`labels` must have one column. Received: {list(table.columns)}"
+            f"`modalities` must hold features only. Received: '{name}', whose "
+            f"column {column} only counts the rows; leave it out, or say "
+            "`index: false` if it is a feature"
         )
-    empty = table.iloc[:, 0].isna().to_numpy()
-    if empty.any():
-        raise ValueError(
-            "`labels` must hold a label for each sample. Received: "
-            f"{int(empty.sum())} empty labels, the first is row "
-            f"{int(empty.argmax())}"
-        )
-    return x, table.iloc[:, 0].to_numpy()
+    return x, arrays[labels]
+
+
+def counting_columns(x: Mapping[str, Array]) -> dict[str, int]:
+    """Modality -> the first of its columns that only counts the rows."""
+    found = {}
+    for name, values in x.items():
+        if values.ndim != 2 or values.dtype.kind not in "iuf":
+            continue
+        for column in range(values.shape[1]):
+            if counts_up(values[:, column]):
+                found[name] = column
+                break
+    return found

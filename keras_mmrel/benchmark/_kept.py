@@ -141,7 +141,10 @@ def unpack(path: Path) -> Kept:
         ValueError: If the file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with (
+            path.open("rb") as opened,
+            np.load(opened, allow_pickle=False) as file,
+        ):
             return _unpacked({name: file[name] for name in file.files})
     except (
         AttributeError, EOFError, KeyError, OSError, TypeError, ValueError,

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 # What begins or ends something in Markdown or in GitHub's mathematics; an
 # underscore inside a word does not.
 MARKDOWN = re.compile(
-    r"[\\`*\[\]<>#|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|&(?=#?\w+;)"
+    r"[\\`*\[\]#|~$]|<(?=[A-Za-z/!?])|&(?=#?\w+;)"
+    r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"
 )
 # Characters of a name in a figure, and of a part of a file's name.
 FIGURE = 48

@@ -174,16 +174,16 @@ class _Report:
         later = Counter(n for added in self.store.added() for n in added.scored)
         for name, count in later.items():
             self.page.text(
-                f"{name.replace('_', ' ')} was computed later, from the kept "
-                f"predictions, for {count} of {len(self.runs)} runs."
+                f"Computed later, from the kept predictions of {count} of "
+                f"{len(self.runs)} runs: {name.replace('_', ' ')}."
             )
         for score in self.comparison.evaluation.scores:
             lost = sum(score.name not in run.scored for run in self.runs)
             if lost:
                 self.page.text(
-                    f"{score.name.replace('_', ' ')} is not known for {lost} "
-                    f"of {len(self.runs)} runs, which are left out of its "
-                    "means: run the comparison again to compute it."
+                    f"Not known for {lost} of {len(self.runs)} runs, which "
+                    "are left out of its means until the comparison runs "
+                    f"again: {score.name.replace('_', ' ')}."
                 )
 
     # -- One data set and regime ---------------------------------------------

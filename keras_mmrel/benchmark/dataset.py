@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ from keras_mmrel.benchmark._checks import number
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._component import OWN
 from keras_mmrel.benchmark._component import plain
-from keras_mmrel.benchmark._files import read_csv
+from keras_mmrel.benchmark._csv import read_csv
+from keras_mmrel.benchmark._files import counting_columns
 from keras_mmrel.benchmark._files import read_npz
 from keras_mmrel.benchmark._recorded import Recorded
 from keras_mmrel.benchmark._samples import Samples
 from keras_mmrel.benchmark.training import overrides
+from keras_mmrel.constraints import Flag
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
@@ -37,8 +40,8 @@ LOADERS: dict[str, tuple[str, ...]] = {
     "av_digits": ("path", "fold", "image_noise", "distractor"),
 }
 FILES: dict[str, tuple[str, ...]] = {
-    "npz": ("path", "labels", "modalities"),
-    "csv": ("modalities", "labels", "header"),
+    "npz": ("path", "labels", "modalities", "index"),
+    "csv": ("modalities", "labels", "header", "index"),
 }
 SOURCES = {**LOADERS, **FILES}
 # Folder of a loader's files where it is not called like the loader.
@@ -59,7 +62,8 @@ class Dataset:
             one-hot rows, or names of classes.
         options: Dict of arguments of the source: `path`; the `modalities`,
             names of arrays or name -> CSV file; the `labels`, an array's
-            name or a CSV file; `header`; a loader's own.
+            name or a CSV file; `header` and `index` of CSV files, see below;
+            a loader's own.
         split: `"published"`, that of the source, or `"resampled"`: drawn anew
             with every seed. By default the first where there is one.
         test_fraction: Number in [0.05, 0.95], which asks for resampled
@@ -71,6 +75,16 @@ class Dataset:
             of its own of which the report takes the mean: folds, not runs,
             are the unit of its errors.
         training: Dict of fields of `Training` that these data replace.
+
+    CSV files are separated by commas, semicolons or tabs, with decimal points
+    or, where a comma separates nothing, decimal commas. Their first row holds
+    names: one that may be a sample is refused unless `header` is `True` or
+    `False`. `index` names the column that tells samples apart: rows of all
+    files and of the labels are matched by it, in the order of the labels, and
+    it is no feature. Without it rows are matched by their place, and what
+    looks like an index is refused: a column without a name, as pandas writes
+    it, one that only counts the rows, an id. `index: False` says that every
+    column is a feature, of `"npz"` too.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -150,6 +164,8 @@ class Dataset:
             parts = _parts(self._read(options, folder, data))
             x, y = _pooled(parts)
             x, y = _checked(name, x, y)
+            if callable(self.source):
+                _warn_of_counting(x)
         published = len(parts[0][1]) if len(parts) == 2 else None
         if published is None and self.split == "published":
             raise ValueError(
@@ -254,9 +270,27 @@ def _options(source: Any, options: Any) -> dict[str, Any]:
         }
     elif source == "npz" and "modalities" in options:
         options["modalities"] = list(named("modalities", options["modalities"]))
-    if "header" in options:
-        choice("header", options["header"], (True, False))
+    if options.get("header") is not None:
+        options["header"] = Flag()("header", options["header"])
+    index = options.get("index")
+    if index is not None and index is not False:
+        if source == "npz":
+            choice("index", repr(index), ("False",))
+        _check_index(index, options.get("header"))
     return options
+
+
+def _check_index(index: Any, header: bool | None) -> None:
+    if not isinstance(index, str) or not index:
+        raise ValueError(
+            "`index` must be the name of a column, or false if every column "
+            f"is a feature. Received: {index!r}"
+        )
+    if header is False:
+        raise ValueError(
+            "`index` must name a column of a header. Received: "
+            f"{index!r} with `header: false`"
+        )
 
 
 def _text(where: str, value: Any) -> str:
@@ -285,7 +319,35 @@ def _parts(loaded: Any) -> list[tuple[dict[str, Any], Any]]:
     return [(dict(x), y)]
 
 
+def _warn_of_counting(x: Mapping[str, Array]) -> None:
+    for name, column in counting_columns(modality_arrays(x)).items():
+        warnings.warn(
+            f"Column {column} of modality '{name}' only counts the rows: an "
+            "index is no feature, and may tell the classes apart.",
+            stacklevel=4,
+        )
+
+
+def _check_rows(x: Mapping[str, Any], y: Any) -> None:
+    """Refuse tables whose rows are of other samples; arrays have no names."""
+    tables = {
+        name: values.index
+        for name, values in {**x, "labels": y}.items()
+        if hasattr(values, "iloc") and hasattr(values, "index")
+    }
+    first = next(iter(tables), "")
+    for name, rows in tables.items():
+        if not rows.equals(tables[first]):
+            raise ValueError(
+                "`source` must return tables with the same row labels in the "
+                f"same order. Received: '{name}' with {list(rows[:3])}, ..., "
+                f"and '{first}' with {list(tables[first][:3])}, ..."
+            )
+
+
 def _pooled(parts: list) -> tuple[dict[str, Array], Array]:
+    for x, y in parts:
+        _check_rows(x, y)
     names = [set(x) for x, _ in parts]
     if names[0] != names[-1]:
         raise ValueError(

@@ -252,7 +252,7 @@ def test_the_page_is_self_contained_and_names_are_texts(tmp_path):
     markdown = (folder / "report.md").read_text("utf-8")
     means = tables(section(folder, "d, clean training"))[0]
     assert list(means) == names
-    assert r"# A \<comparison\> & more" in markdown
+    assert r"# A \<comparison> & more" in markdown
     assert "<title>A &lt;comparison&gt; &amp; more</title>" in text
 
 
