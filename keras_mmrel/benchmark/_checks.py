@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
 
+from keras_mmrel.benchmark._names import one_line
+
 Made = TypeVar("Made")
 # What `within` gives a further name.
 ERRORS = (ValueError, FileNotFoundError)
@@ -30,6 +32,7 @@ def within(where: str) -> Iterator[None]:
         yield
     except ERRORS as error:
         text = str(error)
+        where = one_line(where)
         if text.startswith("`"):
             text = f"`{where}.{text[1:]}"
         else:
@@ -77,6 +80,12 @@ def named(where: str, entry: Any) -> dict[str, Any]:
         )
     # YAML reads some names as numbers.
     texts = [str(name) for name in names]
+    for text in texts:
+        if not text.strip() or _unwritable(text):
+            raise ValueError(
+                f"`{where}` must have names that can be written. Received: "
+                f"{text!r}"
+            )
     if len(set(texts)) != len(texts):
         raise ValueError(
             f"`{where}` must have different names. Received: {texts}"
@@ -84,6 +93,11 @@ def named(where: str, entry: Any) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         return dict.fromkeys(texts)
     return dict(zip(texts, entry.values(), strict=True))
+
+
+def _unwritable(text: str) -> bool:
+    """Whether it has half a character, which no file takes."""
+    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
 def choice(where: str, value: Any, known: Iterable[Any]) -> Any:

@@ -31,8 +31,13 @@ def severity_figure(block: Block, score: Score, title: str) -> Figure:
     places = figure_names(corruptions)
     columns = min(4, max(1, len(corruptions)))
     rows = -(-max(1, len(corruptions)) // columns)
+    # As many columns of the legend as fit beside each other.
+    longest = max(map(len, names.values()))
+    ncols = max(1, min(4, len(names), 45 * columns // (longest + 6)))
+    lines = -(-len(names) // ncols)
     figure = figure_module.Figure(
-        figsize=(3.6 * columns, 2.8 * rows + 1.0), layout="constrained"
+        figsize=(3.6 * columns, 2.8 * rows + 0.8 + 0.22 * lines),
+        layout="constrained",
     )
     panels = figure.subplots(rows, columns, squeeze=False)
     for axis in panels.flat[len(corruptions) :]:
@@ -69,7 +74,7 @@ def severity_figure(block: Block, score: Score, title: str) -> Figure:
         [drawn[method] for method in labels],
         [names[method] for method in labels],
         loc="outside lower center",
-        ncols=min(4, max(1, len(labels))),
+        ncols=ncols,
         frameon=False,
         fontsize=9,
     )

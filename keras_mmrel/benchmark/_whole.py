@@ -43,7 +43,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half written, an hour ago or more."""
-    for path in folder.rglob("*.part"):
+    for path in [*folder.rglob("*.part"), *folder.rglob("*.old")]:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > FORGOTTEN:
                 path.unlink()

@@ -153,7 +153,8 @@ class Method:
         options = self.encoder
         if options is None or callable(options):
             return
-        known = inspect.signature(encoders.MLPEncoder).parameters
+        taken = inspect.signature(encoders.MLPEncoder).parameters
+        known = [name for name in taken if name != "kwargs"]
         options = mapping("encoder", options, known)
         attempt("encoder", lambda: encoders.MLPEncoder(**options), options)
         object.__setattr__(self, "encoder", options)
