@@ -1,18 +1,17 @@
 """A folder that takes no more says so, and holds what it held."""
 
+import contextlib
 import json
 import os
 import resource
 import subprocess
-import sys
 import warnings
-from pathlib import Path
 
-import keras
 import pytest
 
 from keras_mmrel.benchmark import report
 from keras_mmrel.benchmark import run
+from keras_mmrel.benchmark.__main__ import main
 from keras_mmrel.benchmark._claims import Claims
 from keras_mmrel.benchmark._store import Store
 from keras_mmrel.benchmark._whole import write_whole
@@ -27,7 +26,6 @@ from tests.benchmark.helpers import write
 
 pytestmark = pytest.mark.one_backend
 
-ROOT = Path(__file__).resolve().parents[2]
 KILOBYTE = 1024
 
 
@@ -45,37 +43,29 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def command(*arguments, limit=None):
-    """Run the real command, with a limit of the size of a file maybe."""
-
-    def set_limit():
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return subprocess.run(
-        [sys.executable, "-m", "keras_mmrel.benchmark", *map(str, arguments)],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": keras.config.backend(),
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        },
-        preexec_fn=set_limit,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+@contextlib.contextmanager
+def files_up_to(size):
+    """Let no file of this process grow beyond a size."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def fails(done, *texts):
-    """One sentence about the folder, and code 2."""
-    assert done.returncode == 2, done.stderr
-    text = done.stderr.strip().splitlines()[-1]
+def fails(capsys, reason, *arguments):
+    """The command ends with code 2 and one sentence about the folder."""
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == 2
+    text = capsys.readouterr().err
+    assert one_sentence(text), text
     assert text.startswith("error: `folder` must be a folder that can be")
-    assert "Traceback" not in done.stderr
-    assert one_sentence(text)
-    for expected in texts:
-        assert expected in text
+    assert reason in text
+
+
+def works(*arguments):
+    assert main([str(a) for a in arguments]) == 0
 
 
 def fill(folder, left):
@@ -85,78 +75,82 @@ def fill(folder, left):
     (folder / "filler").write_bytes(bytes(max(0, free)))
 
 
-def test_a_full_disk_loses_no_run_and_repeats_none(disk, tmp_path):
+def test_a_full_disk_loses_no_run_and_repeats_none(disk, tmp_path, capsys):
     config = settings(seeds=3)
     path = write(tmp_path / "config", config)
     whole = compare(tmp_path / "whole", config)
     out = disk / "out"
+    run_it = ("run", path, "--out", out)
     seen = []
     # Full from the start, after the config, in the middle of the runs.
     for left in (0, 12 * KILOBYTE, 28 * KILOBYTE):
         fill(disk, left)
-        done = command("run", path, "--out", out)
-        fails(done, "No space left on device")
+        fails(capsys, "No space left on device", *run_it)
         assert not list(disk.rglob("*.part"))
-        found = jobs(out) if (out / "runs.jsonl").exists() else []
+        found = jobs_of(out)
         assert found[: len(seen)] == seen
         seen = found
         (disk / "filler").unlink()
-    done = command("run", path, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert jobs(out)[: len(seen)] == seen
+    assert 0 < len(seen) < 6
+    works(*run_it)
+    assert jobs_of(out)[: len(seen)] == seen
     assert len(jobs(out)) == len(set(jobs(out))) == 6
     assert scores(out) == scores(whole)
     fill(disk, 4 * KILOBYTE)
     before = files(out)
-    fails(command("report", out), "No space left on device")
+    fails(capsys, "No space left on device", "report", out)
     assert {k: v for k, v in files(out).items() if k in before} == before
 
 
-def test_files_that_may_not_grow_lose_no_run_and_repeat_none(tmp_path):
+def test_files_that_may_not_grow_lose_no_run_and_repeat_none(tmp_path, capsys):
     config = settings(seeds=3)
     path = write(tmp_path, config)
     whole = compare(tmp_path / "whole", config)
+    sizes = {name: len(content) for name, content in files(whole).items()}
+    lines_of_all = sizes.pop("runs.jsonl")
+    others = max(sizes.values())
+    assert others < lines_of_all
     out = tmp_path / "out"
-    seen = []
-    # The second limit cuts a line of the third run or so in two.
-    for limit in (1 * KILOBYTE, 4 * KILOBYTE):
-        fails(command("run", path, "--out", out, limit=limit), "File too large")
-        found = jobs_of(out)
-        assert found[: len(seen)] == seen
-        seen = found
+    run_it = ("run", path, "--out", out)
+    with files_up_to(1000):
+        fails(capsys, "File too large", *run_it)
+    assert jobs_of(out) == []
+    # Most lines fit, and one of them in part.
+    with files_up_to((others + lines_of_all) // 2):
+        fails(capsys, "of a run fitted", *run_it)
+    seen = jobs_of(out)
     assert 0 < len(seen) < 6
     with pytest.warns(UserWarning, match="no whole run"):
-        Store(out).runs()
-    done = command("run", path, "--out", out)
-    assert done.returncode == 0, done.stderr
+        works(*run_it)
     assert jobs_of(out)[: len(seen)] == seen
     assert len(jobs_of(out)) == len(set(jobs_of(out))) == 6
-    assert {run.job: run.scores["accuracy"] for run in whole_runs(out)} == {
-        run.job: run.scores["accuracy"] for run in whole_runs(whole)
+    assert {run.job: run.scores for run in runs_of(out)} == {
+        run.job: run.scores for run in runs_of(whole)
     }
 
 
-def whole_runs(out):
+def runs_of(out):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Store(out).runs()
 
 
 def jobs_of(out):
-    return [run.job for run in whole_runs(out)]
+    return [run.job for run in runs_of(out)]
 
 
-def test_a_folder_that_is_read_only_says_so(disk, tmp_path):
+def test_a_folder_that_is_read_only_says_so(disk, tmp_path, capsys):
     path = write(tmp_path / "config", settings(seeds=2))
-    out = disk / "out"
     few = write(tmp_path / "few", settings(seeds=1))
-    assert command("run", few, "--out", out).returncode == 0
+    out = disk / "out"
+    works("run", few, "--out", out)
     before = files(out)
     options = ["mount", "-o", "remount,ro", str(disk)]
     subprocess.run(options, check=True)
-    fails(command("run", path, "--out", out), "Read-only file system")
-    fails(command("report", out), "Read-only file system")
-    fails(command("run", path, "--out", disk / "new"), "Read-only file system")
+    reason = "Read-only file system"
+    fails(capsys, reason, "run", path, "--out", out)
+    fails(capsys, reason, "report", out)
+    fails(capsys, reason, "run", path, "--out", disk / "new")
     assert files(out) == before
 
 
@@ -227,13 +221,8 @@ def test_a_line_that_fits_in_part_is_an_error(tmp_path):
     store = Store(tmp_path)
     big = {"kind": "environment", "id": "x", "text": "y" * 5000}
 
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    try:
-        with pytest.raises(OSError, match="2000 of 5045|File too large"):
-            store.add(big)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with files_up_to(2000), pytest.raises(OSError, match="2000 of 5047 bytes"):
+        store.add(big)
     store.add({"kind": "environment", "id": "z"})
     with pytest.warns(UserWarning, match=r"no whole run, \[1\]"):
         assert list(store.environments()) == ["z"]
