@@ -1,5 +1,6 @@
 """Data sets of a user, as files."""
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -8,9 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_mmrel.archives import GIBIBYTE
+from keras_mmrel.archives import check_sizes
 from keras_mmrel.benchmark._csv import counts_up
 from keras_mmrel.contract import Array
 
+# Times that a file may unpack to its size, above a gibibyte.
+PACKED = 100
+ARRAYS = 10_000
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+UNREADABLE = (
+    EOFError, MemoryError, NotImplementedError, OSError, RuntimeError,
+    TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 Read = tuple[dict[str, Array], Array]
 
 
@@ -35,16 +49,11 @@ def read_npz(
             f"which {absent}"
         )
     try:
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile("it is no whole zip file")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (
-        ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error
-    ) as error:  # fmt: skip
+        arrays = read_arrays(path)
+    except ValueError as error:
         raise ValueError(
-            f"`path` must be an undamaged `.npz` file of plain "
-            f"arrays. Received: {str(path)!r} ({error})"
+            f"`path` must be an undamaged `.npz` file of plain arrays. "
+            f"Received: {str(path)!r} ({error})"
         ) from error
     names = modalities or [n for n in arrays if n != labels]
     lost = [n for n in [*names, labels] if n not in arrays]
@@ -66,6 +75,47 @@ def read_npz(
             "`index: false` if it is a feature"
         )
     return x, arrays[labels]
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read all arrays of a `.npz` file, whoever made it.
+
+    Raises:
+        ValueError: If it is damaged, or holds more or something else than it
+            says, or would unpack to a hundred times its size and more.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = path.stat().st_size
+            most = max(PACKED * packed, GIBIBYTE)
+            check_sizes(archive, ARRAYS, most, most)
+            for info in archive.infolist():
+                _check_array(archive, info)
+        with (
+            path.open("rb") as opened,
+            np.load(opened, allow_pickle=False) as file,
+        ):
+            return {name: file[name] for name in file.files}
+    except UNREADABLE as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _check_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    """Refuse a header that asks for more memory than data follow."""
+    if not info.filename.endswith(".npy"):
+        raise ValueError(f"'{info.filename[:80]}' is no array")
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in HEADERS:
+            raise ValueError(f"'{info.filename[:80]}' is no plain array")
+        shape, _, dtype = HEADERS[version](file)
+        expected = math.prod(shape) * dtype.itemsize
+        found = info.file_size - file.tell()
+    if not dtype.hasobject and expected != found:
+        raise ValueError(
+            f"'{info.filename[:80]}' has {found:,} bytes of an array of "
+            f"{expected:,}"
+        )
 
 
 def counting_columns(x: Mapping[str, Array]) -> dict[str, int]:

@@ -2,14 +2,13 @@
 
 import dataclasses
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from keras_mmrel.benchmark._files import read_arrays
 from keras_mmrel.contract import Array
 from keras_mmrel.evaluation import Predictions
 from keras_mmrel.evaluation import Score
@@ -141,15 +140,8 @@ def unpack(path: Path) -> Kept:
         ValueError: If the file is damaged.
     """
     try:
-        with (
-            path.open("rb") as opened,
-            np.load(opened, allow_pickle=False) as file,
-        ):
-            return _unpacked({name: file[name] for name in file.files})
-    except (
-        AttributeError, EOFError, KeyError, OSError, TypeError, ValueError,
-        zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
+        return _unpacked(read_arrays(path))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} must be the whole file that `run` wrote; without any "
             "file there is no error over test samples. Received: "

@@ -9,6 +9,7 @@ from pathlib import Path
 from keras_mmrel.benchmark._block import CLEAN
 from keras_mmrel.benchmark._block import MEANS
 from keras_mmrel.benchmark._block import Block
+from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._figures import difference_figure
 from keras_mmrel.benchmark._figures import severity_figure
 from keras_mmrel.benchmark._names import figure_names
@@ -86,7 +87,7 @@ def report(folder: Path | str, baseline: str | None = None) -> list[Path]:
     ...     print(error)
     `folder` must hold finished runs. Received: folder='nowhere', without any
     """
-    store = Store(folder)
+    store = Store(as_path("folder", folder))
     runs, comparison = store.runs(), store.comparison()
     if not runs or comparison is None:
         raise ValueError(

@@ -18,6 +18,8 @@ import keras
 import numpy as np
 
 from keras_mmrel.benchmark._candidate import Candidate
+from keras_mmrel.benchmark._checks import choice
+from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._checks import takes
 from keras_mmrel.benchmark._environment import environment
 from keras_mmrel.benchmark._job import Job
@@ -77,7 +79,7 @@ def run(
         seeds: Instead of the file's, or `None`.
         shard: `(i, n)`: this process does only the i-th of n parts. Without
             it, processes that run at once on one folder share the work.
-        verbose: 0 for no progress bar.
+        verbose: 0 for no progress bar, or 1 or 2, as Keras has them.
 
     Raises:
         ValueError: If the file is wrong, or the folder holds runs of another
@@ -93,10 +95,11 @@ def run(
     `config` must be a YAML file. Received: config='no.yaml', which is none
     """
     _first(shard)
+    folder = as_path("out", out)
     comparison = Comparison.from_yaml(
         config, data, datasets=datasets, seeds=seeds
     )
-    run_comparison(comparison, Path(out), shard, verbose)
+    run_comparison(comparison, folder, shard, verbose)
 
 
 def run_comparison(
@@ -104,6 +107,7 @@ def run_comparison(
 ) -> None:
     """Make the runs that the folder does not hold; see `Comparison.run`."""
     first = _first(shard)
+    choice("verbose", verbose, (0, 1, 2))
     samples = {
         (name, fold): dataset.load(
             name, fold, comparison.folder, comparison.data
@@ -191,8 +195,12 @@ def _interruptions() -> Iterator[list[int]]:
 
 
 def _first(shard: Any) -> int:
-    good = len(tuple(shard)) == 2 and all(type(n) is int for n in shard)
-    if not good or not 1 <= shard[0] <= shard[1]:
+    good = isinstance(shard, tuple | list) and len(shard) == 2
+    if (
+        not good
+        or not all(type(n) is int for n in shard)
+        or not 1 <= shard[0] <= shard[1]
+    ):
         raise ValueError(
             "`shard` must be (i, n) with 1 <= i <= n. Received: "
             f"shard={shard!r}"

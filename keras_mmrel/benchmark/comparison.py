@@ -12,9 +12,11 @@ from typing import TypeVar
 from keras_mmrel.benchmark._candidate import Candidate
 from keras_mmrel.benchmark._checks import build
 from keras_mmrel.benchmark._checks import count
+from keras_mmrel.benchmark._checks import different_names
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import nearest
+from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._job import Job
 from keras_mmrel.benchmark.dataset import Dataset
@@ -109,9 +111,13 @@ class Comparison:
                     f"`{key}` must name at least one. Received: "
                     f"{key}={entries!r}"
                 )
-        self.title = str(title)
-        self.folder = Path(folder)
-        self.data = None if data is None else Path(data)
+        if not isinstance(title, str):
+            raise ValueError(
+                f"`title` must be a text. Received: title={title!r}"
+            )
+        self.title = title
+        self.folder = as_path("folder", folder)
+        self.data = None if data is None else as_path("data", data)
         self.training = build(Training, "training", training)
         self.tuning = build(Tuning, "tuning", tuning)
         self.evaluation = build(Evaluation, "evaluation", evaluation)
@@ -173,7 +179,7 @@ class Comparison:
         """
         from keras_mmrel.benchmark._yaml import read_yaml
 
-        path = Path(path)
+        path = as_path("config", path)
         if not path.is_file():
             raise FileNotFoundError(
                 "`config` must be a YAML file. Received: "
@@ -184,6 +190,7 @@ class Comparison:
             given.setdefault(key, None)
         if datasets is not None:
             known = named("datasets", given["datasets"] or {})
+            different_names("datasets", datasets)
             mapping("datasets", dict.fromkeys(datasets, 0), known)
             given["datasets"] = {name: known[name] for name in datasets}
         if seeds is not None:
@@ -218,7 +225,7 @@ class Comparison:
         """
         from keras_mmrel.benchmark._run import run_comparison
 
-        run_comparison(self, Path(folder), shard, verbose)
+        run_comparison(self, as_path("folder", folder), shard, verbose)
 
     def report(
         self, folder: Path | str, baseline: str | None = None
@@ -235,7 +242,7 @@ class Comparison:
         from keras_mmrel.benchmark._report import report
         from keras_mmrel.benchmark._run import complete_scores
 
-        complete_scores(self, Path(folder))
+        complete_scores(self, as_path("folder", folder))
         return report(folder, self.baseline if baseline is None else baseline)
 
     def jobs(self) -> list[Job]:
@@ -339,7 +346,7 @@ def _as_seeds(value: Any) -> tuple[int, ...]:
     seeds = (
         value
         if isinstance(value, list | tuple | range)
-        else range(count("seeds", value))
+        else range(min(count("seeds", value), LARGEST + 2))
     )
     if (
         not seeds

@@ -109,7 +109,13 @@ class Dataset:
         put = functools.partial(object.__setattr__, self)
         if isinstance(self.source, str) and "." in self.source:
             put("source", imported("source", self.source))
-        if not callable(self.source):
+        if callable(self.source):
+            if not isinstance(self.options, Mapping):
+                raise ValueError(
+                    "`options` must be a dict of arguments of the source. "
+                    f"Received: {self.options!r}"
+                )
+        else:
             choice("source", self.source, SOURCES)
             put("options", _options(self.source, self.options))
         own = self.source in FILES

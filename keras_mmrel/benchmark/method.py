@@ -18,6 +18,7 @@ from keras_mmrel import modulations
 from keras_mmrel.benchmark._checks import attempt
 from keras_mmrel.benchmark._checks import build
 from keras_mmrel.benchmark._checks import choice
+from keras_mmrel.benchmark._checks import different_names
 from keras_mmrel.benchmark._checks import imported
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import parameters
@@ -113,13 +114,8 @@ class Method:
         if self.tuning is not None:
             put("tuning", build(Tuning, "tuning", self.tuning))
         for name in ("modalities", "probes"):
-            chosen = getattr(self, name)
-            if chosen is not None and (
-                not isinstance(chosen, list | tuple) or not chosen
-            ):
-                raise ValueError(
-                    f"`{name}` must be a list of names. Received: {chosen!r}"
-                )
+            if getattr(self, name) is not None:
+                different_names(name, getattr(self, name))
         if self.quality is not None and not takes(self.model, "quality"):
             raise ValueError(
                 "`quality` must stand where `model` takes it. Received: "
