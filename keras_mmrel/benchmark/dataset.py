@@ -29,6 +29,7 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import to_numpy
 
@@ -313,6 +314,8 @@ def _parts(loaded: Any) -> list[tuple[dict[str, Any], Any]]:
     try:
         loaded = tuple(loaded)
         if not isinstance(loaded[0], Mapping):
+            if len(loaded) not in (2, 3):
+                raise ValueError(f"{len(loaded)} parts")
             # A validation part, the second of three, is for the user's own.
             loaded = (loaded[0], loaded[-1])
             return [(dict(x), y) for x, y in loaded]
@@ -360,14 +363,16 @@ def _pooled(parts: list) -> tuple[dict[str, Array], Array]:
             "`source` must return the same modalities for training and test. "
             f"Received: {[sorted(n) for n in names]}"
         )
+    for name in names[0]:
+        if not isinstance(name, str):
+            raise ValueError(
+                f"`source` must name modalities by texts. Received: {name!r}"
+            )
     x = {
-        name: np.concatenate([to_numpy(part[name]) for part, _ in parts])
-        if len(parts) > 1
-        else to_numpy(parts[0][0][name])
+        name: _joined(f"'{name}'", [part[name] for part, _ in parts])
         for name in parts[0][0]
     }
-    labels = [to_numpy(y) for _, y in parts]
-    y = np.concatenate(labels) if len(parts) > 1 else labels[0]
+    y = _joined("the labels", [y for _, y in parts])
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     elif y.ndim == 2 and y.dtype.kind in "iufb":
@@ -375,10 +380,57 @@ def _pooled(parts: list) -> tuple[dict[str, Array], Array]:
     return x, y
 
 
+def _joined(where: str, values: list[ArrayLike]) -> Array:
+    """Both parts as one array."""
+    try:
+        arrays = [to_numpy(v) for v in values]
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"`source` must hold one array for {where}. Received: "
+            f"{type(values[0]).__name__} ({' '.join(str(error).split())})"
+        ) from error
+    kinds = {"n" if a.dtype.kind in "iufb" else a.dtype.kind for a in arrays}
+    shapes = {a.shape[1:] for a in arrays}
+    empty = len(arrays) > 1 and not all(a.size for a in arrays)
+    if len(kinds) > 1 or len(shapes) > 1 or empty:
+        raise ValueError(
+            f"`source` must hold samples of {where} of the same form for "
+            "training and test. Received: "
+            f"{[(a.shape, str(a.dtype)) for a in arrays]}"
+        )
+    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+
+
+def _class_numbers(y: Array) -> Array:
+    """Texts and other labels as numbers from 0, in their order."""
+    try:
+        return np.unique(y, return_inverse=True)[1].astype("int64")
+    except TypeError as error:
+        raise ValueError(
+            "`source` must hold labels that are all texts or all numbers. "
+            f"Received: {sorted({type(v).__name__ for v in y.tolist()})}"
+        ) from error
+
+
+def _checked_mask(x: dict[str, Array]) -> None:
+    names = [name for name in x if name != MASK]
+    mask = x[MASK]
+    if mask.dtype.kind not in "iufb" or mask.shape[1:] != (len(names),):
+        raise ValueError(
+            f"`source` must hold '{MASK}' of numbers, with a column for each "
+            f"of {names}. Received: shape {mask.shape}, dtype {mask.dtype}"
+        )
+    check_mask_values(mask)
+
+
 def _checked(
     name: str, x: dict[str, Array], y: ArrayLike
 ) -> tuple[dict[str, Array], Array]:
     """Check arrays; texts and other labels become class numbers."""
+    if not modality_arrays(x):
+        raise ValueError(
+            f"`source` must hold a modality or more. Received: {list(x)}"
+        )
     shapes = {**{name: v.shape for name, v in x.items()}, "labels": y.shape}
     if (
         y.ndim != 1
@@ -390,6 +442,8 @@ def _checked(
             "(samples, height, width, channels) and labels of shape "
             f"(samples,). Received: {shapes}"
         )
+    if MASK in x:
+        _checked_mask(x)
     for modality, values in modality_arrays(x).items():
         x[modality] = _numbers(modality, values, x.get(MASK), list(x))
     if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -397,7 +451,7 @@ def _checked(
             "`source` must hold a label for each sample. Received: "
             f"{int((~np.isfinite(y)).sum())} labels that are NaN"
         )
-    y = np.unique(y, return_inverse=True)[1].astype("int64")
+    y = _class_numbers(y)
     counts = np.bincount(y)
     if len(counts) < 2 or counts.min() < 2:
         raise ValueError(

@@ -92,8 +92,8 @@ class Evaluation:
             "protocols",
             attempt("corruptions", self._protocols, self.corruptions),
         )
-        chosen = SCORES if self.scores is None else self.scores
-        if not isinstance(chosen, list | tuple | Mapping) or not chosen:
+        chosen = [*SCORES] if self.scores is None else self.scores
+        if not isinstance(chosen, list | tuple) or not chosen:
             raise ValueError(
                 "`scores` must be a list of names or `Score`s. Received: "
                 f"{self.scores!r}"

@@ -85,7 +85,8 @@ for key, values in {
     "tuning": (3, "grid", [], [1], {"grid": 3}, {"grid": {"x": [1]}},
                {"fraction": 1}, {"repeats": 0}, object(),
                {"grid": {"options": {"nothing": [1]}}}),
-    "evaluation": (3, "all", [1], {"corruption": []}, {"seeds": None}, object()),
+    "evaluation": (3, "all", [1], {"corruption": []}, {"seeds": None},
+                   object()),
     "baseline": (3, "nobody", [], object()),
     "folder": (None, 3, [], object()),
     "data": (3, [], object()),
@@ -280,7 +281,7 @@ for name, text in {
     "an alias of itself": "a: &a [*a]",
     "a tag of Python": "a: !!python/object/apply:os.system ['x']",
     "a billion laughs": "a: &a [x,x]\nb: &b [*a,*a]\ndatasets: *b\nmethods: 3",
-    "deep nesting": "[" * 2000,
+    "deep nesting": "[" * 400,
 }.items():  # fmt: skip
     CASES[f"file: {name}"] = lambda folder, text=text: run_text(folder, text)
 for arguments in (
