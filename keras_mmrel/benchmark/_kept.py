@@ -13,8 +13,8 @@ from keras_mmrel.contract import Array
 from keras_mmrel.evaluation import Predictions
 from keras_mmrel.evaluation import Score
 
-# Where a model returns them.
-RETURNED = ("confidence", "depth")
+# The last two where a model returns them.
+FLOATING = ("probabilities", "log_probabilities", "confidence", "depth")
 CONDITION = ("corruption", "severity", "seed")
 
 
@@ -53,7 +53,7 @@ class Kept:
         """Return what a `Score` gets."""
         found = {
             name: self.arrays[name][condition].astype("float64")
-            for name in ("probabilities", "log_probabilities", *RETURNED)
+            for name in FLOATING
             if name in self.arrays
         }
         if "corrupted" in self.arrays and self.arrays["hidden"][condition]:
@@ -79,7 +79,13 @@ class Keeper:
         return Score(self.name, self._keep, None, needs=())
 
     def _keep(self, predictions: Predictions) -> float:
-        self.seen.append(predictions)
+        # At once in the precision of a model: there are many conditions.
+        found = {
+            name: getattr(predictions, name).astype("float32")
+            for name in FLOATING
+            if getattr(predictions, name) is not None
+        }
+        self.seen.append(dataclasses.replace(predictions, **found))
         return 0.0
 
     def kept(self, scores: Mapping[str, list], rows: Array) -> Kept:
@@ -91,8 +97,8 @@ class Keeper:
         """
         clean = self.seen[0]
         arrays = {
-            name: np.stack([getattr(p, name) for p in self.seen]).astype("f4")
-            for name in ("probabilities", "log_probabilities", *RETURNED)
+            name: np.stack([getattr(p, name) for p in self.seen])
+            for name in FLOATING
             if getattr(clean, name) is not None
         }
         arrays["labels"] = clean.labels

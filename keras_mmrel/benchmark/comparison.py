@@ -210,8 +210,9 @@ class Comparison:
         Every finished run is a line of `runs.jsonl` at once, and its
         predictions are a file in `predictions`. A command that was killed
         goes on where it stopped; a comparison with further methods, data
-        sets, regimes or seeds adds their runs. Processes that run at once on
-        one folder share the work.
+        sets, regimes or seeds adds their runs. A score that is new is
+        computed for the runs that are there from their predictions. Processes
+        that run at once on one folder share the work.
 
         Args:
             folder: Folder of the results.
@@ -220,8 +221,10 @@ class Comparison:
 
         Raises:
             ValueError: If the folder holds runs of another comparison or of
-                other data, or the data are not as they must be.
+                other data, the data are not as they must be, or a new score
+                needs what was not kept.
             FileNotFoundError: If a file is not there.
+            OSError: If the folder cannot be written to.
         """
         from keras_mmrel.benchmark._run import run_comparison
 

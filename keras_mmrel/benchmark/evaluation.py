@@ -47,7 +47,8 @@ class Evaluation:
             corruption name -> sequence; by default the protocols' own.
         seeds: Number of draws of each corruption.
         scores: Names of `keras_mmrel.evaluation.SCORES`, or `Score`s; by
-            default all of these.
+            default all of these. The first that is good or bad is the one of
+            figures and differences.
         bins: Number of bins of the calibration error.
         batch_size: Number of samples of a prediction step.
         probes: Names of probes (`"modality_accuracy"`, `"linear_probe"`,
