@@ -3,14 +3,16 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_mmrel.benchmark import _statistics
 from keras_mmrel.benchmark._bootstrap import TestSampling
+from keras_mmrel.benchmark._records import Run
+from keras_mmrel.benchmark._store import PUBLISHED
 from keras_mmrel.benchmark._store import Store
+from keras_mmrel.benchmark.comparison import Comparison
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Frame
 from keras_mmrel.optional import require
@@ -19,35 +21,6 @@ CLEAN = "clean"
 # Inside the range of the data or not -> the mean over all such corruptions.
 MEANS = {True: "mean, inside", False: "mean, outside"}
 KEYS = ("corruption", "severity", "seed", "samples", "invalid", "in_range")
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A score, and how a table shows it; made of `Score.describe()`."""
-
-    name: str
-    higher_is_better: bool | None
-    description: str
-    percent: bool
-    per_modality: bool
-    shown: bool
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "Column":
-        return cls(*(record[f.name] for f in dataclasses.fields(cls)))
-
-    @property
-    def scale(self) -> float:
-        return 100.0 if self.percent else 1.0
-
-    @property
-    def digits(self) -> int:
-        return 1 if self.percent else 3
-
-    @property
-    def title(self) -> str:
-        arrow = {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
-        return self.name.replace("_", " ") + arrow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,32 +49,34 @@ class Block:
 
     Args:
         store: Folder of the comparison.
-        runs: Records of the block.
-        methods: Names of the methods, in the order of the tables.
+        comparison: What the folder says of it.
+        runs: The runs of the block.
     """
 
     def __init__(
-        self, store: Store, runs: list[dict], methods: list[str]
+        self, store: Store, comparison: Comparison, runs: Sequence[Run]
     ) -> None:
         self.runs = runs
-        known = {run["method"] for run in runs}
-        self.methods = [m for m in methods if m in known]
-        self.has_folds = any(run["fold"] is not None for run in runs)
-        self.is_published = runs[0]["split"] == "published"
+        self.dataset, self.regime = runs[0].job.dataset, runs[0].job.regime
+        known = {run.method for run in runs}
+        self.methods = [m for m in comparison.methods if m in known]
+        self.has_folds = any(run.job.fold is not None for run in runs)
+        self.is_published = runs[0].split == PUBLISHED
         self.one_split = self.is_published and not self.has_folds
         self.ratio = 0.0
         if not self.one_split:
-            test = np.mean([run["scores"]["samples"][0] for run in runs])
-            self.ratio = float(
-                test / np.mean([run["training_samples"] for run in runs])
-            )
+            test = np.mean([run.scores["samples"][0] for run in runs])
+            training = np.mean([run.training_samples for run in runs])
+            self.ratio = float(test / training)
         self.groups = {
             MEANS[inside]: [c for c, i in self.in_range.items() if i == inside]
             for inside in MEANS
         }
         self._sampling = None
         if self.one_split:
-            self._sampling = TestSampling(store, runs, self.groups)
+            self._sampling = TestSampling(
+                store, runs, comparison.evaluation, self.groups
+            )
         table = condition_scores(runs, self.groups)
         self._values = {
             key: group.set_index("run")
@@ -114,9 +89,8 @@ class Block:
         """Corruption -> whether it stays inside the range of the data."""
         found: dict[str, bool] = {}
         for run in self.runs:
-            scores = run["scores"]
             for name, inside in zip(
-                scores["corruption"], scores["in_range"], strict=True
+                run.scores["corruption"], run.scores["in_range"], strict=True
             ):
                 if name != CLEAN:
                     found[name] = found.get(name, True) and bool(inside)
@@ -193,11 +167,11 @@ class Block:
         cells = [self.cell(m, score, corruption) for m in self.methods]
         return any(math.isfinite(c.mean) or c.broken for c in cells)
 
-    def by_unit(self, runs: list[dict], values: list[float]) -> Array:
+    def by_unit(self, runs: Sequence[Run], values: list[float]) -> Array:
         """One value a unit, of one value a run."""
         if not self.has_folds:
             return np.asarray(values)
-        folds = [run["fold"] for run in runs]
+        folds = [run.job.fold for run in runs]
         return np.array(
             [
                 np.mean(
@@ -207,30 +181,29 @@ class Block:
             ]
         )
 
-    def mean_of(self, method: str, key: str) -> float:
-        """Mean over the runs of a number of the record."""
-        values = [r[key] for r in self.runs if r["method"] == method]
-        return float(np.mean(values))
+    def runs_of(self, method: str) -> list[Run]:
+        return [run for run in self.runs if run.method == method]
 
 
-def condition_scores(runs: list[dict], groups: dict[str, list[str]]) -> Frame:
+def condition_scores(
+    runs: Sequence[Run], groups: dict[str, list[str]]
+) -> Frame:
     """Tidy scores: a row for each run, score and corruption.
 
     A value is the mean over the severities and draws of a corruption. One
     NaN makes it NaN.
 
     Args:
-        runs: Records of runs.
+        runs: The runs.
         groups: Name of a further row -> the corruptions that it is the mean
             of, each of the same weight.
     """
     pandas = require("pandas", "keras_mmrel.benchmark")
     rows = []
     for run in runs:
-        scores = pandas.DataFrame(run["scores"])
+        scores = pandas.DataFrame(dict(run.scores))
         names = [name for name in scores.columns if name not in KEYS]
-        key = {k: run[k] for k in ("dataset", "regime", "method", "fold")}
-        key["run"] = f"{run['fold']}/{run['seed']}"
+        key = {"method": run.method, "fold": run.job.fold, "run": run.unit}
         for corruption, group in scores.groupby("corruption", sort=False):
             key["corruption"] = corruption
             key["invalid"] = group["invalid"].sum()
@@ -242,7 +215,7 @@ def condition_scores(runs: list[dict], groups: dict[str, list[str]]) -> Frame:
     means = [table]
     for name, members in groups.items():
         part = table[table["corruption"].isin(members)]
-        keys = ["dataset", "regime", "method", "fold", "run", "score"]
+        keys = ["method", "fold", "run", "score"]
         grouped = part.groupby(keys, sort=False, dropna=False)
         mean = grouped.agg(
             invalid=("invalid", "sum"),

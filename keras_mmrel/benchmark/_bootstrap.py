@@ -2,14 +2,19 @@
 
 import functools
 from collections.abc import Callable
+from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
 
-from keras_mmrel.benchmark._job import Job
+from keras_mmrel.benchmark._kept import Kept
+from keras_mmrel.benchmark._recorded import Recorded
+from keras_mmrel.benchmark._records import Run
 from keras_mmrel.benchmark._store import Store
+from keras_mmrel.benchmark.evaluation import Evaluation
 from keras_mmrel.contract import Array
-from keras_mmrel.evaluation import SCORES
 from keras_mmrel.evaluation import Predictions
+from keras_mmrel.evaluation import Score
 
 DRAWS = 1000
 # Of scores that are no means over samples, each draw is computed anew.
@@ -47,7 +52,8 @@ class TestSampling:
 
     Args:
         store: Folder of the comparison.
-        runs: Records of one data set with a published split, in one regime.
+        runs: Runs on one data set with a published split, in one regime.
+        evaluation: What they were scored on.
         groups: Name of a mean over corruptions -> their names.
     """
 
@@ -55,16 +61,23 @@ class TestSampling:
     __test__ = False
 
     def __init__(
-        self, store: Store, runs: list[dict], groups: dict[str, list[str]]
+        self,
+        store: Store,
+        runs: Sequence[Run],
+        evaluation: Evaluation,
+        groups: dict[str, list[str]],
     ) -> None:
         self.store = store
+        self.scores = {score.name: score for score in evaluation.scores}
+        self.bins = evaluation.bins
         self.groups = groups
         self.seeds: dict[str, list[int]] = {}
-        self._runs: dict[tuple[str, int], dict] = {}
+        self._runs: dict[tuple[str, int], Run] = {}
         for run in runs:
-            if store.predictions(Job.of(run)).exists():
-                self.seeds.setdefault(run["method"], []).append(run["seed"])
-                self._runs[run["method"], run["seed"]] = run
+            if store.predictions(run.job).exists():
+                seed = int(run.job.seed)
+                self.seeds.setdefault(run.method, []).append(seed)
+                self._runs[run.method, seed] = run
         self._load = functools.cache(self._read)
         self._per_sample = functools.cache(self._means_of)
 
@@ -92,8 +105,9 @@ class TestSampling:
             return self._error_of_means(
                 method, score, corruption, other, sorted(seeds)
             )
-        if corruption == "clean" and other is None and _is_general(score):
-            return self._error_of_clean(method, score, sorted(seeds))
+        known = self.scores.get(score)
+        if corruption == "clean" and other is None and _is_general(known):
+            return self._error_of_clean(method, known, sorted(seeds))
         return np.nan
 
     def _error_of_means(
@@ -121,10 +135,9 @@ class TestSampling:
         return float(means.std(ddof=1))
 
     def _error_of_clean(
-        self, method: str, score: str, seeds: list[int]
+        self, method: str, score: Score, seeds: list[int]
     ) -> float:
         rng = np.random.default_rng(0)
-        function = SCORES[score].function
         found = []
         samples = len(self._clean(method, seeds[0]).labels)
         for _ in range(FEW_DRAWS):
@@ -134,26 +147,20 @@ class TestSampling:
                 seeds, _seed_weights(rng, len(seeds)), strict=True
             ):
                 drawn = self._clean(method, seed).take(rows)
-                if not all(map(drawn.has, SCORES[score].needs)):
+                if not all(map(drawn.has, score.needs)):
                     return np.nan
-                mean += weight * float(function(drawn))
+                mean += weight * float(score.function(drawn))
             found.append(mean)
         return float(np.std(found, ddof=1))
 
-    def _read(self, method: str, seed: int) -> dict[str, Array]:
-        path = self.store.predictions(Job.of(self._runs[method, seed]))
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+    def _read(self, method: str, seed: int) -> Kept:
+        kept = self.store.kept(self._runs[method, seed].job)
+        # It was there when the seeds were counted.
+        assert kept is not None
+        return kept
 
     def _clean(self, method: str, seed: int) -> Predictions:
-        arrays = self._load(method, seed)
-        config = self.store.config() or {}
-        bins = config.get("evaluation", {}).get("bins", 15)
-        return Predictions(
-            arrays["probabilities"][0].astype("float64"),
-            arrays["labels"],
-            bins=bins,
-        )
+        return self._load(method, seed).predictions(0, self.bins)
 
     def _means_of(
         self, method: str, seed: int, score: str, corruption: str
@@ -165,9 +172,10 @@ class TestSampling:
                 [self._means_of(method, seed, score, c) for c in members],
                 axis=0,
             )
-        arrays = self._load(method, seed)
-        p = arrays["probabilities"][arrays["corruption"] == corruption]
-        return MEANS[score](p.astype("float64"), arrays["labels"]).mean(axis=0)
+        kept = self._load(method, seed)
+        where = np.array(kept.corruption) == corruption
+        p = kept.arrays["probabilities"][where].astype("float64")
+        return MEANS[score](p, kept.labels).mean(axis=0)
 
 
 def _seed_weights(rng: np.random.Generator, count: int) -> Array:
@@ -178,7 +186,10 @@ def _seed_weights(rng: np.random.Generator, count: int) -> Array:
     return 1 / count + (drawn - 1 / count) * np.sqrt(count / (count - 1))
 
 
-def _is_general(score: str) -> bool:
+def _is_general(score: Score | None) -> TypeGuard[Score]:
     """Whether a score needs nothing but probabilities and labels."""
-    known = SCORES.get(score)
-    return known is not None and set(known.needs) <= {"probabilities", "binary"}
+    return (
+        score is not None
+        and not isinstance(score.function, Recorded)
+        and set(score.needs) <= {"probabilities", "binary"}
+    )

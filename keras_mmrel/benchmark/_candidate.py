@@ -14,6 +14,12 @@ class Candidate:
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Candidate":
+        """Return what `to_dict` made a dict of."""
+        training = dict(settings)
+        return cls(options=training.pop(OPTIONS, {}), training=training)
+
     def to_dict(self) -> dict[str, Any]:
         options = {OPTIONS: plain(self.options)} if self.options else {}
         return {**self.training, **options}

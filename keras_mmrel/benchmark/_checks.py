@@ -6,12 +6,16 @@ import difflib
 import functools
 import importlib
 import inspect
+import os
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from typing import TypeVar
+
+from keras_mmrel.benchmark._names import one_line
 
 Made = TypeVar("Made")
 # What `within` gives a further name.
@@ -30,6 +34,7 @@ def within(where: str) -> Iterator[None]:
         yield
     except ERRORS as error:
         text = str(error)
+        where = one_line(where)
         if text.startswith("`"):
             text = f"`{where}.{text[1:]}"
         else:
@@ -69,7 +74,7 @@ def build(cls: type[Made], where: str, entry: Any) -> Made:
 def named(where: str, entry: Any) -> dict[str, Any]:
     """Names -> entries; a list of names stands for empty entries."""
     names = list(entry) if isinstance(entry, list | tuple | Mapping) else []
-    plain = not any(isinstance(name, list | Mapping) for name in names)
+    plain = all(isinstance(name, str | int | float) for name in names)
     if not names or not plain:
         raise ValueError(
             f"`{where}` must be a list of names or a mapping of names to "
@@ -77,6 +82,12 @@ def named(where: str, entry: Any) -> dict[str, Any]:
         )
     # YAML reads some names as numbers.
     texts = [str(name) for name in names]
+    for text in texts:
+        if not text.strip() or _unwritable(text):
+            raise ValueError(
+                f"`{where}` must have names that can be written. Received: "
+                f"{text!r}"
+            )
     if len(set(texts)) != len(texts):
         raise ValueError(
             f"`{where}` must have different names. Received: {texts}"
@@ -84,6 +95,33 @@ def named(where: str, entry: Any) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         return dict.fromkeys(texts)
     return dict(zip(texts, entry.values(), strict=True))
+
+
+def _unwritable(text: str) -> bool:
+    """Whether it has half a character, which no file takes."""
+    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
+def path(where: str, value: Any) -> Path:
+    """A path; the empty one would be the folder that one is in."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError(
+            f"`{where}` must be a path. Received: {where}={value!r}"
+        )
+    return Path(value)
+
+
+def different_names(where: str, value: Any) -> None:
+    """A non-empty list of different texts."""
+    good = isinstance(value, list | tuple) and bool(value)
+    if (
+        not good
+        or not all(isinstance(name, str) for name in value)
+        or len(set(value)) != len(value)
+    ):
+        raise ValueError(
+            f"`{where}` must be a list of different names. Received: {value!r}"
+        )
 
 
 def choice(where: str, value: Any, known: Iterable[Any]) -> Any:

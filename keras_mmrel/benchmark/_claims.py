@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from keras_mmrel.benchmark._whole import writing
+
 # Seconds between two signs of life, and after which there is none.
 BEAT = 5.0
 STALE = 120.0
@@ -34,10 +36,12 @@ class Claims:
     @contextlib.contextmanager
     def claim(self, name: str) -> Iterator[bool]:
         """Hold the claim while inside; `False` if somebody else has it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.json"
         token = uuid.uuid4().hex
-        if not self._make(path, token):
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            made = self._make(path, token)
+        if not made:
             yield False
             return
         done = threading.Event()
@@ -49,8 +53,9 @@ class Claims:
             done.set()
             heart.join()
             # Not what somebody has taken over in the meantime.
-            if _read(path).get("token") == token:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if _read(path).get("token") == token:
+                    path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Remove what processes that were killed have left behind."""
@@ -87,13 +92,13 @@ class Claims:
             "pid": os.getpid(),
             "host": socket.gethostname(),
         }
-        part.write_text(json.dumps(holder), "utf-8")
         try:
+            part.write_text(json.dumps(holder), "utf-8")
             os.link(part, path)
         except FileExistsError:
             return False
         finally:
-            part.unlink()
+            part.unlink(missing_ok=True)
         return True
 
 
@@ -105,9 +110,10 @@ def _beat(path: Path, done: threading.Event) -> None:
 
 def _read(path: Path) -> dict:
     try:
-        return json.loads(path.read_text("utf-8"))
+        holder = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _is_dead(path: Path, holder: dict) -> bool:
@@ -119,10 +125,13 @@ def _is_dead(path: Path, holder: dict) -> bool:
         return True
     if holder.get("host") != socket.gethostname():
         return False
-    return not _runs(int(holder["pid"]))
+    return not _runs(int(holder.get("pid", 0)))
 
 
 def _runs(pid: int) -> bool:
+    # 0 would be this process and all that it belongs to.
+    if pid <= 0:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

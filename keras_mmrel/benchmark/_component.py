@@ -14,6 +14,7 @@ from keras_mmrel.benchmark._checks import imported
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import parameters
+from keras_mmrel.benchmark._recorded import Recorded
 
 OWN = "own"
 
@@ -23,6 +24,8 @@ def own(function: Callable) -> str:
 
     So that a folder does not take a changed one for the old one.
     """
+    if isinstance(function, Recorded):
+        return function.identity
     name = getattr(function, "__qualname__", type(function).__name__)
     code = getattr(function, "__code__", None)
     crc = 0 if code is None else zlib.crc32(_instructions(code))
@@ -46,6 +49,18 @@ class Component:
 
     make: Callable[[], Any]
     identity: Any
+
+    @classmethod
+    def recorded(cls, identity: Any) -> "Component | None":
+        """Return the part of a file, which nobody can make."""
+        if identity is None:
+            return None
+        return cls(Recorded(str(identity)), identity)
+
+
+def recorded(value: Any) -> Any:
+    """Return options of a file; somebody's own function is a name there."""
+    return Recorded(value) if isinstance(value, str) else value
 
 
 def as_component(where: str, value: Any, module: ModuleType) -> Component:

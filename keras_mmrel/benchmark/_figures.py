@@ -1,46 +1,58 @@
 """Figures of a comparison."""
 
+from collections.abc import Sequence
 from typing import Any
-from typing import TypeAlias
 
 import numpy as np
 
+from keras_mmrel.benchmark._block import CLEAN
 from keras_mmrel.benchmark._block import Block
-from keras_mmrel.benchmark._block import Column
+from keras_mmrel.benchmark._names import figure_names
+from keras_mmrel.benchmark._names import figure_text
+from keras_mmrel.benchmark._records import Run
+from keras_mmrel.contract import Figure
+from keras_mmrel.evaluation import Score
 from keras_mmrel.optional import require
 
-Figure: TypeAlias = Any  # a `matplotlib.figure.Figure`
 MARKERS = "osD^vPX*<>dp"
 # As many markers as colours: the line tells the thirteenth from the first.
 LINES = ("-", "--", ":")
 
 
-def severity_figure(block: Block, column: Column, title: str) -> Figure:
+def severity_figure(block: Block, score: Score, title: str) -> Figure:
     """A score against severity, a panel a corruption, a line a method."""
     figure_module = require("matplotlib.figure", "keras_mmrel.benchmark")
     colors = _colors()
-    means = _severity_means(block.runs, column.name)
+    names = figure_names(block.methods)
+    drawn: dict[str, Any] = {}
+    means = _severity_means(block.runs, score.name)
     # Those that a check of ranges cannot find come first.
     corruptions = sorted(block.in_range, key=lambda c: not block.in_range[c])
+    places = figure_names(corruptions)
     columns = min(4, max(1, len(corruptions)))
     rows = -(-max(1, len(corruptions)) // columns)
+    # As many columns of the legend as fit beside each other.
+    longest = max(map(len, names.values()))
+    ncols = max(1, min(4, len(names), 45 * columns // (longest + 6)))
+    lines = -(-len(names) // ncols)
     figure = figure_module.Figure(
-        figsize=(3.6 * columns, 2.8 * rows + 1.0), layout="constrained"
+        figsize=(3.6 * columns, 2.8 * rows + 0.8 + 0.22 * lines),
+        layout="constrained",
     )
     panels = figure.subplots(rows, columns, squeeze=False)
     for axis in panels.flat[len(corruptions) :]:
         axis.set_axis_off()
     for axis, corruption in zip(panels.flat, corruptions, strict=False):
-        severities = sorted({s for s, _ in means[corruption]})
+        severities = sorted({s for s, _ in means.get(corruption, ())})
         for index, method in enumerate(block.methods):
-            clean = means["clean"].get((0.0, method))
+            clean = means[CLEAN].get((0.0, method))
             line = [means[corruption].get((s, method)) for s in severities]
             if clean is None or None in line:
                 continue
-            axis.plot(
+            # A method with a NaN is drawn in some of the panels only.
+            (drawn[method],) = axis.plot(
                 range(len(severities) + 1),
-                [column.scale * v for v in (clean, *line)],
-                label=method,
+                [score.scale * v for v in (clean, *line)],
                 color=colors[index % len(colors)],
                 marker=MARKERS[index % len(MARKERS)],
                 linestyle=LINES[index // len(MARKERS) % len(LINES)],
@@ -51,28 +63,22 @@ def severity_figure(block: Block, column: Column, title: str) -> Figure:
             range(len(severities) + 1), ["0", *(f"{s:g}" for s in severities)]
         )
         where = "inside" if block.in_range[corruption] else "outside"
-        axis.set_title(f"{corruption} ({where})", fontsize=10)
+        axis.set_title(f"{places[corruption]} ({where})", fontsize=10)
         axis.grid(alpha=0.3)
     for axis in panels[:, 0]:
-        axis.set_ylabel(_unit(column))
+        axis.set_ylabel(_unit(score))
     for axis in panels[-1]:
         axis.set_xlabel("severity in the corruption's unit", fontsize=9)
-    # A method with a NaN is drawn in some of the panels only.
-    drawn = {
-        label: handle
-        for axis in panels.flat
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
     labels = [method for method in block.methods if method in drawn]
     figure.legend(
         [drawn[method] for method in labels],
-        labels,
+        [names[method] for method in labels],
         loc="outside lower center",
-        ncols=min(4, max(1, len(labels))),
+        ncols=ncols,
         frameon=False,
         fontsize=9,
     )
-    figure.suptitle(title)
+    figure.suptitle(figure_text(title))
     return figure
 
 
@@ -80,7 +86,7 @@ def difference_figure(
     block: Block,
     others: list[str],
     baseline: str,
-    column: Column,
+    score: Score,
     corruptions: list[str],
     title: str,
 ) -> Figure:
@@ -102,16 +108,17 @@ def difference_figure(
     for axis in panels.flat[len(corruptions) :]:
         axis.set_axis_off()
     places = np.arange(len(others))[::-1]
+    names, titles = figure_names(others), figure_names(corruptions)
     for axis, corruption in zip(panels.flat, corruptions, strict=False):
-        found = block.differences(others, baseline, column.name, corruption)
+        found = block.differences(others, baseline, score.name, corruption)
         axis.axvline(0, color="black", linewidth=1)
         for place, method in zip(places, others, strict=True):
             difference = found[method]
             sure = difference.p < 0.05
             axis.errorbar(
-                column.scale * difference.mean,
+                score.scale * difference.mean,
                 place,
-                xerr=column.scale
+                xerr=score.scale
                 * np.fmax(difference.error, difference.sampling),
                 fmt="o",
                 markersize=5,
@@ -119,18 +126,18 @@ def difference_figure(
                 color="black" if sure else "grey",
                 markerfacecolor="black" if sure else "white",
             )
-        axis.set_title(corruption, fontsize=9)
+        axis.set_title(titles[corruption], fontsize=9)
         axis.grid(alpha=0.3)
     for line in panels:
-        line[0].set_yticks(places, others)
-    figure.supxlabel(_unit(column, "points of "), fontsize=9)
-    figure.suptitle(title)
+        line[0].set_yticks(places, [names[m] for m in others])
+    figure.supxlabel(_unit(score, "points of "), fontsize=9)
+    figure.suptitle(figure_text(title))
     return figure
 
 
-def _unit(column: Column, prefix: str = "") -> str:
-    name = column.name.replace("_", " ")
-    if not column.percent:
+def _unit(score: Score, prefix: str = "") -> str:
+    name = figure_text(score.name.replace("_", " "))
+    if not score.percent:
         return name
     return f"{prefix}{name}" if prefix else f"{name} in %"
 
@@ -140,19 +147,16 @@ def _colors() -> list[Any]:
     return [*matplotlib.color_sequences["tab10"], "black", "gold"]
 
 
-def _severity_means(runs: list[dict], score: str) -> dict[str, dict]:
+def _severity_means(runs: Sequence[Run], score: str) -> dict[str, dict]:
     """Corruption -> (severity, method) -> mean of a score, `None` for NaN."""
     values: dict[str, dict] = {}
     for run in runs:
-        scores = run["scores"]
-        for corruption, severity, value in zip(
-            scores["corruption"],
-            scores["severity"],
-            scores[score],
-            strict=True,
-        ):
+        if score not in run.scores:
+            continue
+        columns = (run.scores[c] for c in ("corruption", "severity", score))
+        for corruption, severity, value in zip(*columns, strict=True):
             values.setdefault(corruption, {}).setdefault(
-                (severity, run["method"]), []
+                (severity, run.method), []
             ).append(value)
     return {
         corruption: {

@@ -1,5 +1,6 @@
 """Data sets of a user, as files."""
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -8,33 +9,51 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_mmrel.archives import GIBIBYTE
+from keras_mmrel.archives import check_sizes
+from keras_mmrel.benchmark._csv import counts_up
 from keras_mmrel.contract import Array
-from keras_mmrel.contract import Frame
-from keras_mmrel.optional import require
 
+# Times that a file may unpack to its size, above a gibibyte.
+PACKED = 100
+ARRAYS = 10_000
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+UNREADABLE = (
+    EOFError, MemoryError, NotImplementedError, OSError, RuntimeError,
+    TypeError, ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 Read = tuple[dict[str, Array], Array]
 
 
 def read_npz(
-    path: Path, labels: str = "y", modalities: Sequence[str] | None = None
+    path: Path,
+    labels: str = "y",
+    modalities: Sequence[str] | None = None,
+    index: bool | None = None,
 ) -> Read:
-    """Read named arrays of a `.npz` file."""
+    """Read named arrays of a `.npz` file.
+
+    Args:
+        path: The file.
+        labels: Name of the labels.
+        modalities: Names of the modalities; by default all others.
+        index: `False` if a column that only counts the rows is a feature.
+    """
     if not path.is_file():
+        absent = "is a folder" if path.is_dir() else "does not exist"
         raise FileNotFoundError(
             f"`path` must be a `.npz` file. Received: {str(path)!r}, "
-            "which does not exist"
+            f"which {absent}"
         )
     try:
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile("it is no whole zip file")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (
-        ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error
-    ) as error:  # fmt: skip
+        arrays = read_arrays(path)
+    except ValueError as error:
         raise ValueError(
-            f"`path` must be an undamaged `.npz` file of plain "
-            f"arrays. Received: {str(path)!r} ({error})"
+            f"`path` must be an undamaged `.npz` file of plain arrays. "
+            f"Received: {str(path)!r} ({error})"
         ) from error
     names = modalities or [n for n in arrays if n != labels]
     lost = [n for n in [*names, labels] if n not in arrays]
@@ -47,42 +66,66 @@ def read_npz(
         raise ValueError(
             f"`modalities` must not hold the labels. Received: {names}"
         )
-    return {name: arrays[name] for name in names}, arrays[labels]
-
-
-def read_csv(
-    modalities: Mapping[str, Path], labels: Path, header: bool = True
-) -> Read:
-    """Read a table a modality, and one column of labels."""
-    pandas = require("pandas", "keras_mmrel.benchmark")
-
-    def read(key: str, path: Path) -> Frame:
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"`{key}` must be a CSV file. Received: "
-                f"{str(path)!r}, which does not exist"
-            )
-        try:
-            return pandas.read_csv(path, header=0 if header else None)
-        except ValueError as error:
-            raise ValueError(
-                f"`{key}` must be a CSV file. Received: {str(path)!r} ({error})"
-            ) from error
-
-    x = {
-        name: read(f"modalities.{name}", file).to_numpy()
-        for name, file in modalities.items()
-    }
-    table = read("labels", labels)
-    if table.shape[1] != 1:
+    x = {name: arrays[name] for name in names}
+    counting = counting_columns(x) if index is None else {}
+    for name, column in counting.items():
         raise ValueError(
-            f"`labels` must have one column. Received: {list(table.columns)}"
+            f"`modalities` must hold features only. Received: '{name}', whose "
+            f"column {column} only counts the rows; leave it out, or say "
+            "`index: false` if it is a feature"
         )
-    empty = table.iloc[:, 0].isna().to_numpy()
-    if empty.any():
+    return x, arrays[labels]
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read all arrays of a `.npz` file, whoever made it.
+
+    Raises:
+        ValueError: If it is damaged, or holds more or something else than it
+            says, or would unpack to a hundred times its size and more.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = path.stat().st_size
+            most = max(PACKED * packed, GIBIBYTE)
+            check_sizes(archive, ARRAYS, most, most)
+            for info in archive.infolist():
+                _check_array(archive, info)
+        with (
+            path.open("rb") as opened,
+            np.load(opened, allow_pickle=False) as file,
+        ):
+            return {name: file[name] for name in file.files}
+    except UNREADABLE as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _check_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+    """Refuse a header that asks for more memory than data follow."""
+    if not info.filename.endswith(".npy"):
+        raise ValueError(f"'{info.filename[:80]}' is no array")
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in HEADERS:
+            raise ValueError(f"'{info.filename[:80]}' is no plain array")
+        shape, _, dtype = HEADERS[version](file)
+        expected = math.prod(shape) * dtype.itemsize
+        found = info.file_size - file.tell()
+    if not dtype.hasobject and expected != found:
         raise ValueError(
-            "`labels` must hold a label for each sample. Received: "
-            f"{int(empty.sum())} empty labels, the first is row "
-            f"{int(empty.argmax())}"
+            f"'{info.filename[:80]}' has {found:,} bytes of an array of "
+            f"{expected:,}"
         )
-    return x, table.iloc[:, 0].to_numpy()
+
+
+def counting_columns(x: Mapping[str, Array]) -> dict[str, int]:
+    """Modality -> the first of its columns that only counts the rows."""
+    found = {}
+    for name, values in x.items():
+        if values.ndim != 2 or values.dtype.kind not in "iuf":
+            continue
+        for column in range(values.shape[1]):
+            if counts_up(values[:, column]):
+                found[name] = column
+                break
+    return found

@@ -1,17 +1,19 @@
 """One run of a comparison."""
 
 import dataclasses
-import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
+
+from keras_mmrel.benchmark._names import file_stem
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """What a run is of; `fold` is `None` where data have no folds."""
 
-    seed: int
+    # A number; of a choice that all seeds share, a text.
+    seed: Any
     dataset: str
     fold: Any
     regime: str
@@ -31,5 +33,4 @@ class Job:
         names = [self.dataset, self.regime, self.method, str(self.seed)]
         names += [] if self.fold is None else [str(self.fold)]
         crc = zlib.crc32(repr((*names, self.fold)).encode())
-        text = re.sub(r"\W+", "_", "-".join(names)).strip("_").lower()
-        return f"{text[:80]}-{crc:08x}"
+        return f"{file_stem('-'.join(names))}-{crc:08x}"

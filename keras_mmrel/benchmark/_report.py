@@ -1,27 +1,36 @@
 """Render what a folder holds as tables, figures and one HTML page."""
 
+import io
 import json
-import os
-import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from keras_mmrel.benchmark._block import CLEAN
 from keras_mmrel.benchmark._block import MEANS
 from keras_mmrel.benchmark._block import Block
-from keras_mmrel.benchmark._block import Column
+from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._figures import difference_figure
 from keras_mmrel.benchmark._figures import severity_figure
+from keras_mmrel.benchmark._names import figure_names
+from keras_mmrel.benchmark._names import file_stem
 from keras_mmrel.benchmark._page import Page
+from keras_mmrel.benchmark._records import Run
 from keras_mmrel.benchmark._store import Store
-from keras_mmrel.benchmark._store import finished
-from keras_mmrel.benchmark._tables import columns_of
 from keras_mmrel.benchmark._tables import difference_table
 from keras_mmrel.benchmark._tables import means_table
 from keras_mmrel.benchmark._tables import missing_runs
 from keras_mmrel.benchmark._tables import probes_table
 from keras_mmrel.benchmark._tables import ranks_table
 from keras_mmrel.benchmark._tables import settings_table
+from keras_mmrel.benchmark._tables import shown_scores
+from keras_mmrel.benchmark._tables import title
+from keras_mmrel.benchmark._whole import write_whole
+from keras_mmrel.benchmark._whole import writing
+from keras_mmrel.benchmark.comparison import Comparison
+from keras_mmrel.contract import Figure
 from keras_mmrel.evaluation import SCORES
+from keras_mmrel.evaluation import Score
 from keras_mmrel.optional import require
 
 # Scores of which a table shows every corruption, beside the first one and
@@ -78,25 +87,24 @@ def report(folder: Path | str, baseline: str | None = None) -> list[Path]:
     ...     print(error)
     `folder` must hold finished runs. Received: folder='nowhere', without any
     """
-    store = Store(folder)
-    runs = finished(store.read())
-    config = store.config()
-    if not runs or config is None:
+    store = Store(as_path("folder", folder))
+    runs, comparison = store.runs(), store.comparison()
+    if not runs or comparison is None:
         raise ValueError(
             "`folder` must hold finished runs. Received: "
             f"folder={str(folder)!r}, without any"
         )
     for module in ("matplotlib", "pandas", "scipy"):
         require(module, "keras_mmrel.benchmark")
-    known = {run["method"] for run in runs}
-    methods = [method for method in config["methods"] if method in known]
-    baseline = config["baseline"] if baseline is None else baseline
+    known = {run.method for run in runs}
+    methods = [method for method in comparison.methods if method in known]
+    baseline = comparison.baseline if baseline is None else baseline
     if baseline not in methods:
         raise ValueError(
             f"`baseline` must be a method with runs, {methods}. Received: "
             f"baseline={baseline!r}"
         )
-    return _Report(store, config, runs, methods, baseline).write()
+    return _Report(store, comparison, runs, methods, baseline).write()
 
 
 class _Report:
@@ -105,68 +113,88 @@ class _Report:
     def __init__(
         self,
         store: Store,
-        config: dict,
-        runs: list[dict],
+        comparison: Comparison,
+        runs: list[Run],
         methods: list[str],
         baseline: str,
     ) -> None:
         self.store = store
-        self.config = config
+        self.comparison = comparison
         self.runs = runs
         self.methods = methods
         self.baseline = baseline
-        self.columns = columns_of(config)
+        self.scores = shown_scores(comparison)
         self.primary = next(
-            (c for c in self.columns if c.higher_is_better is not None),
-            self.columns[0],
+            (s for s in self.scores if s.higher_is_better is not None),
+            self.scores[0],
         )
-        self.page = Page(config["title"])
-        self.figures: list[Path] = []
+        self.page = Page(comparison.title)
+        # Name of a file -> its content.
+        self.figures: dict[str, bytes] = {}
 
     def write(self) -> list[Path]:
-        self.page.text(_summary(self.config, self.runs))
+        self.page.text(_summary(self.comparison, self.runs))
         self.page.text(self._legend())
-        missing = missing_runs(self.config, self.runs)
+        self._later()
+        missing = missing_runs(self.comparison, self.runs)
         if missing:
             self.page.heading("Missing runs")
             self.page.table(["", "data", "regime", "seeds"], missing)
         blocks = []
-        for dataset in self.config["datasets"]:
-            for regime in self.config["regimes"]:
+        for dataset in self.comparison.datasets:
+            for regime in self.comparison.regimes:
                 part = [
                     run
                     for run in self.runs
-                    if (run["dataset"], run["regime"]) == (dataset, regime)
+                    if (run.job.dataset, run.job.regime) == (dataset, regime)
                 ]
                 if part:
-                    blocks.append(Block(self.store, part, self.methods))
-                    self._block(blocks[-1], f"{dataset}, {regime} training")
+                    block = Block(self.store, self.comparison, part)
+                    blocks.append(block)
+                    self._block(block)
         self._end(blocks)
-        return [*self._files(), *self.figures]
+        return self._files()
 
     def _legend(self) -> str:
         scores = "; ".join(
-            f"{c.name.replace('_', ' ')}: {c.description}"
-            + (" (in %)" if c.percent else "")
-            for c in self.columns
+            f"{s.name.replace('_', ' ')}: {s.description}"
+            + (" (in %)" if s.percent else "")
+            for s in self.scores
         )
         return (
             "Mean ± standard error over the runs, final epoch, test part "
             "scored once; the best mean of a column is bold. ↑: higher is "
             "better, ↓: lower is. Values of a corruption are means over its "
-            "severities, `mean` those over all corruptions of its table. A "
+            "severities, 'mean' those over all corruptions of its table. A "
             "cell is empty where a score is undefined. "
             f"{scores}."
         )
 
+    def _later(self) -> None:
+        """Say which scores were computed later, and which are not there."""
+        later = Counter(n for added in self.store.added() for n in added.scored)
+        for name, count in later.items():
+            self.page.text(
+                f"Computed later, from the kept predictions of {count} of "
+                f"{len(self.runs)} runs: {name.replace('_', ' ')}."
+            )
+        for score in self.comparison.evaluation.scores:
+            lost = sum(score.name not in run.scored for run in self.runs)
+            if lost:
+                self.page.text(
+                    f"Not known for {lost} of {len(self.runs)} runs, which "
+                    "are left out of its means until the comparison runs "
+                    f"again: {score.name.replace('_', ' ')}."
+                )
+
     # -- One data set and regime ---------------------------------------------
 
-    def _block(self, block: Block, title: str) -> None:
-        self.page.heading(title)
+    def _block(self, block: Block) -> None:
+        self.page.heading(f"{block.dataset}, {block.regime} training")
         self.page.text(_about_errors(block))
-        shown = [c for c in self.columns if block.has(c.name)]
-        places = [(column, CLEAN) for column in shown]
-        heads = [column.title for column in shown]
+        shown = [s for s in self.scores if block.has(s.name)]
+        places = [(score, CLEAN) for score in shown]
+        heads = [title(score) for score in shown]
         self.page.subheading("Clean data")
         self.page.table(*means_table(block, places, heads, costs=True))
         self._differences(
@@ -182,34 +210,34 @@ class _Report:
         if probed:
             self.page.subheading("Probes")
             self.page.table(*probed)
-        self._draw(block, title)
+        self._draw(block)
 
     def _corrupted(self, block: Block, group: list[str]) -> None:
-        for column in self.columns:
-            own = column.name not in SCORES
-            if not (own or column == self.primary or column.name in CORRUPTED):
+        for score in self.scores:
+            own = score.name not in SCORES
+            if not (own or score == self.primary or score.name in CORRUPTED):
                 continue
-            here = [c for c in group if block.has(column.name, c)]
+            here = [c for c in group if block.has(score.name, c)]
             if not here:
                 continue
             # Where a score is undefined under one, so is the mean.
             if 1 < len(here) == len(group):
                 here.append(MEANS[block.in_range[here[0]]])
-            places = [(column, corruption) for corruption in here]
-            self.page.text(f"{column.title}:")
+            places = [(score, corruption) for corruption in here]
+            self.page.text(f"{title(score)}:")
             self.page.table(*means_table(block, places, here, costs=False))
-            if column == self.primary:
+            if score == self.primary:
                 self._differences(block, places)
 
     def _differences(
-        self, block: Block, places: list[tuple[Column, str]]
+        self, block: Block, places: list[tuple[Score, str]]
     ) -> None:
         others = self._others(block)
         if not others:
             return
         heads = [
-            column.title if corruption == CLEAN else corruption
-            for column, corruption in places
+            title(score) if corruption == CLEAN else corruption
+            for score, corruption in places
         ]
         self.page.text(
             f"Paired difference to {self.baseline}, with the same errors; an "
@@ -226,19 +254,20 @@ class _Report:
             return []
         return [m for m in block.methods if m != self.baseline]
 
-    def _draw(self, block: Block, title: str) -> None:
-        stem = self._stem(title.removesuffix(" training"))
-        name = self.primary.name
+    def _draw(self, block: Block) -> None:
+        stem = self._stem(f"{block.dataset}, {block.regime}")
+        about = f"{block.dataset}, {block.regime} training"
+        short = figure_names([block.dataset, block.regime, self.baseline])
+        head = f"{short[block.dataset]}, {short[block.regime]} training"
         if block.in_range:
             self._figure(
-                severity_figure(block, self.primary, title),
-                f"{stem}_{name}.png",
-                f"{title}: {name} against severity",
+                severity_figure(block, self.primary, head),
+                f"{stem}_{file_stem(self.primary.name)}.png",
+                f"{about}: {self.primary.name} against severity",
             )
         others = self._others(block)
         if others:
             order = sorted(block.in_range, key=lambda c: not block.in_range[c])
-            about = f"{title}: difference to {self.baseline}"
             self._figure(
                 difference_figure(
                     block,
@@ -246,22 +275,23 @@ class _Report:
                     self.baseline,
                     self.primary,
                     [CLEAN, *order],
-                    f"{about}, filled: p < 0.05 (Holm)",
+                    f"{head}: difference to {short[self.baseline]}, filled: "
+                    "p < 0.05 (Holm)",
                 ),
                 f"{stem}_differences.png",
-                about,
+                f"{about}: difference to {self.baseline}",
             )
 
-    def _figure(self, figure: object, name: str, caption: str) -> None:
-        path = self.store.folder / name
-        figure.savefig(path, dpi=110)  # type: ignore[attr-defined]
-        self.page.figure(path, caption)
-        self.figures.append(path)
+    def _figure(self, figure: Figure, name: str, caption: str) -> None:
+        file = io.BytesIO()
+        figure.savefig(file, dpi=110, format="png")
+        self.figures[name] = file.getvalue()
+        self.page.figure(name, self.figures[name], caption)
 
-    def _stem(self, title: str) -> str:
+    def _stem(self, text: str) -> str:
         """Begin of the names of the figures, another one for each block."""
-        stem = found = re.sub(r"\W+", "_", title).strip("_").lower()
-        taken = {path.name.rpartition("_")[0] for path in self.figures}
+        stem = found = file_stem(text) or "figure"
+        taken = {name.rpartition("_")[0] for name in self.figures}
         count = 1
         while found in taken:
             count += 1
@@ -275,26 +305,23 @@ class _Report:
         page.heading("Mean ranks")
         page.text(
             "Ranks of the means, 1 is best, averaged over data sets and "
-            "regimes; `inside` and `outside` are means over the corruptions "
+            "regimes; 'inside' and 'outside' are means over the corruptions "
             "inside and outside the range of the data. A data set and regime "
             "with a NaN or without a method's runs is left out."
         )
-        shown = [c for c in self.columns if any(b.has(c.name) for b in blocks)]
+        shown = [s for s in self.scores if any(b.has(s.name) for b in blocks)]
         page.table(*ranks_table(blocks, self.methods, shown, self.primary))
         page.heading("Settings chosen on training data")
         page.text(
             "†: at an end of the grid, which was not extended; what is beyond "
             "may be better."
         )
-        page.table(*settings_table(self.runs, self.methods, self.config))
+        page.table(*settings_table(blocks, self.comparison))
         page.heading("Config")
-        page.code(json.dumps(self.config, indent=1))
+        page.code(json.dumps(self.comparison.to_dict(), indent=1))
         page.heading("Environment")
-        # Parts of the work that start at once may each have written theirs.
-        known = {
-            r["id"]: r for r in self.store.read() if r["kind"] == "environment"
-        }
-        for used in dict.fromkeys(r["environment"] for r in self.runs):
+        known = self.store.environments()
+        for used in dict.fromkeys(run.environment for run in self.runs):
             entries = known.get(used, {}).items()
             page.code(
                 ", ".join(
@@ -303,15 +330,18 @@ class _Report:
             )
 
     def _files(self) -> list[Path]:
+        # The pages last: what they show is there.
         files = {
-            "report.md": self.page.markdown(),
-            "report.html": self.page.html(),
+            **self.figures,
+            "report.md": self.page.markdown().encode(),
+            "report.html": self.page.html().encode(),
         }
-        for name, text in files.items():
-            part = self.store.folder / f"{name}.{os.getpid()}.part"
-            part.write_text(text, "utf-8")
-            os.replace(part, self.store.folder / name)
-        return [self.store.folder / name for name in files]
+        folder = self.store.folder
+        with writing(folder):
+            for name, content in files.items():
+                write_whole(folder / name, content)
+        names = ("report.md", "report.html", *self.figures)
+        return [folder / name for name in names]
 
 
 def _about_errors(block: Block) -> str:
@@ -333,22 +363,13 @@ def _about_errors(block: Block) -> str:
     )
 
 
-def _summary(config: dict, runs: list[dict]) -> str:
-    folds = sum(
-        len(entry.get("folds") or (None,))
-        for entry in config["datasets"].values()
-    )
-    expected = (
-        folds
-        * len(config["methods"])
-        * len(config["regimes"])
-        * len(config["seeds"])
-    )
+def _summary(comparison: Comparison, runs: Sequence[Run]) -> str:
+    expected = len(comparison.jobs())
     missing = expected - len(runs)
     return (
         f"{len(runs)} runs"
         + (f", {missing} of {expected} are missing yet" if missing else "")
-        + f"; {len(config['methods'])} methods, "
-        f"{len(config['datasets'])} data sets, {len(config['regimes'])} "
-        f"regimes, {len(config['seeds'])} seeds."
+        + f"; {len(comparison.methods)} methods, "
+        f"{len(comparison.datasets)} data sets, {len(comparison.regimes)} "
+        f"regimes, {len(comparison.seeds)} seeds."
     )

@@ -18,20 +18,30 @@ import keras
 import numpy as np
 
 from keras_mmrel.benchmark._candidate import Candidate
+from keras_mmrel.benchmark._checks import choice
+from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._checks import takes
 from keras_mmrel.benchmark._environment import environment
 from keras_mmrel.benchmark._job import Job
+from keras_mmrel.benchmark._kept import Keeper
+from keras_mmrel.benchmark._kept import Kept
+from keras_mmrel.benchmark._records import Run
+from keras_mmrel.benchmark._records import Tried
+from keras_mmrel.benchmark._rescore import add_scores
+from keras_mmrel.benchmark._rescore import added_scores
 from keras_mmrel.benchmark._samples import Part
 from keras_mmrel.benchmark._samples import Samples
 from keras_mmrel.benchmark._samples import stratified
+from keras_mmrel.benchmark._store import PUBLISHED
+from keras_mmrel.benchmark._store import RESAMPLED
 from keras_mmrel.benchmark._store import Store
-from keras_mmrel.benchmark._store import finished
 from keras_mmrel.benchmark._store import pack
 from keras_mmrel.benchmark._train import Trained
 from keras_mmrel.benchmark._train import inner_scores
 from keras_mmrel.benchmark._train import of_modalities
 from keras_mmrel.benchmark._train import train
 from keras_mmrel.benchmark.comparison import Comparison
+from keras_mmrel.benchmark.evaluation import Evaluation
 from keras_mmrel.benchmark.method import Method
 from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import PROBABILITIES
@@ -40,7 +50,6 @@ from keras_mmrel.evaluation import evaluate_robustness
 
 # Seconds until work that somebody else does is looked at again.
 WAIT = 0.5
-PUBLISHED, RESAMPLED = "published", "resampled"
 
 
 def run(
@@ -70,7 +79,7 @@ def run(
         seeds: Instead of the file's, or `None`.
         shard: `(i, n)`: this process does only the i-th of n parts. Without
             it, processes that run at once on one folder share the work.
-        verbose: 0 for no progress bar.
+        verbose: 0 for no progress bar, or 1 or 2, as Keras has them.
 
     Raises:
         ValueError: If the file is wrong, or the folder holds runs of another
@@ -86,10 +95,11 @@ def run(
     `config` must be a YAML file. Received: config='no.yaml', which is none
     """
     _first(shard)
+    folder = as_path("out", out)
     comparison = Comparison.from_yaml(
         config, data, datasets=datasets, seeds=seeds
     )
-    run_comparison(comparison, Path(out), shard, verbose)
+    run_comparison(comparison, folder, shard, verbose)
 
 
 def run_comparison(
@@ -97,6 +107,7 @@ def run_comparison(
 ) -> None:
     """Make the runs that the folder does not hold; see `Comparison.run`."""
     first = _first(shard)
+    choice("verbose", verbose, (0, 1, 2))
     samples = {
         (name, fold): dataset.load(
             name, fold, comparison.folder, comparison.data
@@ -111,11 +122,14 @@ def run_comparison(
     _check_splits(comparison, samples)
     store = Store(folder)
     _check_data(store, samples)
-    store.open(comparison.to_dict())
     made_with = environment()
-    if made_with["id"] not in {r.get("id") for r in store.read()}:
+    evaluation = store.joined(comparison).evaluation
+    added = added_scores(store, evaluation, made_with["id"])
+    store.open(comparison)
+    if made_with["id"] not in store.environments():
         store.add(made_with)
-    runner = _Runner(comparison, store, samples, made_with["id"])
+    add_scores(store, added, verbose)
+    runner = _Runner(comparison, evaluation, store, samples, made_with["id"])
     # All seeds of a method on a data set in a regime are one part.
     groups: dict[Job, int] = {}
     jobs = []
@@ -138,7 +152,25 @@ def run_comparison(
             todo = left
             if pressed:
                 raise KeyboardInterrupt
-    store.claims.sweep()
+    # Of runs that others made at the same time, with fewer scores.
+    added = added_scores(store, evaluation, made_with["id"])
+    add_scores(store, added, verbose)
+    store.sweep()
+
+
+def complete_scores(comparison: Comparison, folder: Path) -> None:
+    """Compute the scores of a comparison that finished runs lack."""
+    store = Store(folder)
+    if not store.runs():
+        return
+    made_with = environment()
+    evaluation = store.joined(comparison).evaluation
+    added = added_scores(store, evaluation, made_with["id"])
+    if added:
+        store.open(comparison)
+        if made_with["id"] not in store.environments():
+            store.add(made_with)
+        add_scores(store, added, verbose=1)
 
 
 @contextlib.contextmanager
@@ -163,8 +195,12 @@ def _interruptions() -> Iterator[list[int]]:
 
 
 def _first(shard: Any) -> int:
-    good = len(tuple(shard)) == 2 and all(type(n) is int for n in shard)
-    if not good or not 1 <= shard[0] <= shard[1]:
+    good = isinstance(shard, tuple | list) and len(shard) == 2
+    if (
+        not good
+        or not all(type(n) is int for n in shard)
+        or not 1 <= shard[0] <= shard[1]
+    ):
         raise ValueError(
             "`shard` must be (i, n) with 1 <= i <= n. Received: "
             f"shard={shard!r}"
@@ -178,17 +214,20 @@ class _Runner:
     def __init__(
         self,
         comparison: Comparison,
+        evaluation: Evaluation,
         store: Store,
         samples: dict[tuple[str, Any], Samples],
         made_with: str,
     ) -> None:
         self.comparison = comparison
+        # With the scores of the runs that the folder has.
+        self.evaluation = evaluation
         self.store = store
         self.samples = samples
         self.made_with = made_with
 
     def done(self) -> set[Job]:
-        return {Job.of(record) for record in finished(self.store.read())}
+        return {run.job for run in self.store.runs()}
 
     def work(self, job: Job) -> bool:
         """Return whether the job is done, by this process or another."""
@@ -220,40 +259,33 @@ class _Runner:
         if len(grid) == 1:
             return grid[0]
         samples = self.samples[job.dataset, job.fold]
-        published = samples.published is not None
-        key = {
-            **job.to_dict(),
-            "kind": "tuning",
-            "seed": PUBLISHED if published else job.seed,
-        }
-        if not published:
-            return self._best(job, key, grid)
+        if samples.published is None:
+            return self._best(job, job, grid)
         # Every seed of a published split waits for the same choice.
         shared = dataclasses.replace(job, seed=-1)
+        key = dataclasses.replace(job, seed=PUBLISHED)
         with self.store.claims.claim(f"tuning-{shared.id}") as mine:
             return self._best(job, key, grid) if mine else None
 
-    def _best(
-        self, job: Job, key: dict[str, Any], grid: list[Candidate]
-    ) -> Candidate:
+    def _best(self, job: Job, key: Job, grid: list[Candidate]) -> Candidate:
         known = {
-            json.dumps(record["settings"]): record
-            for record in self.store.read()
-            if {name: record.get(name) for name in key} == key
+            _text(record.settings): record
+            for record in self.store.tried()
+            if record.job == key
         }
-        scores = []
+        tried = []
         for candidate in grid:
-            record = known.get(json.dumps(candidate.to_dict()))
+            record = known.get(_text(candidate))
             if record is None:
-                record = {
-                    **key,
-                    "settings": candidate.to_dict(),
-                    "data": self.samples[job.dataset, job.fold].fingerprint,
+                record = Tried(
+                    key,
+                    candidate,
+                    self.samples[job.dataset, job.fold].fingerprint,
                     **self._inner(job, candidate),
-                }
+                )
                 self.store.add(record)
-            scores.append(record)
-        return grid[choose(scores)]
+            tried.append(record)
+        return grid[choose(tried)]
 
     def _inner(self, job: Job, candidate: Candidate) -> dict[str, float | None]:
         samples = self.samples[job.dataset, job.fold]
@@ -298,36 +330,37 @@ class _Runner:
             job.seed,
         )
         seconds = time.perf_counter() - start
-        scores, arrays = self._score(job, trained, test)
-        arrays["rows"] = samples.rows(job.seed)[1]
+        rows = samples.rows(job.seed)[1]
+        scores, kept = self._score(job, trained, test, rows)
         held_out = of_modalities(test[0], method), test[1]
         probed = self._probe(method, trained, part, held_out)
-        self.store.add_predictions(job, arrays)
+        self.store.add_predictions(job, kept)
         published = samples.published is not None
         self.store.add(
-            {
-                "kind": "run",
-                **job.to_dict(),
-                "settings": chosen.to_dict(),
-                "data": samples.fingerprint,
-                "split": PUBLISHED if published else RESAMPLED,
-                "training_samples": len(part[1]),
-                "parameters": trained.parameters,
-                "seconds": round(seconds, 1),
-                "scores": scores,
-                "probes": probed,
-                "environment": self.made_with,
-            }
+            Run(
+                job=job,
+                settings=chosen,
+                data=samples.fingerprint,
+                split=PUBLISHED if published else RESAMPLED,
+                training_samples=len(part[1]),
+                parameters=trained.parameters,
+                seconds=round(seconds, 1),
+                scores=scores,
+                scored=[score.name for score in self.evaluation.scores],
+                probes=probed,
+                environment=self.made_with,
+            )
         )
 
     def _score(
-        self, job: Job, trained: Trained, test: Part
-    ) -> tuple[dict[str, list], dict[str, Array]]:
+        self, job: Job, trained: Trained, test: Part, rows: Array
+    ) -> tuple[dict[str, list], Kept]:
         """Scores of all conditions, and the predictions behind them."""
-        chosen = self.comparison.evaluation
+        chosen = self.evaluation
         method = self.comparison.methods[job.method]
         # All modalities are corrupted, so that every row sees the same draws;
         # then a row takes its own.
+        keeper = Keeper()
         report = evaluate_robustness(
             trained.model
             if method.modalities is None
@@ -335,27 +368,20 @@ class _Runner:
             *test,
             chosen.protocols,
             seeds=corruption_seeds(job.seed, chosen.seeds),
-            scores=chosen.scores,
+            scores=[*chosen.scores, keeper.score()],
             output=trained.output,
             bins=chosen.bins,
             batch_size=chosen.batch_size,
-            keep_predictions=True,
             verbose=0,
         )
-        arrays = {
-            "probabilities": np.stack(report.predictions),
-            "labels": report.labels,
-            "corruption": np.array(report.scores["corruption"].tolist()),
-            "severity": report.scores["severity"].to_numpy(),
-            "seed": report.scores["seed"].to_numpy(),
-        }
-        return pack(report.scores), arrays
+        found = pack(report.scores.drop(columns=keeper.name))
+        return found, keeper.kept(found, rows)
 
     def _probe(
         self, method: Any, trained: Trained, part: Part, test: Part
     ) -> dict[str, float | None]:
         found: dict[str, float | None] = {}
-        for name, probe in self.comparison.evaluation.probes.items():
+        for name, probe in self.evaluation.probes.items():
             if method.probes is not None and name not in method.probes:
                 continue
             extra = {"training": part} if takes(probe, "training") else {}
@@ -395,18 +421,21 @@ def inner_seed(samples: Samples, seed: int, repeat: int) -> int:
     return 1000 * first + repeat
 
 
-def choose(scores: list[dict]) -> int:
+def _text(candidate: Candidate) -> str:
+    return json.dumps(candidate.to_dict())
+
+
+def choose(tried: Sequence[Tried]) -> int:
     """The place of the best accuracy, of these the best likelihood.
 
     Without a likelihood there were NaN predictions: these come last.
     """
 
     def rank(place: int) -> tuple:
-        nll, accuracy = scores[place]["nll"], scores[place]["accuracy"]
-        broken = nll is None
-        return not broken, accuracy, 0.0 if broken else -nll
+        nll, accuracy = tried[place].nll, tried[place].accuracy
+        return nll is not None, accuracy, 0.0 if nll is None else -nll
 
-    return max(range(len(scores)), key=rank)
+    return max(range(len(tried)), key=rank)
 
 
 def _check_splits(
@@ -439,13 +468,13 @@ def _check_splits(
 
 def _check_data(store: Store, samples: dict[tuple[str, Any], Samples]) -> None:
     known = {key: data.fingerprint for key, data in samples.items()}
-    for record in store.read():
-        if "data" not in record:
-            continue
-        key = (record["dataset"], record["fold"])
-        if record["data"] != known.get(key, record["data"]):
+    records: list[Run | Tried] = [*store.runs(), *store.tried()]
+    for record in records:
+        key = (record.job.dataset, record.job.fold)
+        if record.data != known.get(key, record.data):
             raise ValueError(
                 f"`folder` must hold runs on these data; {store.folder} "
-                f"holds runs on other data of '{record['dataset']}'. Received: "
-                f"data with the checksum {known[key]}, not {record['data']}"
+                f"holds runs on other data of '{record.job.dataset}'. "
+                f"Received: data with the checksum {known[key]}, not "
+                f"{record.data}"
             )

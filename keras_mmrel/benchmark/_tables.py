@@ -1,9 +1,9 @@
 """Tables of a report: heads and rows of texts."""
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,33 +11,44 @@ from keras_mmrel.benchmark import _statistics
 from keras_mmrel.benchmark._block import CLEAN
 from keras_mmrel.benchmark._block import Block
 from keras_mmrel.benchmark._block import Cell
-from keras_mmrel.benchmark._block import Column
 from keras_mmrel.benchmark._block import Difference
-from keras_mmrel.benchmark._job import Job
+from keras_mmrel.benchmark._candidate import Candidate
+from keras_mmrel.benchmark._page import Best
+from keras_mmrel.benchmark._records import Run
+from keras_mmrel.benchmark.comparison import Comparison
+from keras_mmrel.benchmark.tuning import Tuning
+from keras_mmrel.evaluation import Score
 from keras_mmrel.optional import require
 
 Table = tuple[list[str], list[list[str]]]
 # A score and a corruption.
-Place = tuple[Column, str]
+Place = tuple[Score, str]
 SIGNIFICANT = 0.05
 
 
-def missing_runs(config: dict, runs: list[dict]) -> list[list[str]]:
+def title(score: Score) -> str:
+    return f"{score.name.replace('_', ' ')} {score.arrow}".strip()
+
+
+def digits(score: Score) -> int:
+    return 1 if score.percent else 3
+
+
+def missing_runs(
+    comparison: Comparison, runs: Sequence[Run]
+) -> list[list[str]]:
     """Seeds that have not run yet, of each method, data set and regime."""
-    done = {Job.of(run) for run in runs}
-    rows = []
-    for method in config["methods"]:
-        for dataset, entry in config["datasets"].items():
-            for regime in config["regimes"]:
-                seeds = [
-                    str(seed) if fold is None else f"{seed} (fold {fold})"
-                    for seed in config["seeds"]
-                    for fold in entry.get("folds") or (None,)
-                    if Job(seed, dataset, fold, regime, method) not in done
-                ]
-                if seeds:
-                    rows.append([method, dataset, regime, ", ".join(seeds)])
-    return rows
+    done = {run.job for run in runs}
+    missing: dict[tuple[str, str, str], list[str]] = {}
+    for job in comparison.jobs():
+        if job not in done:
+            fold = "" if job.fold is None else f" (fold {job.fold})"
+            key = (job.method, job.dataset, job.regime)
+            missing.setdefault(key, []).append(f"{job.seed}{fold}")
+    order = itertools.product(
+        comparison.methods, comparison.datasets, comparison.regimes
+    )
+    return [[*key, ", ".join(missing[key])] for key in order if key in missing]
 
 
 def means_table(
@@ -54,56 +65,56 @@ def means_table(
     best = [_best(block, *place) for place in places]
     rows = []
     for method in block.methods:
-        count = sum(run["method"] == method for run in block.runs)
+        runs = block.runs_of(method)
         cells = [
             mean_cell(
-                block.cell(method, column.name, corruption),
-                column,
+                block.cell(method, score.name, corruption),
+                score,
                 method == winner,
             )
-            for (column, corruption), winner in zip(places, best, strict=True)
+            for (score, corruption), winner in zip(places, best, strict=True)
         ]
         beside = []
         if costs:
             beside = [
-                f"{block.mean_of(method, 'parameters'):,.0f}",
-                f"{block.mean_of(method, 'seconds'):.1f} s",
+                f"{np.mean([run.parameters for run in runs]):,.0f}",
+                f"{np.mean([run.seconds for run in runs]):.1f} s",
             ]
-        rows.append([method, str(count), *cells, *beside])
+        rows.append([method, str(len(runs)), *cells, *beside])
     beside = ["parameters", "training"] if costs else []
     return ["", "runs", *heads, *beside], rows
 
 
-def _best(block: Block, column: Column, corruption: str) -> str | None:
+def _best(block: Block, score: Score, corruption: str) -> str | None:
     """The method with the best mean, if there is a better one at all."""
-    if column.higher_is_better is None:
+    if score.higher_is_better is None:
         return None
     means = {
-        m: block.cell(m, column.name, corruption).mean for m in block.methods
+        m: block.cell(m, score.name, corruption).mean for m in block.methods
     }
     known = {m: v for m, v in means.items() if math.isfinite(v)}
     if len(known) < 2:
         return None
-    pick = max if column.higher_is_better else min
+    pick = max if score.higher_is_better else min
     return pick(known, key=known.__getitem__)
 
 
-def mean_cell(cell: Cell, column: Column, best: bool) -> str:
+def mean_cell(cell: Cell, score: Score, best: bool) -> str:
     if cell.broken:
         return f"NaN in {cell.broken} of {cell.units}"
     if not math.isfinite(cell.mean):
         return "–"
-    text = f"{column.scale * cell.mean:.{column.digits}f}"
-    text += _errors(cell, column)
-    return f"**{text}**" if best else text
+    text = f"{score.scale * cell.mean:.{digits(score)}f}"
+    text += _errors(cell, score)
+    return Best(text) if best else text
 
 
-def _errors(cell: Cell | Difference, column: Column) -> str:
+def _errors(cell: Cell | Difference, score: Score) -> str:
     text = ""
     if math.isfinite(cell.error):
-        text += f" ± {column.scale * cell.error:.{column.digits}f}"
+        text += f" ± {score.scale * cell.error:.{digits(score)}f}"
     if math.isfinite(cell.sampling):
-        text += f" (± {column.scale * cell.sampling:.{column.digits}f})"
+        text += f" (± {score.scale * cell.sampling:.{digits(score)}f})"
     return text
 
 
@@ -116,18 +127,18 @@ def difference_table(
 ) -> Table:
     """Paired differences to the baseline, an asterisk where p < 0.05."""
     columns = [
-        block.differences(others, baseline, column.name, corruption)
-        for column, corruption in places
+        block.differences(others, baseline, score.name, corruption)
+        for score, corruption in places
     ]
     rows = []
     for method in others:
         cells = []
-        for (column, _), differences in zip(places, columns, strict=True):
+        for (score, _), differences in zip(places, columns, strict=True):
             difference = differences[method]
             cell = "–"
             if math.isfinite(difference.mean):
-                mean = column.scale * difference.mean
-                cell = f"{mean:+.{column.digits}f}{_errors(difference, column)}"
+                mean = score.scale * difference.mean
+                cell = f"{mean:+.{digits(score)}f}{_errors(difference, score)}"
             star = "*" if difference.p < SIGNIFICANT else ""
             cells.append(cell + star)
         rows.append([method, *cells])
@@ -137,71 +148,71 @@ def difference_table(
 def ranks_table(
     blocks: Sequence[Block],
     methods: list[str],
-    columns: Sequence[Column],
-    primary: Column,
+    scores: Sequence[Score],
+    primary: Score,
 ) -> Table:
     """Mean ranks of the clean scores, and of the first when corrupted."""
     pandas = require("pandas", "keras_mmrel.benchmark")
-    parts: dict[str, tuple[Column, bool | None]] = {
-        column.title: (column, None)
-        for column in columns
-        if column.higher_is_better is not None
-    }
-    for where, inside_range in (("inside", True), ("outside", False)):
-        if any(inside_range in b.in_range.values() for b in blocks):
-            parts[f"{primary.title}, {where}"] = (primary, inside_range)
-    ranks = {}
-    for name, (column, inside) in parts.items():
-        table = pandas.DataFrame(
-            [
-                {m: _mean_over(b, m, column, inside) for m in methods}
-                for b in blocks
-            ],
-            columns=methods,
+    parts: list[tuple[str, Score, bool | None]] = [
+        (title(score), score, None)
+        for score in scores
+        if score.higher_is_better is not None
+    ]
+    for where, inside in (("inside", True), ("outside", False)):
+        if any(inside in b.in_range.values() for b in blocks):
+            parts.append((f"{title(primary)}, {where}", primary, inside))
+    ranks = [
+        _statistics.mean_ranks(
+            pandas.DataFrame(
+                [
+                    {m: _mean_over(b, m, score, inside) for m in methods}
+                    for b in blocks
+                ],
+                columns=methods,
+            ),
+            down=not score.higher_is_better,
         )
-        down = not column.higher_is_better
-        ranks[name] = _statistics.mean_ranks(table, down)
+        for _, score, inside in parts
+    ]
     rows = [
         [
             method,
             *(
                 f"{rank:.1f}" if np.isfinite(rank) else "–"
-                for rank in (ranks[n].get(method, np.nan) for n in parts)
+                for rank in (r.get(method, np.nan) for r in ranks)
             ),
         ]
         for method in methods
     ]
-    return ["", *parts], rows
+    return ["", *(name for name, *_ in parts)], rows
 
 
 def _mean_over(
-    block: Block, method: str, column: Column, inside: bool | None
+    block: Block, method: str, score: Score, inside: bool | None
 ) -> float:
     """Clean, or the mean over the corruptions of a group."""
     places = [CLEAN]
     if inside is not None:
         places = [name for name, i in block.in_range.items() if i == inside]
-    values = [block.cell(method, column.name, place).mean for place in places]
+    values = [block.cell(method, score.name, place).mean for place in places]
     return float(np.mean(values)) if values else math.nan
 
 
 def probes_table(block: Block) -> Table | None:
     """Means of what probes found, with their standard errors."""
-    keys = list(
-        dict.fromkeys(key for run in block.runs for key in run["probes"])
-    )
+    keys = [*dict.fromkeys(key for run in block.runs for key in run.probes)]
     if not keys:
         return None
     rows = []
     for method in block.methods:
-        runs = [run for run in block.runs if run["method"] == method]
+        runs = block.runs_of(method)
         cells = []
         for key in keys:
-            asked = [run for run in runs if key in run["probes"]]
+            asked = [run for run in runs if key in run.probes]
             if not asked:
                 cells.append("–")
                 continue
-            found = [run["probes"][key] for run in asked]
+            found = [run.probes[key] for run in asked]
             values = [math.nan if v is None else v for v in found]
             units = block.by_unit(asked, values)
             error = _statistics.standard_error(units, block.ratio)
@@ -212,51 +223,40 @@ def probes_table(block: Block) -> Table | None:
     return ["", *(key.replace("_", " ") for key in keys)], rows
 
 
-def settings_table(
-    runs: list[dict], methods: list[str], config: dict[str, Any]
-) -> Table:
+def settings_table(blocks: Sequence[Block], comparison: Comparison) -> Table:
     """How often each candidate was chosen, and whether a grid ended there."""
     rows = []
-    blocks = dict.fromkeys((r["dataset"], r["regime"]) for r in runs)
-    for method in methods:
-        for dataset, regime in blocks:
-            here = [
-                r
-                for r in runs
-                if (r["method"], r["dataset"], r["regime"])
-                == (method, dataset, regime)
-            ]
+    for name, method in comparison.methods.items():
+        tuning = comparison.tuning_of(method)
+        for block in blocks:
             counts: dict[str, int] = {}
-            for run in here:
-                text = json.dumps(run["settings"]) if run["settings"] else "–"
-                if ends_of_grid(run["settings"], config, method):
+            for run in block.runs_of(name):
+                chosen = run.settings.to_dict()
+                text = json.dumps(chosen) if chosen else "–"
+                if ends_of_grid(run.settings, tuning):
                     text += " †"
                 counts[text] = counts.get(text, 0) + 1
-            chosen = "; ".join(f"{t} ({n})" for t, n in counts.items())
-            if here:
-                rows.append([method, dataset, regime, chosen])
+            if counts:
+                found = "; ".join(f"{t} ({n})" for t, n in counts.items())
+                rows.append([name, block.dataset, block.regime, found])
     return ["", "data", "regime", "chosen (runs)"], rows
 
 
-def ends_of_grid(
-    settings: dict[str, Any], config: dict[str, Any], method: str
-) -> list[str]:
+def ends_of_grid(settings: Candidate, tuning: Tuning) -> list[str]:
     """Numbers that were chosen at an end of what was tried."""
-    own = config["methods"][method].get("tuning")
-    grid = (own or config["tuning"])["grid"]
-    flat = {**grid, **grid.get("options", {})}
-    chosen = {**settings, **settings.get("options", {})}
+    grid = {**tuning.grid, **tuning.options}
+    chosen = {**settings.training, **settings.options}
     return [
         key
         for key, value in chosen.items()
         if type(value) in (int, float)
-        and len(flat[key]) > 1
-        and all(type(tried) in (int, float) for tried in flat[key])
-        and value in (min(flat[key]), max(flat[key]))
+        and len(grid.get(key, ())) > 1
+        and all(type(tried) in (int, float) for tried in grid[key])
+        and value in (min(grid[key]), max(grid[key]))
     ]
 
 
-def columns_of(config: dict[str, Any]) -> list[Column]:
+def shown_scores(comparison: Comparison) -> list[Score]:
     """Scores that tables show, in their order."""
-    columns = [Column.of(s) for s in config["evaluation"]["scores"]]
-    return [c for c in columns if c.shown and not c.per_modality]
+    scores = comparison.evaluation.scores
+    return [s for s in scores if s.shown and not s.per_modality]

@@ -49,7 +49,7 @@ def read_yaml(path: Path) -> Any:
     try:
         # It is a SafeLoader: it makes plain data only.
         return yaml.load(path.read_text("utf-8"), loader_class)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(
             f"`config` must be a YAML file. Received: {path} "
             f"({' '.join(str(error).split())})"

@@ -12,15 +12,19 @@ from typing import TypeVar
 from keras_mmrel.benchmark._candidate import Candidate
 from keras_mmrel.benchmark._checks import build
 from keras_mmrel.benchmark._checks import count
+from keras_mmrel.benchmark._checks import different_names
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import nearest
+from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._job import Job
+from keras_mmrel.benchmark.dataset import Dataset
 from keras_mmrel.benchmark.dataset import as_dataset
 from keras_mmrel.benchmark.evaluation import Evaluation
 from keras_mmrel.benchmark.method import Method
 from keras_mmrel.benchmark.method import as_method
+from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.regime import as_regime
 from keras_mmrel.benchmark.training import Training
 from keras_mmrel.benchmark.tuning import Tuning
@@ -107,9 +111,13 @@ class Comparison:
                     f"`{key}` must name at least one. Received: "
                     f"{key}={entries!r}"
                 )
-        self.title = str(title)
-        self.folder = Path(folder)
-        self.data = None if data is None else Path(data)
+        if not isinstance(title, str):
+            raise ValueError(
+                f"`title` must be a text. Received: title={title!r}"
+            )
+        self.title = title
+        self.folder = as_path("folder", folder)
+        self.data = None if data is None else as_path("data", data)
         self.training = build(Training, "training", training)
         self.tuning = build(Tuning, "tuning", tuning)
         self.evaluation = build(Evaluation, "evaluation", evaluation)
@@ -171,7 +179,7 @@ class Comparison:
         """
         from keras_mmrel.benchmark._yaml import read_yaml
 
-        path = Path(path)
+        path = as_path("config", path)
         if not path.is_file():
             raise FileNotFoundError(
                 "`config` must be a YAML file. Received: "
@@ -182,6 +190,7 @@ class Comparison:
             given.setdefault(key, None)
         if datasets is not None:
             known = named("datasets", given["datasets"] or {})
+            different_names("datasets", datasets)
             mapping("datasets", dict.fromkeys(datasets, 0), known)
             given["datasets"] = {name: known[name] for name in datasets}
         if seeds is not None:
@@ -201,8 +210,9 @@ class Comparison:
         Every finished run is a line of `runs.jsonl` at once, and its
         predictions are a file in `predictions`. A command that was killed
         goes on where it stopped; a comparison with further methods, data
-        sets, regimes or seeds adds their runs. Processes that run at once on
-        one folder share the work.
+        sets, regimes or seeds adds their runs. A score that is new is
+        computed for the runs that are there from their predictions. Processes
+        that run at once on one folder share the work.
 
         Args:
             folder: Folder of the results.
@@ -211,20 +221,32 @@ class Comparison:
 
         Raises:
             ValueError: If the folder holds runs of another comparison or of
-                other data, or the data are not as they must be.
+                other data, the data are not as they must be, or a new score
+                needs what was not kept.
             FileNotFoundError: If a file is not there.
+            OSError: If the folder cannot be written to.
         """
         from keras_mmrel.benchmark._run import run_comparison
 
-        run_comparison(self, Path(folder), shard, verbose)
+        run_comparison(self, as_path("folder", folder), shard, verbose)
 
     def report(
         self, folder: Path | str, baseline: str | None = None
     ) -> list[Path]:
-        """Render a folder: see `keras_mmrel.benchmark.report`."""
-        from keras_mmrel.benchmark._report import report
+        """Render a folder: see `keras_mmrel.benchmark.report`.
 
-        return report(folder, baseline or self.baseline)
+        Scores that this comparison has and the runs in the folder lack are
+        computed first, from the kept predictions.
+
+        Raises:
+            ValueError: If there are no runs, if they are those of another
+                comparison, or if a score needs what was not kept.
+        """
+        from keras_mmrel.benchmark._report import report
+        from keras_mmrel.benchmark._run import complete_scores
+
+        complete_scores(self, as_path("folder", folder))
+        return report(folder, self.baseline if baseline is None else baseline)
 
     def jobs(self) -> list[Job]:
         """Return every run, seeds first, so that tables fill evenly."""
@@ -251,6 +273,41 @@ class Comparison:
                 **self.methods[job.method].training,
                 **candidate.training,
             },
+        )
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Comparison":
+        """Rebuild what `to_dict` described.
+
+        What only somebody's code can make, models and own functions, is a
+        name there: such a comparison has a report and cannot run.
+        """
+        makers = {
+            "datasets": Dataset.from_dict,
+            "methods": Method.from_dict,
+            "regimes": Regime.from_dict,
+        }
+        entries = {
+            key: {name: make(entry) for name, entry in record[key].items()}
+            for key, make in makers.items()
+        }
+        evaluation = Evaluation.from_dict(record["evaluation"])
+        return cls(**{**record, **entries, "evaluation": evaluation})
+
+    def adding(self, known: "Comparison") -> "Comparison":
+        """Return a comparison of all that either has, the other's first."""
+        return Comparison(
+            datasets={**known.datasets, **self.datasets},
+            methods={**known.methods, **self.methods},
+            regimes={**known.regimes, **self.regimes},
+            seeds=sorted({*known.seeds, *self.seeds}),
+            training=self.training,
+            tuning=self.tuning,
+            evaluation=self.evaluation.adding(known.evaluation.scores),
+            baseline=self.baseline,
+            title=self.title,
+            folder=self.folder,
+            data=self.data,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -292,7 +349,7 @@ def _as_seeds(value: Any) -> tuple[int, ...]:
     seeds = (
         value
         if isinstance(value, list | tuple | range)
-        else range(count("seeds", value))
+        else range(min(count("seeds", value), LARGEST + 2))
     )
     if (
         not seeds

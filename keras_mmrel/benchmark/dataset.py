@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import os
+import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,13 +19,17 @@ from keras_mmrel.benchmark._checks import number
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._component import OWN
 from keras_mmrel.benchmark._component import plain
-from keras_mmrel.benchmark._files import read_csv
+from keras_mmrel.benchmark._csv import read_csv
+from keras_mmrel.benchmark._files import counting_columns
 from keras_mmrel.benchmark._files import read_npz
+from keras_mmrel.benchmark._recorded import Recorded
 from keras_mmrel.benchmark._samples import Samples
 from keras_mmrel.benchmark.training import overrides
+from keras_mmrel.constraints import Flag
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import to_numpy
 
@@ -36,8 +41,8 @@ LOADERS: dict[str, tuple[str, ...]] = {
     "av_digits": ("path", "fold", "image_noise", "distractor"),
 }
 FILES: dict[str, tuple[str, ...]] = {
-    "npz": ("path", "labels", "modalities"),
-    "csv": ("modalities", "labels", "header"),
+    "npz": ("path", "labels", "modalities", "index"),
+    "csv": ("modalities", "labels", "header", "index"),
 }
 SOURCES = {**LOADERS, **FILES}
 # Folder of a loader's files where it is not called like the loader.
@@ -58,7 +63,8 @@ class Dataset:
             one-hot rows, or names of classes.
         options: Dict of arguments of the source: `path`; the `modalities`,
             names of arrays or name -> CSV file; the `labels`, an array's
-            name or a CSV file; `header`; a loader's own.
+            name or a CSV file; `header` and `index` of CSV files, see below;
+            a loader's own.
         split: `"published"`, that of the source, or `"resampled"`: drawn anew
             with every seed. By default the first where there is one.
         test_fraction: Number in [0.05, 0.95], which asks for resampled
@@ -70,6 +76,16 @@ class Dataset:
             of its own of which the report takes the mean: folds, not runs,
             are the unit of its errors.
         training: Dict of fields of `Training` that these data replace.
+
+    CSV files are separated by commas, semicolons or tabs, with decimal points
+    or, where a comma separates nothing, decimal commas. Their first row holds
+    names: one that may be a sample is refused unless `header` is `True` or
+    `False`. `index` names the column that tells samples apart: rows of all
+    files and of the labels are matched by it, in the order of the labels, and
+    it is no feature. Without it rows are matched by their place, and what
+    looks like an index is refused: a column without a name, as pandas writes
+    it, one that only counts the rows, an id. `index: False` says that every
+    column is a feature, of `"npz"` too.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -94,7 +110,13 @@ class Dataset:
         put = functools.partial(object.__setattr__, self)
         if isinstance(self.source, str) and "." in self.source:
             put("source", imported("source", self.source))
-        if not callable(self.source):
+        if callable(self.source):
+            if not isinstance(self.options, Mapping):
+                raise ValueError(
+                    "`options` must be a dict of arguments of the source. "
+                    f"Received: {self.options!r}"
+                )
+        else:
             choice("source", self.source, SOURCES)
             put("options", _options(self.source, self.options))
         own = self.source in FILES
@@ -149,6 +171,8 @@ class Dataset:
             parts = _parts(self._read(options, folder, data))
             x, y = _pooled(parts)
             x, y = _checked(name, x, y)
+            if callable(self.source):
+                _warn_of_counting(x)
         published = len(parts[0][1]) if len(parts) == 2 else None
         if published is None and self.split == "published":
             raise ValueError(
@@ -184,6 +208,17 @@ class Dataset:
         elif data is not None:
             options["path"] = data / FOLDERS.get(source, source)
         return getattr(datasets, f"load_{source}")(**options)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Dataset":
+        """Rebuild what `to_dict` described, an own function as a name."""
+        source = record["source"]
+        return cls(
+            **{
+                **record,
+                "source": Recorded(OWN) if source == OWN else source,
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what identifies the data set in a file."""
@@ -242,9 +277,27 @@ def _options(source: Any, options: Any) -> dict[str, Any]:
         }
     elif source == "npz" and "modalities" in options:
         options["modalities"] = list(named("modalities", options["modalities"]))
-    if "header" in options:
-        choice("header", options["header"], (True, False))
+    if options.get("header") is not None:
+        options["header"] = Flag()("header", options["header"])
+    index = options.get("index")
+    if index is not None and index is not False:
+        if source == "npz":
+            choice("index", repr(index), ("False",))
+        _check_index(index, options.get("header"))
     return options
+
+
+def _check_index(index: Any, header: bool | None) -> None:
+    if not isinstance(index, str) or not index:
+        raise ValueError(
+            "`index` must be the name of a column, or false if every column "
+            f"is a feature. Received: {index!r}"
+        )
+    if header is False:
+        raise ValueError(
+            "`index` must name a column of a header. Received: "
+            f"{index!r} with `header: false`"
+        )
 
 
 def _text(where: str, value: Any) -> str:
@@ -261,6 +314,8 @@ def _parts(loaded: Any) -> list[tuple[dict[str, Any], Any]]:
     try:
         loaded = tuple(loaded)
         if not isinstance(loaded[0], Mapping):
+            if len(loaded) not in (2, 3):
+                raise ValueError(f"{len(loaded)} parts")
             # A validation part, the second of three, is for the user's own.
             loaded = (loaded[0], loaded[-1])
             return [(dict(x), y) for x, y in loaded]
@@ -273,21 +328,51 @@ def _parts(loaded: Any) -> list[tuple[dict[str, Any], Any]]:
     return [(dict(x), y)]
 
 
+def _warn_of_counting(x: Mapping[str, Array]) -> None:
+    for name, column in counting_columns(modality_arrays(x)).items():
+        warnings.warn(
+            f"Column {column} of modality '{name}' only counts the rows: an "
+            "index is no feature, and may tell the classes apart.",
+            stacklevel=4,
+        )
+
+
+def _check_rows(x: Mapping[str, Any], y: Any) -> None:
+    """Refuse tables whose rows are of other samples; arrays have no names."""
+    tables = {
+        name: values.index
+        for name, values in {**x, "labels": y}.items()
+        if hasattr(values, "iloc") and hasattr(values, "index")
+    }
+    first = next(iter(tables), "")
+    for name, rows in tables.items():
+        if not rows.equals(tables[first]):
+            raise ValueError(
+                "`source` must return tables with the same row labels in the "
+                f"same order. Received: '{name}' with {list(rows[:3])}, ..., "
+                f"and '{first}' with {list(tables[first][:3])}, ..."
+            )
+
+
 def _pooled(parts: list) -> tuple[dict[str, Array], Array]:
+    for x, y in parts:
+        _check_rows(x, y)
     names = [set(x) for x, _ in parts]
     if names[0] != names[-1]:
         raise ValueError(
             "`source` must return the same modalities for training and test. "
             f"Received: {[sorted(n) for n in names]}"
         )
+    for name in names[0]:
+        if not isinstance(name, str):
+            raise ValueError(
+                f"`source` must name modalities by texts. Received: {name!r}"
+            )
     x = {
-        name: np.concatenate([to_numpy(part[name]) for part, _ in parts])
-        if len(parts) > 1
-        else to_numpy(parts[0][0][name])
+        name: _joined(f"'{name}'", [part[name] for part, _ in parts])
         for name in parts[0][0]
     }
-    labels = [to_numpy(y) for _, y in parts]
-    y = np.concatenate(labels) if len(parts) > 1 else labels[0]
+    y = _joined("the labels", [y for _, y in parts])
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     elif y.ndim == 2 and y.dtype.kind in "iufb":
@@ -295,10 +380,57 @@ def _pooled(parts: list) -> tuple[dict[str, Array], Array]:
     return x, y
 
 
+def _joined(where: str, values: list[ArrayLike]) -> Array:
+    """Both parts as one array."""
+    try:
+        arrays = [to_numpy(v) for v in values]
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"`source` must hold one array for {where}. Received: "
+            f"{type(values[0]).__name__} ({' '.join(str(error).split())})"
+        ) from error
+    kinds = {"n" if a.dtype.kind in "iufb" else a.dtype.kind for a in arrays}
+    shapes = {a.shape[1:] for a in arrays}
+    empty = len(arrays) > 1 and not all(a.size for a in arrays)
+    if len(kinds) > 1 or len(shapes) > 1 or empty:
+        raise ValueError(
+            f"`source` must hold samples of {where} of the same form for "
+            "training and test. Received: "
+            f"{[(a.shape, str(a.dtype)) for a in arrays]}"
+        )
+    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+
+
+def _class_numbers(y: Array) -> Array:
+    """Texts and other labels as numbers from 0, in their order."""
+    try:
+        return np.unique(y, return_inverse=True)[1].astype("int64")
+    except TypeError as error:
+        raise ValueError(
+            "`source` must hold labels that are all texts or all numbers. "
+            f"Received: {sorted({type(v).__name__ for v in y.tolist()})}"
+        ) from error
+
+
+def _checked_mask(x: dict[str, Array]) -> None:
+    names = [name for name in x if name != MASK]
+    mask = x[MASK]
+    if mask.dtype.kind not in "iufb" or mask.shape[1:] != (len(names),):
+        raise ValueError(
+            f"`source` must hold '{MASK}' of numbers, with a column for each "
+            f"of {names}. Received: shape {mask.shape}, dtype {mask.dtype}"
+        )
+    check_mask_values(mask)
+
+
 def _checked(
     name: str, x: dict[str, Array], y: ArrayLike
 ) -> tuple[dict[str, Array], Array]:
     """Check arrays; texts and other labels become class numbers."""
+    if not modality_arrays(x):
+        raise ValueError(
+            f"`source` must hold a modality or more. Received: {list(x)}"
+        )
     shapes = {**{name: v.shape for name, v in x.items()}, "labels": y.shape}
     if (
         y.ndim != 1
@@ -310,6 +442,8 @@ def _checked(
             "(samples, height, width, channels) and labels of shape "
             f"(samples,). Received: {shapes}"
         )
+    if MASK in x:
+        _checked_mask(x)
     for modality, values in modality_arrays(x).items():
         x[modality] = _numbers(modality, values, x.get(MASK), list(x))
     if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -317,7 +451,7 @@ def _checked(
             "`source` must hold a label for each sample. Received: "
             f"{int((~np.isfinite(y)).sum())} labels that are NaN"
         )
-    y = np.unique(y, return_inverse=True)[1].astype("int64")
+    y = _class_numbers(y)
     counts = np.bincount(y)
     if len(counts) < 2 or counts.min() < 2:
         raise ValueError(

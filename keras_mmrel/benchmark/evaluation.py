@@ -2,6 +2,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import TypeAlias
 
@@ -13,10 +14,13 @@ from keras_mmrel.benchmark._checks import imported
 from keras_mmrel.benchmark._component import as_component
 from keras_mmrel.benchmark._component import own
 from keras_mmrel.benchmark._probes import PROBES
+from keras_mmrel.benchmark._recorded import Recorded
+from keras_mmrel.benchmark._recorded import RecordedCorruption
 from keras_mmrel.evaluation import NOISE_PROTOCOLS
 from keras_mmrel.evaluation import SCORES
 from keras_mmrel.evaluation import NoiseProtocol
 from keras_mmrel.evaluation import Score
+from keras_mmrel.evaluation._scores import as_scores
 from keras_mmrel.evaluation.noise_protocol import as_protocols
 
 CORRUPTIONS = (
@@ -43,7 +47,8 @@ class Evaluation:
             corruption name -> sequence; by default the protocols' own.
         seeds: Number of draws of each corruption.
         scores: Names of `keras_mmrel.evaluation.SCORES`, or `Score`s; by
-            default all of these.
+            default all of these. The first that is good or bad is the one of
+            figures and differences.
         bins: Number of bins of the calibration error.
         batch_size: Number of samples of a prediction step.
         probes: Names of probes (`"modality_accuracy"`, `"linear_probe"`,
@@ -88,21 +93,17 @@ class Evaluation:
             "protocols",
             attempt("corruptions", self._protocols, self.corruptions),
         )
-        chosen = SCORES if self.scores is None else self.scores
-        if not isinstance(chosen, list | tuple | Mapping) or not chosen:
+        chosen = [*SCORES] if self.scores is None else self.scores
+        if not isinstance(chosen, list | tuple) or not chosen:
             raise ValueError(
                 "`scores` must be a list of names or `Score`s. Received: "
                 f"{self.scores!r}"
             )
-        put(
-            "scores",
-            tuple(
-                s
-                if isinstance(s, Score)
-                else SCORES[choice("scores", s, SCORES)]
-                for s in chosen
-            ),
-        )
+        scores = [
+            s if isinstance(s, Score) else SCORES[choice("scores", s, SCORES)]
+            for s in chosen
+        ]
+        put("scores", tuple(as_scores(scores)))
         put("probes", _as_probes(self.probes))
 
     def _protocols(self) -> tuple[NoiseProtocol, ...]:
@@ -121,12 +122,35 @@ class Evaluation:
                 choice("corruptions", item, NOISE_PROTOCOLS)
         return tuple(as_protocols(given, self.severities))
 
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Evaluation":
+        """Rebuild what `to_dict` described, own functions as names."""
+        protocols = [
+            NoiseProtocol(
+                **{**p, "corruption": RecordedCorruption(p["corruption"])}
+            )
+            for p in record["corruptions"]
+        ]
+        scores = [_recorded_score(score) for score in record["scores"]]
+        probes = {
+            name: PROBES.get(probe) or Recorded(probe)
+            for name, probe in record["probes"].items()
+        }
+        changes = {"corruptions": protocols, "scores": scores, "probes": probes}
+        return cls(**{**record, **changes})
+
+    def adding(self, scores: Sequence[Score]) -> "Evaluation":
+        """Return the same with further scores, which come first."""
+        mine = {score.name: score for score in self.scores}
+        first = {s.name: mine.get(s.name, s) for s in scores}
+        return dataclasses.replace(self, scores=[*{**first, **mine}.values()])
+
     def to_dict(self) -> dict[str, Any]:
         """Return what identifies it in a file."""
         return {
             "corruptions": [p.describe() for p in self.protocols],
             "seeds": self.seeds,
-            "scores": [s.describe() for s in self.scores],
+            "scores": [describe_score(score) for score in self.scores],
             "bins": self.bins,
             "batch_size": self.batch_size,
             "probes": {
@@ -134,6 +158,21 @@ class Evaluation:
                 for name, probe in self.probes.items()
             },
         }
+
+
+def describe_score(score: Score) -> dict[str, Any]:
+    """Return what identifies a score: all that it says, and its own code."""
+    if SCORES.get(score.name) == score:
+        return score.describe()
+    return {**score.describe(), "function": own(score.function)}
+
+
+def _recorded_score(record: Mapping[str, Any]) -> Score:
+    known = SCORES.get(record["name"])
+    if known is not None and known.describe() == record:
+        return known
+    function = record.get("function", f"{record['name']} of another version")
+    return Score(**{**record, "function": Recorded(function)})
 
 
 def _as_probes(probes: Any) -> dict[str, Callable]:

@@ -18,16 +18,20 @@ from keras_mmrel import modulations
 from keras_mmrel.benchmark._checks import attempt
 from keras_mmrel.benchmark._checks import build
 from keras_mmrel.benchmark._checks import choice
+from keras_mmrel.benchmark._checks import different_names
 from keras_mmrel.benchmark._checks import imported
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import parameters
 from keras_mmrel.benchmark._checks import takes
 from keras_mmrel.benchmark._checks import within
+from keras_mmrel.benchmark._component import Component
 from keras_mmrel.benchmark._component import as_component
 from keras_mmrel.benchmark._component import own
 from keras_mmrel.benchmark._component import plain
+from keras_mmrel.benchmark._component import recorded
 from keras_mmrel.benchmark._encoders import INPUTS
 from keras_mmrel.benchmark._encoders import modality_specs
+from keras_mmrel.benchmark._recorded import Recorded
 from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.training import overrides
 from keras_mmrel.benchmark.tuning import Tuning
@@ -110,13 +114,8 @@ class Method:
         if self.tuning is not None:
             put("tuning", build(Tuning, "tuning", self.tuning))
         for name in ("modalities", "probes"):
-            chosen = getattr(self, name)
-            if chosen is not None and (
-                not isinstance(chosen, list | tuple) or not chosen
-            ):
-                raise ValueError(
-                    f"`{name}` must be a list of names. Received: {chosen!r}"
-                )
+            if getattr(self, name) is not None:
+                different_names(name, getattr(self, name))
         if self.quality is not None and not takes(self.model, "quality"):
             raise ValueError(
                 "`quality` must stand where `model` takes it. Received: "
@@ -150,7 +149,8 @@ class Method:
         options = self.encoder
         if options is None or callable(options):
             return
-        known = inspect.signature(encoders.MLPEncoder).parameters
+        taken = inspect.signature(encoders.MLPEncoder).parameters
+        known = [name for name in taken if name != "kwargs"]
         options = mapping("encoder", options, known)
         attempt("encoder", lambda: encoders.MLPEncoder(**options), options)
         object.__setattr__(self, "encoder", options)
@@ -231,6 +231,19 @@ class Method:
         specs = modality_specs(x, self.encoder, self.inputs)
         return self.model(
             specs, num_classes, **{**self.options, **options, **given}
+        )
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Method":
+        """Rebuild what `to_dict` described, all that makes a model as names."""
+        return cls(
+            **{
+                **record,
+                "model": Recorded(record["model"]),
+                "encoder": recorded(record["encoder"]),
+                "modulation": Component.recorded(record["modulation"]),
+                "quality": Component.recorded(record["quality"]),
+            }
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._component import own
 from keras_mmrel.benchmark._component import plain
+from keras_mmrel.benchmark._component import recorded
 from keras_mmrel.benchmark.training import overrides
 from keras_mmrel.layers import CorruptionAugmentation
 
@@ -69,6 +70,11 @@ class Regime:
         if callable(self.augmentation):
             return self.augmentation(seed)
         return CorruptionAugmentation(seed=seed, **self.augmentation)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Regime":
+        """Rebuild what `to_dict` described, own functions as names."""
+        return cls(recorded(record["augmentation"]), record["training"])
 
     def to_dict(self) -> dict[str, Any]:
         layer = self.augmentation

@@ -10,6 +10,7 @@ from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import number
 from keras_mmrel.benchmark._checks import within
+from keras_mmrel.constraints import Flag
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "step", "constant")
@@ -68,7 +69,7 @@ class Training:
             object.__setattr__(self, name, value)
         choice("optimizer", self.optimizer, OPTIMIZERS)
         choice("schedule", self.schedule, SCHEDULES)
-        choice("whole_batches", self.whole_batches, (True, False))
+        Flag()("whole_batches", self.whole_batches)
 
     def size(self, samples: int) -> int:
         """Return the number of samples of a batch."""

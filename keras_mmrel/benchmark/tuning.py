@@ -56,12 +56,10 @@ class Tuning:
                 lists = list(values.values()) if good else []
             else:
                 good, lists = True, [values]
-            if not good or not all(
-                isinstance(v, list | tuple) and v for v in lists
-            ):
+            if not good or not all(map(_all_different, lists)):
                 raise ValueError(
-                    f"`grid.{key}` must list the values to try. Received: "
-                    f"{values!r}"
+                    f"`grid.{key}` must list different values to try. "
+                    f"Received: {values!r}"
                 )
             checked[key] = dict(values) if key == OPTIONS else _values(
                 key, values
@@ -88,6 +86,13 @@ class Tuning:
             for values in itertools.product(*settings.values())
             for options in itertools.product(*self.options.values())
         ]
+
+
+def _all_different(values: Any) -> bool:
+    if not isinstance(values, list | tuple) or not values:
+        return False
+    texts = {repr(value) for value in values}
+    return len(texts) == len(values)
 
 
 def _values(key: str, values: Sequence[Any]) -> list[Any]:

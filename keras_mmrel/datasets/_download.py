@@ -3,12 +3,18 @@
 import hashlib
 import http.client
 import os
-import shutil
 import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Instance
+
+# Where files of a user are.
+PATH = Either(Instance((str, os.PathLike), "a path"), None)
+BLOCK = 1 << 16
 
 
 def cache_folder(name: str) -> Path:
@@ -22,6 +28,7 @@ def fetch(
     target: Path,
     sha256: str | None,
     check: Callable[[Path], Any],
+    limit: int,
 ) -> None:
     """Make sure that `target` is the whole file that `url` serves.
 
@@ -38,19 +45,36 @@ def fetch(
             in `<target>.sha256`, and a later change is still found.
         check: Function that raises a `ValueError` if the content is not as
             it should be; runs on a new download before it is kept.
+        limit: Number of bytes that the published file has at most; no more
+            are taken from whoever answers.
 
     Raises:
-        OSError: If the download fails or ends early.
+        OSError: If the download fails or ends early, or the cache cannot be
+            written to.
         ValueError: If the content is not the published one.
     """
     record = target.with_name(f"{target.name}.sha256")
+    for path in (target, record):
+        if path.exists() and not path.is_file():
+            raise ValueError(
+                f"The cached file {path} must be a file: delete what is there "
+                "and call again. Received: a folder"
+            )
     if target.exists() and (sha256 or record.exists()):
-        _confirm(target, sha256 or record.read_text().strip(), url)
+        _confirm(target, sha256 or _remembered(record), url)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"The cache {target.parent} must be a folder that can be written "
+            "to; name another one by the environment variable `KERAS_HOME`, "
+            "or pass a folder that holds the files as `path`. Received: "
+            f"{error.strerror}"
+        ) from error
     partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     try:
-        _download(url, partial)
+        _download(url, partial, limit)
         received = _digest(partial)
         try:
             if sha256 and received != sha256:
@@ -79,18 +103,29 @@ def _confirm(target: Path, sha256: str, url: str) -> None:
         )
 
 
-def _download(url: str, partial: Path) -> None:
+def _remembered(record: Path) -> str:
+    """The digest that was written down, or what stands in its place."""
+    return record.read_bytes()[:64].decode("ascii", "replace").strip()
+
+
+def _download(url: str, partial: Path, limit: int) -> None:
     print(f"Downloading {url}")
     try:
         with (
             urllib.request.urlopen(url, timeout=60) as response,
             open(partial, "xb") as file,
         ):
-            shutil.copyfileobj(response, file)
             expected = response.headers.get("Content-Length")
+            known = int(expected) if expected and expected.isdecimal() else None
+            if known is not None and known > limit:
+                raise OSError(f"{known} bytes, not at most {limit}")
+            while block := response.read(BLOCK):
+                file.write(block)
+                if file.tell() > limit:
+                    raise OSError(f"more than {limit} bytes")
             received = file.tell()
-        if expected is not None and received != int(expected):
-            raise OSError(f"{received} bytes of {expected}")
+        if known is not None and received != known:
+            raise OSError(f"{received} bytes of {known}")
     except (OSError, http.client.HTTPException) as error:
         raise OSError(
             f"{url} must be served in full; nothing was kept, so check the "

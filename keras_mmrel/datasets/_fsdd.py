@@ -20,6 +20,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from keras_mmrel.archives import MEBIBYTE
+from keras_mmrel.archives import check_sizes
 from keras_mmrel.datasets._download import cache_folder
 from keras_mmrel.datasets._download import fetch
 
@@ -31,6 +33,11 @@ URL = (
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 PUBLISHED = Counter(dict.fromkeys(product(SPEAKERS, range(10)), 50))
 FORMAT = (8000, 1, 2)
+# What is published has 16 MB, and clips of 40 KB at most.
+ARCHIVE_SIZE = 64 * MEBIBYTE
+CLIP_SIZE = MEBIBYTE
+TOTAL_SIZE = 512 * MEBIBYTE
+CLIPS = 100_000
 NAME = re.compile(r"([0-9])_([^_]+)_([0-9]+)\.wav")
 UNREADABLE = (
     EOFError,
@@ -63,7 +70,7 @@ def load_clips(path: str | os.PathLike | None, url: str = URL) -> list[Clip]:
     """Return all clips, sorted by file name as text."""
     if path is None:
         source = cache_folder("fsdd") / ARCHIVE
-        fetch(url, source, None, _check_published)
+        fetch(url, source, None, _check_published, ARCHIVE_SIZE)
     else:
         source = _find(path)
     try:
@@ -100,9 +107,16 @@ def _find(path: str | os.PathLike) -> Path:
 def _read(source: Path) -> list[Clip]:
     if source.is_dir():
         files = [file for file in source.iterdir() if file.is_file()]
+        for file in files:
+            if file.stat().st_size > CLIP_SIZE:
+                raise ValueError(
+                    f"'{file.name}': {file.stat().st_size:,} bytes, not at "
+                    f"most {CLIP_SIZE:,}"
+                )
         return _read_all({file.name: file.read_bytes for file in files})
     try:
         with zipfile.ZipFile(source) as archive:
+            check_sizes(archive, CLIPS, CLIP_SIZE, TOTAL_SIZE)
             return _read_all(_members(archive))
     except zipfile.BadZipFile as error:
         raise ValueError(f"no ZIP archive ({error})") from None

@@ -17,10 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_mmrel.archives import MEBIBYTE
 from keras_mmrel.datasets._download import cache_folder
 from keras_mmrel.datasets._download import fetch
 
 BASE_URL = "https://raw.githubusercontent.com/txWang/MOGONET/main"
+# No number is written with more characters.
+CELL = 32
 MODALITIES = ("mrna", "methylation", "mirna")
 
 
@@ -41,6 +44,11 @@ class Study:
     features: tuple[int, int, int]
     num_classes: int
     sha256: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def limit(self) -> int:
+        """Number of bytes that none of its files exceeds."""
+        return max(self.rows) * max(self.features) * CELL + MEBIBYTE
 
 
 def load_study(
@@ -84,7 +92,8 @@ def _read(
 ) -> Any:
     if path is None:
         file = cache_folder(study.name) / name
-        fetch(f"{url}/{name}", file, study.sha256.get(name), parse)
+        digest = study.sha256.get(name)
+        fetch(f"{url}/{name}", file, digest, parse, study.limit)
     else:
         file = Path(path).expanduser() / name
         if not file.is_file():
@@ -94,6 +103,10 @@ def _read(
                 f"download everything. Received: path={os.fspath(path)!r}"
             )
     try:
+        if file.stat().st_size > study.limit:
+            raise ValueError(
+                f"{file.stat().st_size:,} bytes, not at most {study.limit:,}"
+            )
         return parse(file)
     except ValueError as error:
         raise ValueError(

@@ -6,6 +6,7 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.datasets._download import PATH
 from keras_mmrel.datasets._fsdd import Clip
 from keras_mmrel.datasets._fsdd import load_clips
 from keras_mmrel.datasets._spectrogram import log_mel
@@ -17,7 +18,9 @@ PATCH = 3
 SEED = 1000
 
 
-@constrained(fold=Integer(0), image_noise=Number(0), distractor=Flag())
+@constrained(
+    path=PATH, fold=Integer(0), image_noise=Number(0), distractor=Flag()
+)
 def load_av_digits(
     path: str | os.PathLike | None = None,
     fold: int = 0,

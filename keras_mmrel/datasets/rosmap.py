@@ -1,5 +1,8 @@
 import os
 
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import constrained
+from keras_mmrel.datasets._download import PATH
 from keras_mmrel.datasets._mogonet import Study
 from keras_mmrel.datasets._mogonet import load_study
 
@@ -46,6 +49,7 @@ ROSMAP = Study(
 )
 
 
+@constrained(path=PATH, return_feature_names=Flag())
 def load_rosmap(
     path: str | os.PathLike | None = None,
     return_feature_names: bool = False,

@@ -5,7 +5,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from keras_mmrel.evaluation import SCORES
+from keras_mmrel.benchmark import Comparison
+from keras_mmrel.benchmark import Dataset
+from keras_mmrel.benchmark._recorded import Recorded
 
 CONDITIONS = [
     ("clean", 0.0), ("gaussian_one", 0.5), ("gaussian_one", 2.0),
@@ -46,7 +48,8 @@ def make_run(
         "seed": seed, "fold": fold, "parameters": 10 * len(method),
         "probes": {}, "settings": {"learning_rate": 0.01}, "data": "00",
         "split": split, "training_samples": 60, "seconds": 1.25,
-        "scores": found, "environment": "e1",
+        "scores": found, "scored": [*NAMES, "confidence"],
+        "environment": "e1",
     }  # fmt: skip
 
 
@@ -56,20 +59,23 @@ def make_folder(folder, runs, **changes):
         key: list(dict.fromkeys(r[key] for r in runs))
         for key in ("dataset", "regime", "method", "seed")
     }
-    config = {
+    settings = {
         "title": "A <comparison> & more",
         "datasets": {
-            n: {"folds": sorted({r["fold"] for r in runs} - {None})}
+            n: Dataset(
+                Recorded("own"),
+                folds=sorted({r["fold"] for r in runs} - {None}),
+            )
             for n in names["dataset"]
         },
-        "evaluation": {"scores": [SCORES[n].describe() for n in NAMES]},
-        "methods": {n: {} for n in names["method"]},
+        "evaluation": {"scores": [*NAMES, "confidence"]},
+        "methods": {n: Recorded(n) for n in names["method"]},
         "tuning": {"grid": {"learning_rate": [0.001, 0.01, 0.5]}},
-        "regimes": {n: {} for n in names["regime"]},
+        "regimes": names["regime"],
         "seeds": names["seed"],
-        "baseline": names["method"][0],
         **changes,
     }
+    config = Comparison(**settings).to_dict()
     environment = {"kind": "environment", "id": "e1", "keras": "3.0"}
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from keras_mmrel.benchmark import Evaluation
 from keras_mmrel.benchmark._bootstrap import TestSampling
 from keras_mmrel.benchmark._job import Job
+from keras_mmrel.benchmark._kept import Kept
+from keras_mmrel.benchmark._records import Run
 from keras_mmrel.benchmark._store import Store
 from tests.benchmark.made_runs import make_run
 
@@ -24,16 +27,23 @@ def folder_of(tmp_path, right, methods=("A",)):
         for seed, row in enumerate(rows):
             run = make_run(method, seed, split="published")
             p = np.where(row, 0.8, 0.3)
+            arrays = {
+                "probabilities": np.stack([np.stack([p, 1 - p], 1)] * 2),
+                "labels": np.zeros(len(row), int),
+            }
             store.add_predictions(
                 Job.of(run),
-                {
-                    "probabilities": np.stack([np.stack([p, 1 - p], 1)] * 2),
-                    "labels": np.zeros(len(row), int),
-                    "corruption": np.array(["clean", "noise"]),
-                },
+                Kept(
+                    corruption=["clean", "noise"],
+                    severity=[0.0, 1.0],
+                    seed=[0, 0],
+                    rows=np.arange(len(row)),
+                    arrays=arrays,
+                    modality_names=None,
+                ),
             )
-            runs.append(run)
-    return TestSampling(store, runs, GROUPS)
+            runs.append(Run.of(run))
+    return TestSampling(store, runs, Evaluation(), GROUPS)
 
 
 def test_of_one_run_it_is_the_binomial_error(tmp_path):

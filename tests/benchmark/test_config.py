@@ -141,7 +141,7 @@ WRONG = [
     (dataset(source="npz", path="f", modalities="a"),
      "`datasets.d.modalities`", "list of names", "'a'"),
     (dataset(source="csv", labels="y", modalities={"a": "f"}, header="no"),
-     "`datasets.d.header`", "[True, False]", "'no'"),
+     "`datasets.d.header`", "True or False", "'no'"),
     (dataset(source="rosmap", scale="zscore"), "`datasets.d.scale`",
      "minmax", "'zscore'"),
     (dataset(source="npz", path="f", split="published"),

@@ -1,19 +1,24 @@
 """A command that is killed goes on where it stopped."""
 
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import keras
 import pytest
 
+from keras_mmrel.benchmark import run
+from keras_mmrel.benchmark._store import Store
 from tests.benchmark.helpers import compare
 from tests.benchmark.helpers import jobs
 from tests.benchmark.helpers import scores
+from tests.benchmark.helpers import settings
 from tests.benchmark.helpers import tuned
 from tests.benchmark.helpers import write
 
@@ -92,3 +97,56 @@ def test_a_comparison_that_is_stopped_again_and_again_loses_nothing(tmp_path):
     assert jobs(out)[: len(before)] == before
     assert len(jobs(out)) == len(set(jobs(out))) == 8
     assert scores(out) == scores(whole)
+
+
+def test_two_processes_killed_at_fifty_moments_lose_and_double_no_run(
+    tmp_path,
+):
+    kills = 50
+    config = settings(seeds=15)
+    whole = compare(tmp_path / "whole", config)
+    path = write(tmp_path / "killed", config)
+    out = tmp_path / "killed/out"
+    context = multiprocessing.get_context("fork")
+    chance = random.Random(1)
+    seen = []
+
+    def begin():
+        # What a command does once it has imported everything.
+        process = context.Process(
+            target=run, args=(path, out), kwargs={"verbose": 0}
+        )
+        process.start()
+        return process
+
+    made = 0
+    processes = [begin(), begin()]
+    while made < kills:
+        time.sleep(chance.uniform(0.0, 0.8))
+        place = chance.randrange(2)
+        if processes[place].is_alive():
+            os.kill(processes[place].pid, signal.SIGKILL)
+            made += 1
+        processes[place].join()
+        assert processes[place].exitcode in (0, -signal.SIGKILL)
+        processes[place] = begin()
+        # What was there stays there, byte for byte.
+        if (out / "runs.jsonl").exists():
+            found = (out / "runs.jsonl").read_bytes()
+            assert found.startswith(b"".join(seen))
+            seen = found.splitlines(keepends=True)[:-1]
+    for process in processes:
+        process.join(600)
+        assert process.exitcode == 0
+    store = Store(out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        records = [r for r in store._parse()[0] if r.kind == "run"]
+    assert len(records) == len({r.job for r in records}) == 30
+    expected = {r.job: r for r in Store(whole).runs()}
+    assert {r.job: r.scores for r in records} == {
+        job: r.scores for job, r in expected.items()
+    }
+    for record in records:
+        assert store.kept(record.job).labels.size == 12
+    assert not list((out / "claims").glob("*.json"))

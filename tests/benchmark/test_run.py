@@ -11,6 +11,9 @@ from keras_mmrel.benchmark import Comparison
 from keras_mmrel.benchmark import Tuning
 from keras_mmrel.benchmark import report
 from keras_mmrel.benchmark import run
+from keras_mmrel.benchmark._candidate import Candidate
+from keras_mmrel.benchmark._job import Job
+from keras_mmrel.benchmark._records import Tried
 from keras_mmrel.benchmark._run import choose
 from tests.benchmark.helpers import arrays
 from tests.benchmark.helpers import compare
@@ -108,14 +111,18 @@ def test_the_settings_of_a_run_are_the_best_of_the_inner_parts(finished):
 
 
 def test_accuracy_chooses_before_likelihood_and_nan_comes_last():
+    job = Job(0, "d", None, "r", "m")
     tried = [
-        {"settings": "wrong", "accuracy": 0.5, "nll": 0.1},
-        {"settings": "unsure", "accuracy": 0.75, "nll": 0.9},
-        {"settings": "sure", "accuracy": 0.75, "nll": 0.6},
-        {"settings": "broken", "accuracy": 1.0, "nll": None},
+        Tried(job, Candidate({"name": name}), "00", accuracy, nll)
+        for name, accuracy, nll in (
+            ("wrong", 0.5, 0.1),
+            ("unsure", 0.75, 0.9),
+            ("sure", 0.75, 0.6),
+            ("broken", 1.0, None),
+        )
     ]
     for order in (tried, tried[::-1]):
-        assert order[choose(order)]["settings"] == "sure"
+        assert order[choose(order)].settings.training["name"] == "sure"
     assert choose(tried[3:]) == 0
 
 

@@ -218,7 +218,7 @@ def test_interrupted_download_leaves_nothing(tiny, server):
 
     target = server.cache / "TINY" / "1_tr.csv"
     with pytest.raises(KeyboardInterrupt):
-        fetch(f"{server.url}/TINY/1_tr.csv", target, None, interrupt)
+        fetch(f"{server.url}/TINY/1_tr.csv", target, None, interrupt, 9999)
     assert list(target.parent.iterdir()) == []
 
 
