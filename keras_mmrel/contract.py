@@ -14,6 +14,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.backend import upstream
+
 # -- Keys --------------------------------------------------------------------
 
 # Input and output: (batch, modalities), 1 = present, 0 = missing.
@@ -64,6 +66,46 @@ def to_numpy(array: ArrayLike) -> Array:
     if ops.is_tensor(array) or isinstance(array, keras.Variable):
         return np.asarray(ops.convert_to_numpy(array))
     return np.asarray(array)
+
+
+def known_values(tensor: Tensor) -> Array | None:
+    """Values of a tensor, or `None` in a step that is being compiled."""
+    if upstream.in_symbolic_scope():
+        return None
+    try:
+        return to_numpy(tensor)
+    # Every backend says in its own way that there are no values yet.
+    except Exception:
+        return None
+
+
+def rows_that_sum_to_one(scores: Tensor) -> Tensor:
+    """Whether each row is not negative and sums to 1, `(batch, ...)`.
+
+    Rows of bfloat16 are off by up to 0.005.
+    """
+    sums = ops.sum(scores, axis=-1)
+    return ops.logical_and(
+        ops.all(scores >= 0, axis=-1), ops.abs(sums - 1.0) < 1e-2
+    )
+
+
+def looks_like_probabilities(scores: Tensor, used: Tensor) -> Tensor:
+    """Whether two rows or more of `used` ones all are probabilities.
+
+    A row of logits may sum to 1 by chance; two rows within 0.001 do not.
+
+    Args:
+        scores: `(batch, ..., classes)`.
+        used: Booleans `(batch, ...)`.
+
+    Returns:
+        A scalar.
+    """
+    close = ops.abs(ops.sum(scores, axis=-1) - 1.0) < 1e-3
+    rows = ops.logical_and(ops.all(scores >= 0, axis=-1), close)
+    all_of_them = ops.all(ops.logical_or(rows, ops.logical_not(used)))
+    return ops.logical_and(all_of_them, ops.sum(ops.cast(used, "int32")) > 1)
 
 
 def one_hot_labels(y: Labels, num_classes: int) -> Tensor:
