@@ -33,6 +33,7 @@ from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
 from keras_mmrel.models._own_callbacks import with_own_callbacks
+from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_modulation
 from keras_mmrel.models.compile_arguments import logits_loss
@@ -217,11 +218,16 @@ class MultimodalModel(keras.Model):
     def get_build_config(self) -> dict | None:
         if not self.built:
             return None
-        return {"shapes": map_shapes(list, self.modality_shapes)}
+        return {
+            "shapes": map_shapes(list, self.modality_shapes),
+            "columns": self.modality_inputs.columns,
+        }
 
     def build_from_config(self, config: dict | None) -> None:
         if config and not self.built:
             self.build(map_shapes(with_batch, config["shapes"]))
+        if config:
+            self.modality_inputs.columns = config["columns"]
 
     # -- Pieces of a method's `call` -----------------------------------------
 
@@ -540,6 +546,7 @@ class MultimodalModel(keras.Model):
         """
         return []
 
+    @reads_tables
     def fit(
         self,
         x: DataSource = None,
@@ -588,6 +595,7 @@ class MultimodalModel(keras.Model):
             **kwargs,
         )
 
+    @reads_tables
     def evaluate(
         self,
         x: DataSource = None,
@@ -607,6 +615,7 @@ class MultimodalModel(keras.Model):
             x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
         )
 
+    @reads_tables
     def predict(
         self,
         x: DataSource,
@@ -620,12 +629,14 @@ class MultimodalModel(keras.Model):
         self.modality_inputs.check(x, rows=rows)
         return super().predict(x, batch_size, verbose, steps, *args, **kwargs)
 
+    @reads_tables
     def train_on_batch(
         self, x: Modalities, y: Labels = None, *args: Any, **kwargs: Any
     ) -> Any:
         self.modality_inputs.check(x, y, labelled=True, trains=True)
         return super().train_on_batch(x, y, *args, **kwargs)
 
+    @reads_tables
     def test_on_batch(
         self, x: Modalities, y: Labels = None, *args: Any, **kwargs: Any
     ) -> Any:
