@@ -110,9 +110,10 @@ def number_array(array: ArrayLike, name: str = "An array") -> Array:
     """
     values = to_numpy(array, name)
     if not is_number(values.dtype):
-        raise ValueError(
-            f"{name} must hold numbers. Received: dtype={values.dtype}"
-        )
+        received = f"dtype={values.dtype}"
+        if values.ndim == 0:
+            received = f"a {type(array).__name__}"
+        raise ValueError(f"{name} must hold numbers. Received: {received}")
     # PyTorch has no uint64, and no backend more than 64 bits.
     if values.dtype.name == "uint64" or values.dtype.itemsize > 8:
         return values.astype("float64")
@@ -329,35 +330,6 @@ def known_values(tensor: Tensor) -> Array | None:
     # Every backend says in its own way that there are no values yet.
     except Exception:
         return None
-
-
-def rows_that_sum_to_one(scores: Tensor) -> Tensor:
-    """Whether each row is not negative and sums to 1, `(batch, ...)`.
-
-    Rows of bfloat16 are off by up to 0.005.
-    """
-    sums = ops.sum(scores, axis=-1)
-    return ops.logical_and(
-        ops.all(scores >= 0, axis=-1), ops.abs(sums - 1.0) < 1e-2
-    )
-
-
-def looks_like_probabilities(scores: Tensor, used: Tensor) -> Tensor:
-    """Whether two rows or more of `used` ones all are probabilities.
-
-    A row of logits may sum to 1 by chance; two rows within 0.001 do not.
-
-    Args:
-        scores: `(batch, ..., classes)`.
-        used: Booleans `(batch, ...)`.
-
-    Returns:
-        A scalar.
-    """
-    close = ops.abs(ops.sum(scores, axis=-1) - 1.0) < 1e-3
-    rows = ops.logical_and(ops.all(scores >= 0, axis=-1), close)
-    all_of_them = ops.all(ops.logical_or(rows, ops.logical_not(used)))
-    return ops.logical_and(all_of_them, ops.sum(ops.cast(used, "int32")) > 1)
 
 
 def one_hot_labels(y: Labels, num_classes: int) -> Tensor:

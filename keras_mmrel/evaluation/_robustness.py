@@ -22,6 +22,7 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions import Corruption
 from keras_mmrel.evaluation._checks import takes_mask
@@ -136,6 +137,7 @@ def evaluate_robustness(
     chosen = as_scores(scores)
     seed_numbers = _as_seeds(seeds)
     protocols = as_protocols(corruptions, severities)
+    x, y, _ = read_tables(x, y)
     inputs = _ordered(model, x)
     names = [name for name in inputs if name != MASK]
     # Who is corrupted is drawn before the first prediction: a corruption that

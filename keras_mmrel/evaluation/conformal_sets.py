@@ -16,6 +16,7 @@ from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import OPEN_FRACTION
 from keras_mmrel.evaluation._checks import check_probabilities
@@ -153,6 +154,7 @@ class ConformalSets(Savable):
                 each class if `class_conditional`.
         """
         p = check_probabilities("probabilities", probabilities)
+        check_rows_agree({"`probabilities`": probabilities, "`y`": y})
         y = check_labels(to_numpy(y), p.shape[1], len(p))
         scores = self._scores(p)[np.arange(len(p)), y]
         classes = np.arange(p.shape[1])
@@ -254,6 +256,7 @@ class ConformalSets(Savable):
             fraction of sets with exactly one.
         """
         sets = self.predict(probabilities)
+        check_rows_agree({"`probabilities`": probabilities, "`y`": y})
         y = check_labels(to_numpy(y), sets.shape[1], len(sets))
         covered = sets[np.arange(len(y)), y]
         sizes = sets.sum(axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
-from keras_mmrel.contract import to_numpy
+from keras_mmrel.contract import number_array
 from keras_mmrel.evaluation._checks import check_probabilities
 from keras_mmrel.evaluation._savable import Savable
 
@@ -89,13 +89,7 @@ def read_confidence(
     if confidence is None:
         p = check_probabilities("probabilities", probabilities)
         return p.max(axis=1)
-    try:
-        values = to_numpy(confidence).astype("float64")
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "`confidence` must hold numbers. Received: a "
-            f"{type(confidence).__name__} that is no array of numbers"
-        ) from error
+    values = number_array(confidence, "`confidence`").astype("float64")
     if values.ndim != 1 or samples not in (None, len(values)):
         raise ValueError(
             "`confidence` must hold one number a sample, "

@@ -16,8 +16,9 @@ from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import to_numpy
-from keras_mmrel.evaluation._checks import check_matrix
+from keras_mmrel.evaluation._checks import check_logits
 from keras_mmrel.evaluation._savable import Savable
 
 LOWEST, HIGHEST = 0.01, 100.0
@@ -86,7 +87,8 @@ class TemperatureScaling(Savable):
         Raises:
             ValueError: If logits are not finite, or labels do not fit.
         """
-        z = check_matrix("logits", logits)
+        z = check_logits("logits", logits)
+        check_rows_agree({"`logits`": logits, "`y`": y})
         y = check_labels(to_numpy(y), z.shape[1], len(z))
         answered = _answered(logits, len(z))
         if not answered.any():
@@ -144,7 +146,7 @@ class TemperatureScaling(Savable):
         }
 
     def _scaled(self, logits: ArrayLike) -> Array:
-        z = check_matrix("logits", logits)
+        z = check_logits("logits", logits)
         answered = _answered(logits, len(z))[:, None]
         return np.where(answered, z / self.temperature, z)
 

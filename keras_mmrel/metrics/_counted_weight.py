@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.contract import Tensor
 
 
@@ -27,7 +28,8 @@ def counted_weight(
     """
     weight = ops.cast(ops.ones_like(valid), "float32")
     if sample_weight is not None:
-        given = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
+        given = as_tensor(sample_weight, "`sample_weight`")
+        given = ops.cast(given, "float32")
         weight = weight * _aligned(given, tuple(valid.shape))
     counts = ops.logical_and(weight > 0, ops.isfinite(weight))
     counts = ops.logical_and(counts, valid)
