@@ -13,6 +13,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import known_values
 from keras_mmrel.contract import number_array
+from keras_mmrel.contract import one_hot_labels
 
 
 def as_tensor(value: ArrayLike, name: str) -> Tensor:
@@ -51,6 +52,15 @@ def as_tensors(
             "`y_true` must have one label a sample. Received: "
             f"y_true.shape={tuple(y_true.shape)}, y_pred.shape={shape}"
         )
+    fits = len(y_true.shape) == 1 or (
+        len(y_true.shape) == 2 and y_true.shape[1] in (None, 1, shape[-1])
+    )
+    if not fits:
+        raise ValueError(
+            "`y_true` must be class numbers of shape (batch,) or one-hot rows "
+            f"of shape (batch, {shape[-1]}). Received: "
+            f"y_true.shape={tuple(y_true.shape)}"
+        )
     return y_true, scores
 
 
@@ -61,6 +71,17 @@ def labels_fit(y_true: Labels, classes: int) -> Tensor:
     numbers = ops.cast(ops.reshape(y_true, (-1,)), "float32")
     inside = ops.logical_and(numbers >= 0, numbers < classes)
     return ops.logical_and(inside, ops.equal(numbers, ops.floor(numbers)))
+
+
+def label_rows(y_true: Labels, classes: int) -> Tensor:
+    """One-hot rows `(batch, classes)`, of zeros for a label out of range."""
+    if len(y_true.shape) == 2 and y_true.shape[1] == classes:
+        return ops.cast(y_true, "float32")
+    fits = labels_fit(y_true, classes)
+    numbers = ops.cast(ops.reshape(y_true, (-1,)), "int32")
+    # PyTorch has no row for a label out of range.
+    rows = one_hot_labels(ops.where(fits, numbers, 0), classes)
+    return rows * ops.cast(fits, "float32")[:, None]
 
 
 def scores_fit(scores: Tensor, from_logits: bool, used: Tensor) -> Tensor:

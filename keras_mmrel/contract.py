@@ -92,6 +92,11 @@ def to_numpy(array: ArrayLike, name: str = "An array") -> Array:
         )
     if ops.is_tensor(array) or isinstance(array, keras.Variable):
         return np.asarray(ops.convert_to_numpy(array))
+    if hasattr(array, "detach"):
+        # A tensor of PyTorch under another backend; NumPy has no bfloat16.
+        array = array.detach().cpu()
+        if str(array.dtype) == "torch.bfloat16":
+            array = array.float()
     try:
         return np.asarray(array)
     except ValueError as error:

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -35,6 +37,7 @@ SMALLEST = 1e-7
     measure=Choice("accuracy", "log_loss", "information"),
     method=Choice("both", "shapley", "leave_one_out"),
     batch_size=Integer(1),
+    verbose=Either(Flag(), Integer(0), "auto"),
 )
 def modality_contributions(
     model: Model,
@@ -141,7 +144,8 @@ def modality_contributions(
             f"`x` must have no '{MASK}' for a model that does not take it. "
             f"Received: {list(arrays)}"
         )
-    inputs_of = masked if told else replaced(baseline)
+    replacing = replaced(baseline)
+    inputs_of = masked if told else replacing
     known: dict[tuple[bool, ...], float] = {}
 
     def value(coalition: Array) -> float:

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 
 from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -59,6 +61,8 @@ STACK = 4
     output=Choice("auto", "logits", "probabilities"),
     bins=Integer(1),
     batch_size=Integer(1),
+    keep_predictions=Flag(),
+    verbose=Either(Flag(), Integer(0)),
 )
 def evaluate_robustness(
     model: Model,

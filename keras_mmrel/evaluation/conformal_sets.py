@@ -17,6 +17,7 @@ from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import check_rows_agree
+from keras_mmrel.contract import is_number
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import OPEN_FRACTION
 from keras_mmrel.evaluation._checks import check_probabilities
@@ -127,16 +128,18 @@ class ConformalSets(Savable):
         self.seed = seed
         self.thresholds: Array | None = None
         if thresholds is not None:
-            self.thresholds = np.array(thresholds, "float64")
+            values = to_numpy(thresholds)
             if (
-                self.thresholds.ndim != 1
-                or len(self.thresholds) < 2
-                or not np.isfinite(self.thresholds).all()
+                values.ndim != 1
+                or len(values) < 2
+                or not is_number(values.dtype)
+                or not np.isfinite(values).all()
             ):
                 raise ValueError(
                     "`thresholds` must be None or a finite number a class. "
                     f"Received: thresholds={thresholds!r}"
                 )
+            self.thresholds = values.astype("float64")
 
     def fit(self, probabilities: ArrayLike, y: Labels) -> "ConformalSets":
         """Find the thresholds on calibration data.

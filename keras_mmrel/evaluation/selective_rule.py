@@ -5,6 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import number_array
@@ -51,6 +54,19 @@ class SelectiveRule(Savable):
     delta: float
     samples: int
     own_confidence: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = ("threshold", "coverage", "empirical_risk", "bound")
+        for name in (*numbers, "risk", "delta"):
+            value = getattr(self, name)
+            # NaN and infinity say that there is none.
+            if isinstance(value, bool) or not isinstance(value, float | int):
+                raise ValueError(
+                    f"`{name}` must be a number. Received: {name}={value!r}"
+                )
+        Number(0, 1)("coverage", self.coverage)
+        Integer(1)("samples", self.samples)
+        Flag()("own_confidence", self.own_confidence)
 
     def accept(
         self, probabilities: ArrayLike = None, confidence: ArrayLike = None

@@ -16,6 +16,7 @@ from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import check_logits
@@ -161,8 +162,13 @@ def _answered(logits: ArrayLike, samples: int) -> Array:
     """Whether any modality of a sample was present, as far as is known."""
     if not isinstance(logits, Mapping) or logits.get(MASK) is None:
         return np.ones(samples, bool)
-    present: Array = to_numpy(logits[MASK]).astype(bool)
-    return np.asarray(present.any(axis=1))
+    mask = to_numpy(logits[MASK], f"'{MASK}'")
+    if mask.ndim != 2 or len(mask) != samples:
+        raise ValueError(
+            f"'{MASK}' must have one row a sample and one column a modality. "
+            f"Received: shape={mask.shape} for {samples} samples"
+        )
+    return np.asarray(check_mask_values(mask).any(axis=1))
 
 
 def _softmax(z: Array) -> Array:

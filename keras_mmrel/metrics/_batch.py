@@ -9,13 +9,13 @@ from typing import NamedTuple
 from keras import ops
 
 from keras_mmrel.class_scores import as_tensors
+from keras_mmrel.class_scores import label_rows
 from keras_mmrel.class_scores import labels_fit
 from keras_mmrel.class_scores import refuse_labels
 from keras_mmrel.class_scores import refuse_scores
 from keras_mmrel.class_scores import scores_fit
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.metrics._counted_weight import counted_weight
 
 
@@ -66,7 +66,7 @@ def read_batch(
         fits = scores_fit(scores, from_logits, used)
         refuse_scores(fits, from_logits)
         valid = ops.logical_and(valid, fits)
-    labels = one_hot_labels(y_true, classes)
+    labels = label_rows(y_true, classes)
     return Batch(
         scores,
         ops.reshape(labels, (-1, *between, classes)),

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
@@ -109,7 +110,8 @@ class ModalityImbalance(keras.metrics.Metric):
         y_pred: Tensor,
         sample_weight: Tensor | None = None,
     ) -> None:
-        shape = tuple(ops.shape(y_pred))
+        y_pred = as_tensor(y_pred, "`y_pred`")
+        shape = tuple(y_pred.shape)
         if len(shape) != 3 or shape[1] != self.num_modalities:
             raise ValueError(
                 "`y_pred` must be the `modality_logits`, of shape (batch, "

@@ -218,16 +218,11 @@ class MultimodalModel(keras.Model):
     def get_build_config(self) -> dict | None:
         if not self.built:
             return None
-        return {
-            "shapes": map_shapes(list, self.modality_shapes),
-            "columns": self.modality_inputs.columns,
-        }
+        return {"shapes": map_shapes(list, self.modality_shapes)}
 
     def build_from_config(self, config: dict | None) -> None:
         if config and not self.built:
             self.build(map_shapes(with_batch, config["shapes"]))
-        if config:
-            self.modality_inputs.columns = config["columns"]
 
     # -- Pieces of a method's `call` -----------------------------------------
 
@@ -648,6 +643,8 @@ class MultimodalModel(keras.Model):
     def get_config(self) -> dict:
         config = super().get_config()
         config.pop("autocast", None)
+        if self.modality_inputs.columns:
+            config["columns"] = self.modality_inputs.columns
         return {
             **config,
             "modalities": _saving.serialize_specs(self.modality_specs),
@@ -661,7 +658,10 @@ class MultimodalModel(keras.Model):
     def from_config(
         cls, config: dict, custom_objects: dict | None = None
     ) -> "MultimodalModel":
-        return cls(**_saving.restore_config(cls, config, custom_objects))
+        columns = config.get("columns", {})
+        model = cls(**_saving.restore_config(cls, config, custom_objects))
+        model.modality_inputs.columns = columns
+        return model
 
     @classmethod
     def load(cls, path: Any, **kwargs: Any) -> "MultimodalModel":
