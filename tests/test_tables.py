@@ -362,6 +362,24 @@ def test_evaluations_of_a_model_read_tables(model):
             call(turned)
 
 
+def test_what_is_fitted_or_explained_reads_tables():
+    x = {"a": FRAME_A, "b": FRAME_B}
+    turned = {"a": FRAME_A, "b": FRAME_B[::-1]}
+    shapes = {"a": (3,), "b": (2,)}
+    explained = keras_mmrel.MICINet(shapes, 3).explain
+    adapted = keras_mmrel.QADMNet(shapes, 3).adapt
+    control = keras_mmrel.layers.RangeControl()
+    for call in (
+        explained,
+        lambda x: adapted(x, SERIES),
+        control.adapt,
+        lambda x: keras_mmrel.callbacks.ModalityMonitor(x, SERIES),
+    ):
+        call(x)
+        with pytest.raises(ValueError, match="same row labels"):
+            call(turned)
+
+
 def test_a_plain_array_is_handed_on_without_a_copy():
     x, y, weight = contract.read_tables({"a": A, "b": {"i": B}}, Y, None)
     assert x["a"] is A
