@@ -64,6 +64,22 @@ def as_tensors(
     return y_true, scores
 
 
+def plainly_fit(
+    y_true: Labels, scores: Tensor, from_logits: bool | None
+) -> bool:
+    """Whether a glance at values that are at hand shows that all is well.
+
+    A step on PyTorch, which has them at hand, is not to pay for more.
+    """
+    y, z = known_values(y_true), known_values(scores)
+    if y is None or z is None or not y.size or y.dtype.kind not in "iu":
+        return False
+    is_rows = y.ndim == 2 and y.shape[1] == z.shape[-1]
+    if is_rows or y.min() < 0 or y.max() >= z.shape[-1]:
+        return False
+    return from_logits is None or (from_logits and bool(z.min() < 0))
+
+
 def labels_fit(y_true: Labels, classes: int) -> Tensor:
     """Whether each label is one, `(batch,)`."""
     if len(y_true.shape) == 2 and y_true.shape[1] == classes:

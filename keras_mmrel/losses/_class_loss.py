@@ -6,6 +6,7 @@ from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.class_scores import as_tensors
 from keras_mmrel.class_scores import label_rows
 from keras_mmrel.class_scores import labels_fit
+from keras_mmrel.class_scores import plainly_fit
 from keras_mmrel.class_scores import refuse_labels
 from keras_mmrel.class_scores import refuse_scores
 from keras_mmrel.class_scores import scores_fit
@@ -54,15 +55,19 @@ class ClassLoss(keras.losses.Loss):
         sample_weight: Tensor | None = None,
     ) -> Tensor:
         labels, logits = as_tensors(y_true, y_pred)
-        if known_values(logits) is not None:
+        counts = None
+        if known_values(logits) is not None and sample_weight is not None:
+            counts = counted(sample_weight, logits)
+        if known_values(logits) is not None and not plainly_fit(
+            labels, logits, from_logits=True
+        ):
             used = ops.logical_not(ops.any(ops.isnan(logits), axis=-1))
             fits = labels_fit(labels, logits.shape[-1])
-            if sample_weight is not None:
+            if counts is not None:
                 # What has weight 0 may hold anything.
-                counts = counted(sample_weight, logits)
                 fits = ops.logical_or(fits, ops.logical_not(counts))
                 used = ops.logical_and(used, counts)
             refuse_labels(fits, labels, logits.shape[-1])
             refuse_scores(scores_fit(logits, True, used), from_logits=True)
-        rows = label_rows(labels, logits.shape[-1])
-        return super().__call__(rows, logits, sample_weight)
+            labels = label_rows(labels, logits.shape[-1])
+        return super().__call__(labels, logits, sample_weight)

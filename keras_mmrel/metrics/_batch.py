@@ -11,11 +11,13 @@ from keras import ops
 from keras_mmrel.class_scores import as_tensors
 from keras_mmrel.class_scores import label_rows
 from keras_mmrel.class_scores import labels_fit
+from keras_mmrel.class_scores import plainly_fit
 from keras_mmrel.class_scores import refuse_labels
 from keras_mmrel.class_scores import refuse_scores
 from keras_mmrel.class_scores import scores_fit
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.metrics._counted_weight import counted_weight
 
 
@@ -52,21 +54,24 @@ def read_batch(
     y_true, scores = as_tensors(y_true, y_pred, rank)
     classes = scores.shape[-1]
     between = [1] * (rank - 2)
-    known = ops.logical_not(ops.any(ops.isnan(scores), axis=-1))
-    everything = counted_weight(ops.ones_like(known), sample_weight)
-    counts = ops.not_equal(everything, 0)
-    labelled = ops.logical_or(
-        ops.reshape(labels_fit(y_true, classes), (-1, *between)),
-        ops.logical_not(counts),
-    )
-    refuse_labels(labelled, y_true, classes)
-    valid = ops.logical_and(known, labelled)
-    if from_logits is not None:
-        used = ops.logical_and(known, counts)
-        fits = scores_fit(scores, from_logits, used)
-        refuse_scores(fits, from_logits)
-        valid = ops.logical_and(valid, fits)
-    labels = label_rows(y_true, classes)
+    valid = ops.logical_not(ops.any(ops.isnan(scores), axis=-1))
+    if not plainly_fit(y_true, scores, from_logits):
+        everything = counted_weight(ops.ones_like(valid), sample_weight)
+        counts = ops.not_equal(everything, 0)
+        labelled = ops.logical_or(
+            ops.reshape(labels_fit(y_true, classes), (-1, *between)),
+            ops.logical_not(counts),
+        )
+        refuse_labels(labelled, y_true, classes)
+        if from_logits is not None:
+            used = ops.logical_and(valid, counts)
+            fits = scores_fit(scores, from_logits, used)
+            refuse_scores(fits, from_logits)
+            labelled = ops.logical_and(labelled, fits)
+        valid = ops.logical_and(valid, labelled)
+        labels = label_rows(y_true, classes)
+    else:
+        labels = one_hot_labels(y_true, classes)
     return Batch(
         scores,
         ops.reshape(labels, (-1, *between, classes)),
