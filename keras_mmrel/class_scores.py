@@ -47,7 +47,7 @@ def as_tensors(
             f"Received: y_pred.shape={shape}"
         )
     rows = {*y_true.shape[:1], *shape[:1]} - {None}
-    if not y_true.shape or len(rows) > 1:
+    if len(y_true.shape) == 0 or len(rows) > 1:
         raise ValueError(
             "`y_true` must have one label a sample. Received: "
             f"y_true.shape={tuple(y_true.shape)}, y_pred.shape={shape}"

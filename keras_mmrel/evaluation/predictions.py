@@ -84,12 +84,15 @@ class Predictions:
         object.__setattr__(self, "probabilities", p)
         object.__setattr__(self, "labels", labels)
         for name in ("confidence", "depth", "corrupted", "present"):
-            value = getattr(self, name)
-            if value is not None and to_numpy(value).shape[:1] != (len(p),):
+            if getattr(self, name) is None:
+                continue
+            value = number_array(getattr(self, name), f"`{name}`")
+            if value.shape[:1] != (len(p),):
                 raise ValueError(
                     f"`{name}` must have one row for each of the {len(p)} "
-                    f"samples. Received: shape={to_numpy(value).shape}"
+                    f"samples. Received: shape={value.shape}"
                 )
+            object.__setattr__(self, name, value)
         if self.log_probabilities is None:
             logs = np.log(np.maximum(self.probabilities, TINY))
             object.__setattr__(self, "log_probabilities", logs)
