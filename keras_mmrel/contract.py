@@ -14,6 +14,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.backend import upstream
+
 # -- Keys --------------------------------------------------------------------
 
 # Input and output: (batch, modalities), 1 = present, 0 = missing.
@@ -60,13 +62,282 @@ ModalitySpecs: TypeAlias = Mapping[str, Any]
 # -- Arrays and labels -------------------------------------------------------
 
 
-def to_numpy(array: ArrayLike) -> Array:
-    """Return a tensor of any backend, or what NumPy takes, as an array."""
+def to_numpy(array: ArrayLike, name: str = "An array") -> Array:
+    """Return a tensor, a table, or what NumPy takes, as an array.
+
+    Args:
+        array: What to read. An array is returned as it is, unless its bytes
+            are in another order than the machine's.
+        name: What a message calls it.
+
+    Raises:
+        ValueError: If it is sparse, ragged, a masked array with masked
+            entries, or a data frame with columns that hold no numbers.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        hidden = int(np.ma.count_masked(array))
+        if hidden:
+            raise ValueError(
+                f"{name} must have no masked entries: fill them, or set "
+                f"'{MASK}' to 0 for a missing modality. Received: {hidden} "
+                "masked entries"
+            )
+        return to_numpy(np.asarray(array.data), name)
     if isinstance(array, np.ndarray):
-        return array
+        native = array.dtype.isnative
+        return array if native else array.astype(array.dtype.newbyteorder("="))
+    if is_labelled(array):
+        return _table_values(array, name)
+    if _is_sparse_or_ragged(array):
+        raise ValueError(
+            f"{name} must be dense, with one row a sample. Received: a "
+            f"{type(array).__name__}, which is sparse or ragged"
+        )
     if ops.is_tensor(array) or isinstance(array, keras.Variable):
         return np.asarray(ops.convert_to_numpy(array))
-    return np.asarray(array)
+    if hasattr(array, "detach"):
+        # A tensor of PyTorch under another backend; NumPy has no bfloat16.
+        array = array.detach().cpu()
+        if str(array.dtype) == "torch.bfloat16":
+            array = array.float()
+    try:
+        return np.asarray(array)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be an array of one shape. Received: a "
+            f"{type(array).__name__} with rows of several"
+        ) from error
+
+
+def number_array(array: ArrayLike, name: str = "An array") -> Array:
+    """Return `to_numpy` of an array of real numbers, as every backend takes.
+
+    Raises:
+        ValueError: If it holds anything else, such as text, dates, complex
+            numbers or objects.
+    """
+    values = to_numpy(array, name)
+    if not is_number(values.dtype):
+        received = f"dtype={values.dtype}"
+        if values.ndim == 0:
+            received = f"a {type(array).__name__}"
+        raise ValueError(f"{name} must hold numbers. Received: {received}")
+    # PyTorch has no uint64, and no backend more than 64 bits.
+    if values.dtype.name == "uint64" or values.dtype.itemsize > 8:
+        return values.astype("float64")
+    return values
+
+
+def is_number(dtype: DType) -> bool:
+    """Whether a NumPy dtype is one of real numbers, bfloat16 among them."""
+    return dtype.kind in "biuf" or dtype.name.startswith(("bfloat", "float"))
+
+
+def _is_sparse_or_ragged(array: ArrayLike) -> bool:
+    names = ("SparseTensor", "RaggedTensor", "IndexedSlices")
+    return (
+        hasattr(array, "todense")  # SciPy, JAX
+        or type(array).__name__ in names  # TensorFlow
+        or str(getattr(array, "layout", "")).startswith("torch.sparse")
+        or getattr(array, "is_nested", False) is True  # PyTorch
+    )
+
+
+# -- Tables ------------------------------------------------------------------
+
+
+def is_labelled(value: ArrayLike) -> bool:
+    """Whether it is a data frame or a series, whose rows have labels."""
+    return hasattr(value, "iloc") and hasattr(value, "index")
+
+
+def _table_values(table: Frame, name: str) -> Array:
+    """Numbers of a data frame or a series; what is not there becomes NaN."""
+    dtypes = list(table.dtypes) if table.ndim == 2 else [table.dtype]
+    kinds = {getattr(dtype, "kind", "O") for dtype in dtypes}
+    if table.ndim == 2 and not kinds <= set("biuf"):
+        text = {
+            str(column): str(dtype)
+            for column, dtype in zip(table.columns, dtypes, strict=True)
+            if getattr(dtype, "kind", "O") not in "biuf"
+        }
+        raise ValueError(
+            f"{name} must hold numbers in every column. Received: {text}"
+        )
+    plain = all(isinstance(dtype, np.dtype) for dtype in dtypes)
+    if plain or not kinds <= set("biuf"):
+        return np.asarray(table)
+    if np.asarray(table.isna()).any():
+        return np.asarray(table.to_numpy(dtype="float64", na_value=np.nan))
+    whole = "bool" if kinds == {"b"} else "int64"
+    return np.asarray(
+        table.to_numpy(dtype="float64" if "f" in kinds else whole)
+    )
+
+
+def check_rows_agree(values: Mapping[str, Any]) -> None:
+    """Refuse tables whose rows have different labels.
+
+    Rows are joined by position, which is wrong where labels say otherwise.
+
+    Args:
+        values: What a message calls it -> an array, a table, a structure of
+            them, or `None`. Only tables have labels.
+    """
+    first: tuple[str, Any] | None = None
+    for name, value in values.items():
+        for table in filter(is_labelled, keras.tree.flatten(value)):
+            if first is None:
+                first = name, table.index
+            elif len(table) == len(first[1]) and not table.index.equals(
+                first[1]
+            ):
+                raise ValueError(
+                    f"{first[0]} and {name} must have the same row labels in "
+                    "the same order, since rows are joined by position: align "
+                    "them by `.loc`, or pass `.to_numpy()` if they are. "
+                    f"Received: {list(first[1][:3])}... and "
+                    f"{list(table.index[:3])}..."
+                )
+
+
+def column_labels(inputs: DataSource) -> dict[str, list[str]]:
+    """Return the names of the columns of each modality that has such."""
+    if not isinstance(inputs, Mapping):
+        return {}
+    return {
+        name: list(value.columns)
+        for name, value in inputs.items()
+        if name != MASK
+        and is_labelled(value)
+        and all(isinstance(c, str) for c in getattr(value, "columns", [0]))
+    }
+
+
+def check_columns(
+    received: Mapping[str, Sequence[str]], expected: Mapping[str, Sequence[str]]
+) -> None:
+    """Refuse tables whose columns are named otherwise than before.
+
+    Args:
+        received: What `column_labels` gives for data.
+        expected: What it gave for the training data.
+    """
+    for name, columns in received.items():
+        if name in expected and columns != list(expected[name]):
+            pairs = zip(columns, expected[name], strict=False)
+            place = next(
+                (i for i, (own, other) in enumerate(pairs) if own != other),
+                min(len(columns), len(expected[name])),
+            )
+            raise ValueError(
+                f"Modality '{name}' must have the columns that the model was "
+                "trained with, in their order. Received: "
+                f"{columns[place:][:1]} in the place of "
+                f"{list(expected[name])[place:][:1]}"
+            )
+
+
+def _check_orders(inputs: Modalities, y: Labels, names: Sequence[str]) -> None:
+    """Refuse a mask or one-hot rows whose columns are named otherwise."""
+    mask = inputs.get(MASK) if isinstance(inputs, Mapping) else None
+    columns = list(getattr(mask, "columns", ())) if is_labelled(mask) else []
+    if any(isinstance(c, str) for c in columns) and columns != list(names):
+        raise ValueError(
+            f"'{MASK}' must have the columns {list(names)}, in this order. "
+            f"Received: {columns}"
+        )
+    columns = list(getattr(y, "columns", ())) if is_labelled(y) else []
+    whole = all(isinstance(c, int | np.integer) for c in columns)
+    if whole and columns != sorted(columns):
+        raise ValueError(
+            "One-hot `y` must have its columns in the order of the classes. "
+            f"Received: {columns}"
+        )
+
+
+def read_tables(
+    inputs: DataSource,
+    y: Labels = None,
+    sample_weight: Tensor = None,
+    names: Sequence[str] = (),
+) -> tuple[DataSource, Labels, Tensor]:
+    """Return in-memory data as arrays that every backend takes.
+
+    Tensors and plain arrays stay as they are, without a copy. Pipelines and
+    what is no dict are returned untouched.
+
+    Args:
+        inputs: Dict of modality name -> array, tensor or table.
+        y: Labels, `None` or a table of them. A column becomes a row.
+        sample_weight: Weights, `None` or a series of them.
+        names: Names of the modalities, in the order of the mask's columns.
+
+    Raises:
+        ValueError: If the rows or columns of tables have labels that do not
+            agree, or something is not dense or holds no numbers.
+    """
+    titles = {
+        name: f"'{name}'" if name == MASK else f"Modality '{name}'"
+        for name in (inputs if isinstance(inputs, Mapping) else ())
+    }
+    named = {title: inputs[name] for name, title in titles.items()}
+    mask = named.get(f"'{MASK}'")
+    if isinstance(mask, list | tuple):
+        raise ValueError(
+            f"'{MASK}' must be an array or a tensor. Received: "
+            f"{type(mask).__name__}"
+        )
+    check_rows_agree({**named, "`y`": y, "`sample_weight`": sample_weight})
+    if isinstance(inputs, Mapping):
+        _check_orders(inputs, y, names or [n for n in inputs if n != MASK])
+        inputs = {
+            name: keras.tree.map_structure(
+                lambda v, title=titles[name]: _fed(v, title), value
+            )
+            for name, value in inputs.items()
+        }
+    return inputs, _fed_labels(y), _fed(sample_weight, "`sample_weight`")
+
+
+def _fed(value: Any, name: str) -> Any:
+    """What Keras is fed with instead of a value, mostly the value itself."""
+    if value is None or isinstance(value, list | tuple | str | int | float):
+        # Refused by name where it does not belong.
+        return value
+    if ops.is_tensor(value) and not _is_sparse_or_ragged(value):
+        return value
+    array = number_array(value, name)
+    if array.ndim and array.strides and min(array.strides) < 0:
+        array = np.ascontiguousarray(array)
+    return array
+
+
+def _fed_labels(y: Labels) -> Labels:
+    if isinstance(y, Mapping):
+        raise ValueError(
+            "`y` must be one array of labels, which all outputs share. "
+            f"Received: a dict of {list(y)}"
+        )
+    if y is None or isinstance(y, list | tuple):
+        return y
+    if not ops.is_tensor(y) or _is_sparse_or_ragged(y):
+        y = to_numpy(y, "`y`")
+        if y.dtype.kind in "u" and y.dtype.itemsize > 1:
+            # PyTorch has no large unsigned integers to speak of.
+            y = y.astype("int64")
+    return y[:, 0] if len(y.shape) == 2 and y.shape[1] == 1 else y
+
+
+def known_values(tensor: Tensor) -> Array | None:
+    """Values of a tensor, or `None` in a step that is being compiled."""
+    if upstream.in_symbolic_scope():
+        return None
+    try:
+        return to_numpy(tensor)
+    # Every backend says in its own way that there are no values yet.
+    except Exception:
+        return None
 
 
 def one_hot_labels(y: Labels, num_classes: int) -> Tensor:

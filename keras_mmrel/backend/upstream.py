@@ -7,6 +7,8 @@ which fails when a new Keras drops it.
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 # `evaluate(..., _use_cached_eval_dataset=True)`: how `fit` calls it.
 CACHED_EVALUATION = "_use_cached_eval_dataset"
 
@@ -37,6 +39,12 @@ def update_metrics(model: Any, *arguments: Any) -> tuple:
 def weight_averages(optimizer: Any) -> Sequence[Any]:
     """Moving averages of the weights, one a variable, of an optimizer."""
     return optimizer._model_variables_moving_average
+
+
+def in_symbolic_scope() -> bool:
+    """Whether Keras is finding out shapes, on invented values maybe."""
+    with keras.SymbolicScope() as scope:
+        return scope.original_scope is not None
 
 
 def own_state(layer: Any) -> Sequence[Any]:

@@ -12,6 +12,7 @@ from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.optional import require
 from keras_mmrel.shapley import shapley_weights
@@ -90,6 +91,7 @@ class ModalityMonitor(keras.callbacks.Callback):
                 "`training_data` must be (x, y) to fit the probes. Received: "
                 "training_data=None"
             )
+        x, y, _ = read_tables(x, y)
         if MASK in x:
             raise ValueError(
                 f"`x` must hold complete samples. Received: an '{MASK}'"

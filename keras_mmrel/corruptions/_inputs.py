@@ -15,6 +15,7 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import number_array
 from keras_mmrel.contract import to_numpy
 
 
@@ -52,7 +53,7 @@ def read_inputs(inputs: Modalities) -> tuple[dict[str, Array], Array]:
     if not isinstance(inputs, Mapping) or not set(inputs) - {MASK}:
         raise ValueError(
             "`inputs` must be a non-empty dict of modality names to arrays. "
-            f"Received: inputs={inputs!r}"
+            f"Received: {type(inputs).__name__}"
         )
     arrays = {k: _floating(k, v) for k, v in modality_arrays(inputs).items()}
     rows = {name: len(array) for name, array in arrays.items()}
@@ -80,8 +81,8 @@ def _floating(name: Any, values: ArrayLike) -> Array:
             "`inputs` must be named by non-empty strings. Received: "
             f"name={name!r}"
         )
-    array = to_numpy(values)
-    if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "biuf":
+    array = number_array(values, f"Modality '{name}'")
+    if array.ndim == 0 or array.size == 0:
         raise ValueError(
             f"Modality '{name}' must be an array of numbers with at least one "
             f"sample and one feature. Received: shape={array.shape}, "

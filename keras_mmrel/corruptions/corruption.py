@@ -12,6 +12,8 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import read_tables
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions._inputs import TARGET
 from keras_mmrel.corruptions._inputs import read_inputs
 from keras_mmrel.corruptions._inputs import read_labels
@@ -100,6 +102,7 @@ class Corruption:
     def __call__(
         self, inputs: Modalities, seed: int = 0, labels: Labels | None = None
     ) -> dict[str, Array]:
+        inputs, labels, _ = read_tables(inputs, labels)
         arrays, present = read_inputs(inputs)
         extra = self._labels(labels, len(present))
         corrupted = self._select(list(arrays), present, seed, **extra)
@@ -113,7 +116,9 @@ class Corruption:
                     **extra,
                 )
         return {
-            name: np.array(inputs[MASK]) if name == MASK else arrays[name]
+            name: arrays[name]
+            if name != MASK
+            else np.array(to_numpy(inputs[MASK]))
             for name in inputs
         }
 
@@ -126,6 +131,7 @@ class Corruption:
             Boolean array `(samples, modalities)`, columns in the order of
             `inputs`.
         """
+        inputs, labels, _ = read_tables(inputs, labels)
         arrays, present = read_inputs(inputs)
         extra = self._labels(labels, len(present))
         return self._select(list(arrays), present, seed, **extra)

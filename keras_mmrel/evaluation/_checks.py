@@ -11,7 +11,7 @@ from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Model
-from keras_mmrel.contract import to_numpy
+from keras_mmrel.contract import number_array
 
 TOLERANCE = 1e-3
 
@@ -35,13 +35,7 @@ def check_matrix(name: str, values: ArrayLike, key: str | None = None) -> Array:
                 f"'{key}'. Received: a dict with {sorted(values)}"
             )
         values = values[key]
-    try:
-        array = to_numpy(values).astype("float64")
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{name}` must hold numbers. Received: a {type(values).__name__} "
-            "that is no array of numbers"
-        ) from error
+    array = number_array(values, f"`{name}`").astype("float64")
     if array.ndim != 2 or len(array) < 1 or array.shape[1] < 2:
         raise ValueError(
             f"`{name}` must have the shape (samples, classes) with at least "
@@ -81,6 +75,24 @@ def check_probabilities(name: str, p: ArrayLike) -> Array:
         raise ValueError(
             f"`{name}` must sum to one over the classes. Received: row sums "
             f"from {sums.min():.4g} to {sums.max():.4g}, wrong in {_rows(off)}"
+        )
+    return array
+
+
+def check_logits(name: str, logits: ArrayLike) -> Array:
+    """Return finite logits in float64, which no probabilities are.
+
+    Args:
+        name: Name of the argument, for the message.
+        logits: `(samples, classes)`, or a model's output dict.
+    """
+    array = check_matrix(name, logits)
+    sums = np.abs(array.sum(axis=1) - 1.0)
+    # One row may sum to 1 by chance.
+    if len(array) > 1 and (array >= 0).all() and (sums < TOLERANCE).all():
+        raise ValueError(
+            f"`{name}` must be logits, not probabilities. Received: "
+            f"{len(array)} rows that are not negative and sum to 1"
         )
     return array
 

@@ -7,6 +7,9 @@ import keras
 import numpy as np
 
 from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
@@ -16,6 +19,7 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import check_matrix
 from keras_mmrel.evaluation._checks import check_probabilities
@@ -32,6 +36,8 @@ SMALLEST = 1e-7
 @constrained(
     measure=Choice("accuracy", "log_loss", "information"),
     method=Choice("both", "shapley", "leave_one_out"),
+    batch_size=Integer(1),
+    verbose=Either(Flag(), Integer(0), "auto"),
 )
 def modality_contributions(
     model: Model,
@@ -123,6 +129,12 @@ def modality_contributions(
       `"information"`.
     """
     pd = require("pandas", "modality_contributions")
+    if not hasattr(model, "predict"):
+        raise ValueError(
+            "`model` must be a Keras model that takes a dict of modalities. "
+            f"Received: model={model!r}"
+        )
+    x, y, _ = read_tables(x, y)
     arrays = _read_inputs(model, x)
     names = [name for name in arrays if name != MASK]
     samples = len(keras.tree.flatten(arrays)[0])
@@ -132,7 +144,8 @@ def modality_contributions(
             f"`x` must have no '{MASK}' for a model that does not take it. "
             f"Received: {list(arrays)}"
         )
-    inputs_of = masked if told else replaced(baseline)
+    replacing = replaced(baseline)
+    inputs_of = masked if told else replacing
     known: dict[tuple[bool, ...], float] = {}
 
     def value(coalition: Array) -> float:

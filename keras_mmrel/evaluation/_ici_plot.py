@@ -1,9 +1,11 @@
 """The function that draws what MICINet removed and added."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
 
+from keras_mmrel.constraints import Integer
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Axes
 from keras_mmrel.contract import Figure
@@ -58,20 +60,41 @@ def plot_ici(
     >>> len(figure.axes)
     5
     """
-    missing = [key for key in NEEDED if key not in explanation]
-    if missing:
+    is_dict = isinstance(explanation, Mapping)
+    missing = [key for key in NEEDED if is_dict and key not in explanation]
+    if missing or not is_dict:
+        received = f"a dict without {missing}" if is_dict else "no dict"
         raise ValueError(
-            "`explanation` must come from `MICINet.explain`. Received: a dict "
-            f"without {missing}"
+            "`explanation` must come from `MICINet.explain`. Received: "
+            f"{received}"
         )
     samples, modalities, _ = explanation["feature"].shape
-    if not 0 <= sample < samples:
-        raise ValueError(
-            f"`sample` must be in [0, {samples}). Received: sample={sample!r}"
-        )
+    classes = explanation["probabilities"].shape[1]
+    for argument, number, count in (
+        ("sample", sample, samples),
+        ("label", 0 if label is None else label, classes),
+    ):
+        if Integer(0)(argument, number) >= count:
+            raise ValueError(
+                f"`{argument}` must be in [0, {count}). Received: "
+                f"{argument}={number!r}"
+            )
+    for argument, given, count in (
+        ("modality_names", modality_names, modalities),
+        ("class_names", class_names, classes),
+    ):
+        if given is not None and (
+            isinstance(given, str) or len(given) != count
+        ):
+            raise ValueError(
+                f"`{argument}` must hold {count} names. Received: "
+                f"{argument}={given!r}"
+            )
     one = {key: np.asarray(explanation[key])[sample] for key in NEEDED}
-    names = modality_names or [f"modality {i}" for i in range(modalities)]
-    classes = class_names or list(range(len(one["probabilities"])))
+    names = list(modality_names or ()) or [
+        f"modality {i}" for i in range(modalities)
+    ]
+    labels = class_names or list(range(classes))
     figure = require("matplotlib.figure", "plot_ici").Figure(
         figsize=(9, 1.2 + 1.35 * modalities),
         layout="constrained",
@@ -85,7 +108,7 @@ def plot_ici(
             figure.add_subplot(grid[row, 1]),
             np.stack([_softmax(one[stage][row]) for stage in STAGES]),
             NAMES,
-            classes if row + 1 == modalities else [""] * len(classes),
+            labels if row + 1 == modalities else [""] * classes,
             label,
             f"compensated by {one['compensation'][row]:.0%}, power "
             f"{one['discriminative_power'][row]:.2f}",
@@ -94,7 +117,7 @@ def plot_ici(
         figure.add_subplot(grid[-1, 1]),
         one["probabilities"][None],
         ("fused",),
-        classes,
+        labels,
         label,
         "",
     )

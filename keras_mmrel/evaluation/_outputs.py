@@ -10,7 +10,7 @@ from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
-from keras_mmrel.contract import to_numpy
+from keras_mmrel.contract import number_array
 from keras_mmrel.evaluation.predictions import TINY
 
 
@@ -72,7 +72,9 @@ def read_outputs(
 
 
 def _host(values: ArrayLike) -> Array | None:
-    return None if values is None else to_numpy(values).astype("float64")
+    if values is None:
+        return None
+    return number_array(values, "What `model` returns").astype("float64")
 
 
 def _are_probabilities(values: Array) -> bool:

@@ -13,6 +13,8 @@ import keras
 import numpy as np
 
 from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -22,6 +24,7 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions import Corruption
 from keras_mmrel.evaluation._checks import takes_mask
@@ -58,6 +61,8 @@ STACK = 4
     output=Choice("auto", "logits", "probabilities"),
     bins=Integer(1),
     batch_size=Integer(1),
+    keep_predictions=Flag(),
+    verbose=Either(Flag(), Integer(0)),
 )
 def evaluate_robustness(
     model: Model,
@@ -136,6 +141,7 @@ def evaluate_robustness(
     chosen = as_scores(scores)
     seed_numbers = _as_seeds(seeds)
     protocols = as_protocols(corruptions, severities)
+    x, y, _ = read_tables(x, y)
     inputs = _ordered(model, x)
     names = [name for name in inputs if name != MASK]
     # Who is corrupted is drawn before the first prediction: a corruption that

@@ -157,6 +157,11 @@ def as_scores(scores: Sequence[str | Score] | None) -> list[Score]:
         return list(SCORES.values())
     if isinstance(scores, str | Score):
         scores = [scores]
+    if not isinstance(scores, list | tuple):
+        raise ValueError(
+            "`scores` must be a list or tuple of `Score`s or names. Received: "
+            f"scores={scores!r}"
+        )
     unknown = [
         item
         for item in scores

@@ -9,6 +9,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._binomial import binomial_cdf
 from keras_mmrel.evaluation._binomial import upper_bound
@@ -95,6 +96,13 @@ def selective_prediction(
       Illustrated in the Case of the Binomial", Biometrika 1934.
     """
     p = check_probabilities("probabilities", probabilities)
+    check_rows_agree(
+        {
+            "`probabilities`": probabilities,
+            "`y`": y,
+            "`confidence`": confidence,
+        }
+    )
     y = check_labels(to_numpy(y), p.shape[1], len(p))
     own = confidence is not None
     confidence = read_confidence(p, confidence, len(p))

@@ -1,5 +1,6 @@
 import hashlib
 import math
+import warnings
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -15,6 +16,8 @@ from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_rows_agree
+from keras_mmrel.contract import is_number
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import OPEN_FRACTION
 from keras_mmrel.evaluation._checks import check_probabilities
@@ -43,18 +46,27 @@ class ConformalSets(Savable):
     been trained, chosen or scaled on the calibration samples. Under other
     corruptions or another fraction of missing modalities nothing is guaranteed.
 
-    - `"aps"`: the score is the probability of all classes that are at least
-      as likely, so a set holds the most likely classes up to a common total.
-      It adapts the size to the sample. It covers more than asked for, unless
-      `randomized`.
-    - `"threshold"`: the score is one less the probability of the class, so a
+    - `"aps"`: the score is minus the probability of all less likely classes,
+      so a set holds the most likely classes until no more than a common rest
+      is left. It adapts the size to the sample. It covers more than asked
+      for, unless `randomized`.
+    - `"threshold"`: the score is minus the probability of the class, so a
       set holds all classes above a common probability. Its sets are the
       smallest on average, and too small for hard samples.
 
-    Own choices of this library: the most likely class is always in the set,
-    which can only add coverage, unless `allow_empty`; and the random number
-    of a sample in randomised APS is a hash of `seed` and its probabilities,
-    so that a sample gets the same set alone, in a batch and after loading.
+    Own choices of this library: the score is what is left rather than what
+    has been summed up, which keeps classes apart where probabilities are next
+    to 1; classes of probability 0 come after all others, one by one, with
+    scores of 1, 2, ...; among equally likely classes the one with the smaller
+    number comes first; the most likely class is always in the set, which can
+    only add coverage, unless `allow_empty`; and the random number of a sample
+    in randomised APS is a hash of `seed` and its probabilities, so that a
+    sample gets the same set alone, in a batch and after loading.
+
+    Coverage holds for a saturated or a constant model too, but where its
+    probabilities do not order the classes, a set says little: `fit` warns if
+    every set holds all classes, or if most sets end between classes that are
+    equally likely.
 
     Args:
         coverage: Fraction of samples whose set holds the true class, in (0, 1).
@@ -116,16 +128,18 @@ class ConformalSets(Savable):
         self.seed = seed
         self.thresholds: Array | None = None
         if thresholds is not None:
-            self.thresholds = np.array(thresholds, "float64")
+            values = to_numpy(thresholds)
             if (
-                self.thresholds.ndim != 1
-                or len(self.thresholds) < 2
-                or not np.isfinite(self.thresholds).all()
+                values.ndim != 1
+                or len(values) < 2
+                or not is_number(values.dtype)
+                or not np.isfinite(values).all()
             ):
                 raise ValueError(
                     "`thresholds` must be None or a finite number a class. "
                     f"Received: thresholds={thresholds!r}"
                 )
+            self.thresholds = values.astype("float64")
 
     def fit(self, probabilities: ArrayLike, y: Labels) -> "ConformalSets":
         """Find the thresholds on calibration data.
@@ -143,6 +157,7 @@ class ConformalSets(Savable):
                 each class if `class_conditional`.
         """
         p = check_probabilities("probabilities", probabilities)
+        check_rows_agree({"`probabilities`": probabilities, "`y`": y})
         y = check_labels(to_numpy(y), p.shape[1], len(p))
         scores = self._scores(p)[np.arange(len(p)), y]
         classes = np.arange(p.shape[1])
@@ -176,7 +191,31 @@ class ConformalSets(Savable):
             for g, r in zip(groups, ranks, strict=True)
         ]
         self.thresholds = np.broadcast_to(found, len(classes)).copy()
+        self._warn(p)
         return self
+
+    def _warn(self, p: Array) -> None:
+        """Say so where the calibration sets say nothing."""
+        sets = self._scores(p) <= self.thresholds
+        least = np.where(sets, p, np.inf).min(axis=1)
+        most = np.where(sets, -np.inf, p).max(axis=1)
+        cut = int((least == most).sum())
+        why = ""
+        if sets.all():
+            why = f"every set holds all {p.shape[1]} classes"
+        elif not self.class_conditional and 2 * cut > len(p):
+            why = (
+                f"{cut} sets end between classes that are equally likely, "
+                "where the number of a class decides"
+            )
+        if why:
+            warnings.warn(
+                f"A coverage of {self.coverage:g} is more than these "
+                f"probabilities can tell: of the {len(p)} calibration "
+                f"samples {why}. Ask for less, or take probabilities that "
+                "are neither rounded to 0 and 1 nor constant.",
+                stacklevel=3,
+            )
 
     def predict(self, probabilities: ArrayLike) -> Array:
         """Return which classes are in the set of each sample.
@@ -220,6 +259,7 @@ class ConformalSets(Savable):
             fraction of sets with exactly one.
         """
         sets = self.predict(probabilities)
+        check_rows_agree({"`probabilities`": probabilities, "`y`": y})
         y = check_labels(to_numpy(y), sets.shape[1], len(sets))
         covered = sets[np.arange(len(y)), y]
         sizes = sets.sum(axis=1)
@@ -234,14 +274,19 @@ class ConformalSets(Savable):
 
     def _scores(self, p: Array) -> Array:
         """How badly each class fits, `(samples, classes)`."""
-        if self.method == "threshold":
-            return 1.0 - p
         order = np.argsort(-p, axis=1, kind="stable")
-        totals = np.cumsum(np.take_along_axis(p, order, axis=1), axis=1)
-        scores = np.empty_like(p)
-        np.put_along_axis(scores, order, totals, axis=1)
+        ordered = np.take_along_axis(p, order, axis=1)
+        if self.method == "threshold":
+            left = ordered
+        else:
+            # From the least likely class on, so that nothing is rounded off.
+            left = np.zeros_like(p)
+            left[:, :-1] = np.cumsum(ordered[:, :0:-1], axis=1)[:, ::-1]
         if self.randomized:
-            scores -= self._uniform(p)[:, None] * p
+            left = left + self._uniform(p)[:, None] * ordered
+        impossible = np.cumsum(ordered == 0, axis=1)
+        scores = np.empty_like(p)
+        np.put_along_axis(scores, order, impossible - left, axis=1)
         return scores
 
     def _uniform(self, p: Array) -> Array:

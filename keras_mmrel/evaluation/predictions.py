@@ -3,11 +3,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Integer
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_rows_agree
+from keras_mmrel.contract import number_array
 from keras_mmrel.contract import to_numpy
 
 TINY = 1e-12
+# What a score may need: what a model may return beside probabilities, and
+# the rest.
+RETURNED = ("confidence", "depth")
+NEEDS = ("probabilities", "binary", "corrupted", *RETURNED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,8 +24,9 @@ class Predictions:
     """All about one set of predictions: what a `Score` gets.
 
     Args:
-        probabilities: `(samples, classes)`.
-        labels: Class numbers `(samples,)`.
+        probabilities: `(samples, classes)`; rows that are NaN or infinite
+            are invalid predictions.
+        labels: Class numbers `(samples,)`, or one-hot rows.
         log_probabilities: `(samples, classes)`; by default the logarithm of
             the probabilities, none of which counts as less than 1e-12.
         confidence: `(samples, modalities)`, or `None` if the model returns
@@ -27,6 +37,10 @@ class Predictions:
         present: Boolean `(samples, modalities)`, or `None` if all are there.
         modality_names: Names of the modalities.
         bins: Number of bins of a calibration error.
+
+    Raises:
+        ValueError: If rows are no probabilities, a label is out of range, or
+            something has not one row a sample.
 
     Example:
 
@@ -49,6 +63,36 @@ class Predictions:
     bins: int = 15
 
     def __post_init__(self) -> None:
+        p = number_array(self.probabilities, "`probabilities`")
+        if p.ndim != 2 or p.shape[1] < 2:
+            raise ValueError(
+                "`probabilities` must have the shape (samples, classes) with "
+                f"two or more classes. Received: shape={p.shape}"
+            )
+        check_rows_agree(
+            {"`probabilities`": self.probabilities, "`labels`": self.labels}
+        )
+        rows = p[np.isfinite(p).all(axis=1)].astype("float64")
+        if (rows < 0).any() or (np.abs(rows.sum(axis=1) - 1) > 1e-2).any():
+            raise ValueError(
+                "`probabilities` must hold rows that are not negative and sum "
+                f"to 1. Received: values from {rows.min():g} to "
+                f"{rows.max():g}"
+            )
+        labels = check_labels(to_numpy(self.labels), p.shape[1], len(p))
+        Integer(1)("bins", self.bins)
+        object.__setattr__(self, "probabilities", p)
+        object.__setattr__(self, "labels", labels)
+        for name in ("confidence", "depth", "corrupted", "present"):
+            if getattr(self, name) is None:
+                continue
+            value = number_array(getattr(self, name), f"`{name}`")
+            if value.shape[:1] != (len(p),):
+                raise ValueError(
+                    f"`{name}` must have one row for each of the {len(p)} "
+                    f"samples. Received: shape={value.shape}"
+                )
+            object.__setattr__(self, name, value)
         if self.log_probabilities is None:
             logs = np.log(np.maximum(self.probabilities, TINY))
             object.__setattr__(self, "log_probabilities", logs)
@@ -79,15 +123,16 @@ class Predictions:
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
         }
-        return Predictions(
-            **{
-                name: value[samples] if isinstance(value, np.ndarray) else value
-                for name, value in arrays.items()
-            }
-        )
+        # What holds for all of the samples holds for some.
+        taken = object.__new__(Predictions)
+        for name, value in arrays.items():
+            part = value[samples] if isinstance(value, np.ndarray) else value
+            object.__setattr__(taken, name, part)
+        return taken
 
     def has(self, need: str) -> bool:
         """Whether there is what a `Score` needs, one of its `NEEDS`."""
+        Choice(*NEEDS)("need", need)
         return bool(getattr(self, f"_has_{need}")())
 
     def _has_probabilities(self) -> bool:

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+from keras_mmrel.constraints import Flag
 from keras_mmrel.contract import ArrayLike
+from keras_mmrel.contract import is_number
+from keras_mmrel.contract import to_numpy
+from keras_mmrel.evaluation.predictions import NEEDS
+from keras_mmrel.evaluation.predictions import RETURNED
 from keras_mmrel.evaluation.predictions import Predictions
-
-# What a model may return beside probabilities: without it no column.
-RETURNED = ("confidence", "depth")
-NEEDS = ("probabilities", "binary", "corrupted", *RETURNED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +79,21 @@ class Score:
                 f"`function` of '{self.name}' must be a function of "
                 f"`Predictions`. Received: function={self.function!r}"
             )
-        unknown = [need for need in self.needs if need not in NEEDS]
-        if isinstance(self.needs, str) or unknown:
+        listed = isinstance(self.needs, list | tuple)
+        if not listed or any(need not in NEEDS for need in self.needs):
             raise ValueError(
                 f"`needs` of '{self.name}' must be a sequence out of {NEEDS}. "
                 f"Received: needs={self.needs!r}"
             )
-        if self.higher_is_better not in (True, False, None):
+        if not isinstance(self.description, str):
+            raise ValueError(
+                f"`description` of '{self.name}' must be a string. Received: "
+                f"description={self.description!r}"
+            )
+        for flag in ("percent", "per_modality", "shown"):
+            Flag()(flag, getattr(self, flag))
+        better = self.higher_is_better
+        if better is not None and not isinstance(better, bool):
             raise ValueError(
                 f"`higher_is_better` of '{self.name}' must be True, False or "
                 f"None. Received: higher_is_better={self.higher_is_better!r}"
@@ -110,13 +119,16 @@ class Score:
         if not all(map(predictions.has, self.needs)):
             return dict.fromkeys(names, math.nan)
         value = self.function(predictions)
-        values = list(value) if self.per_modality else [value]
-        if len(values) != len(names):
+        values = to_numpy(value)
+        expected = (len(names),) if self.per_modality else ()
+        if values.shape != expected or not is_number(values.dtype):
+            what = "one number a modality" if self.per_modality else "a number"
             raise ValueError(
-                f"`function` of '{self.name}' must return one number a "
-                f"modality. Received: {len(values)} for {len(names)}"
+                f"`function` of '{self.name}' must return {what}. Received: "
+                f"a {type(value).__name__} of shape {values.shape}"
             )
-        return dict(zip(names, map(float, values), strict=True))
+        numbers = map(float, values.reshape(-1))
+        return dict(zip(names, numbers, strict=True))
 
     def describe(self) -> dict[str, Any]:
         """Return all but the function, for a file."""

@@ -5,9 +5,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
-from keras_mmrel.contract import to_numpy
+from keras_mmrel.contract import number_array
 from keras_mmrel.evaluation._checks import check_probabilities
 from keras_mmrel.evaluation._savable import Savable
 
@@ -52,6 +55,19 @@ class SelectiveRule(Savable):
     samples: int
     own_confidence: bool = False
 
+    def __post_init__(self) -> None:
+        numbers = ("threshold", "coverage", "empirical_risk", "bound")
+        for name in (*numbers, "risk", "delta"):
+            value = getattr(self, name)
+            # NaN and infinity say that there is none.
+            if isinstance(value, bool) or not isinstance(value, float | int):
+                raise ValueError(
+                    f"`{name}` must be a number. Received: {name}={value!r}"
+                )
+        Number(0, 1)("coverage", self.coverage)
+        Integer(1)("samples", self.samples)
+        Flag()("own_confidence", self.own_confidence)
+
     def accept(
         self, probabilities: ArrayLike = None, confidence: ArrayLike = None
     ) -> Array:
@@ -89,13 +105,7 @@ def read_confidence(
     if confidence is None:
         p = check_probabilities("probabilities", probabilities)
         return p.max(axis=1)
-    try:
-        values = to_numpy(confidence).astype("float64")
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "`confidence` must hold numbers. Received: a "
-            f"{type(confidence).__name__} that is no array of numbers"
-        ) from error
+    values = number_array(confidence, "`confidence`").astype("float64")
     if values.ndim != 1 or samples not in (None, len(values)):
         raise ValueError(
             "`confidence` must hold one number a sample, "

@@ -16,8 +16,10 @@ from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import to_numpy
-from keras_mmrel.evaluation._checks import check_matrix
+from keras_mmrel.evaluation._checks import check_logits
 from keras_mmrel.evaluation._savable import Savable
 
 LOWEST, HIGHEST = 0.01, 100.0
@@ -86,7 +88,8 @@ class TemperatureScaling(Savable):
         Raises:
             ValueError: If logits are not finite, or labels do not fit.
         """
-        z = check_matrix("logits", logits)
+        z = check_logits("logits", logits)
+        check_rows_agree({"`logits`": logits, "`y`": y})
         y = check_labels(to_numpy(y), z.shape[1], len(z))
         answered = _answered(logits, len(z))
         if not answered.any():
@@ -144,7 +147,7 @@ class TemperatureScaling(Savable):
         }
 
     def _scaled(self, logits: ArrayLike) -> Array:
-        z = check_matrix("logits", logits)
+        z = check_logits("logits", logits)
         answered = _answered(logits, len(z))[:, None]
         return np.where(answered, z / self.temperature, z)
 
@@ -159,8 +162,13 @@ def _answered(logits: ArrayLike, samples: int) -> Array:
     """Whether any modality of a sample was present, as far as is known."""
     if not isinstance(logits, Mapping) or logits.get(MASK) is None:
         return np.ones(samples, bool)
-    present: Array = to_numpy(logits[MASK]).astype(bool)
-    return np.asarray(present.any(axis=1))
+    mask = to_numpy(logits[MASK], f"'{MASK}'")
+    if mask.ndim != 2 or len(mask) != samples:
+        raise ValueError(
+            f"'{MASK}' must have one row a sample and one column a modality. "
+            f"Received: shape={mask.shape} for {samples} samples"
+        )
+    return np.asarray(check_mask_values(mask).any(axis=1))
 
 
 def _softmax(z: Array) -> Array:

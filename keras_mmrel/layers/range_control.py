@@ -13,6 +13,7 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.state import add_state
 
@@ -185,7 +186,8 @@ class RangeControl(keras.layers.Layer):
         Args:
             inputs: As in a call.
         """
-        inputs = keras.tree.map_structure(to_numpy, dict(inputs))
+        inputs, _, _ = read_tables(dict(inputs))
+        inputs = keras.tree.map_structure(to_numpy, inputs)
         if not self.built:
             self.build(keras.tree.map_structure(lambda a: a.shape, inputs))
         for states in (self.count, self.total):

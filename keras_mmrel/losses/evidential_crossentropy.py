@@ -12,6 +12,7 @@ from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.losses._class_loss import ClassLoss
 
 # Above it a series is more exact than the differences of large numbers.
 _LARGE = 8.0
@@ -90,7 +91,7 @@ def _entropy_part(x: Tensor) -> Tensor:
         Number(0), Instance(keras.Variable, "a scalar `keras.Variable`")
     )
 )
-class EvidentialCrossentropy(keras.losses.Loss):
+class EvidentialCrossentropy(ClassLoss):
     """Cross-entropy of evidence: logits are logs of Dirichlet concentrations.
 
     A model says `alpha = exp(logits)`, the concentrations of a Dirichlet
@@ -126,8 +127,9 @@ class EvidentialCrossentropy(keras.losses.Loss):
         y_pred: Logs of concentrations, `(batch, num_classes)`.
 
     Raises:
-        ValueError: If `kl_weight` is negative, or the labels have another
-            shape.
+        ValueError: If `kl_weight` is negative, a shape does not fit, or, in a
+            step that is not compiled, labels are out of range or `y_pred`
+            holds probabilities.
 
     Example:
 

@@ -7,6 +7,7 @@ from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.losses._class_loss import ClassLoss
 
 
 def mean_over_samples(
@@ -27,7 +28,7 @@ def mean_over_samples(
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(label_smoothing=Number(0, 1, high_open=True))
-class LabelCrossentropy(keras.losses.Loss):
+class LabelCrossentropy(ClassLoss):
     """Cross-entropy from logits, for integer and one-hot labels alike.
 
     The shape of the labels says what they are, so one loss serves both and a
@@ -46,8 +47,9 @@ class LabelCrossentropy(keras.losses.Loss):
         y_pred: Logits of shape `(batch, num_classes)`.
 
     Raises:
-        ValueError: If `label_smoothing` is outside `[0, 1)`, or the labels
-            have another shape.
+        ValueError: If `label_smoothing` is outside `[0, 1)`, a shape does not
+            fit, or, in a step that is not compiled, labels are out of range
+            or `y_pred` holds probabilities.
 
     Example:
 

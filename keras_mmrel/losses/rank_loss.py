@@ -1,9 +1,12 @@
 import keras
 from keras import ops
 
+from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import known_values
+from keras_mmrel.losses._class_loss import counted
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -31,6 +34,10 @@ class RankLoss(keras.losses.Loss):
             `(batch, modalities)`, whose columns are ranked each by itself.
         y_pred: Confidences of the same shape.
         sample_weight: `None`, `(batch,)`, or the shape of `y_true`.
+
+    Raises:
+        ValueError: If a shape does not fit, or, in a step that is not
+            compiled, a weight is negative or not finite.
 
     Returns:
         One loss for every pair, at the place of its first sample, reduced by
@@ -69,7 +76,24 @@ class RankLoss(keras.losses.Loss):
         y_pred: Tensor,
         sample_weight: Tensor | None = None,
     ) -> Tensor:
+        y_true = as_tensor(y_true, "`y_true`")
+        y_pred = as_tensor(y_pred, "`y_pred`")
+        shapes = tuple(y_true.shape), tuple(y_pred.shape)
+        unlike = any(
+            None not in sizes and sizes[0] != sizes[1]
+            for sizes in zip(*shapes, strict=False)
+        )
+        if len(shapes[0]) != len(shapes[1]) or len(shapes[0]) not in (1, 2):
+            unlike = True
+        if unlike:
+            raise ValueError(
+                "`y_true` and `y_pred` must have one shape, (batch,) or "
+                f"(batch, modalities). Received: y_true.shape={shapes[0]}, "
+                f"y_pred.shape={shapes[1]}"
+            )
         if sample_weight is not None:
+            if known_values(sample_weight) is not None:
+                counted(sample_weight, y_pred)
             weight = ops.relu(ops.cast(sample_weight, self.dtype))
             if len(weight.shape) == 1 and len(y_pred.shape) == 2:
                 # One weight a sample, for all of its modalities.

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.contract import Tensor
 
 
@@ -25,10 +26,12 @@ def counted_weight(
     Raises:
         ValueError: If the shape of `sample_weight` does not fit.
     """
+    if sample_weight is None:
+        return ops.cast(ops.where(valid, 1.0, float("nan")), "float32")
+    given = as_tensor(sample_weight, "`sample_weight`")
+    given = ops.cast(given, "float32")
     weight = ops.cast(ops.ones_like(valid), "float32")
-    if sample_weight is not None:
-        given = ops.cast(ops.convert_to_tensor(sample_weight), "float32")
-        weight = weight * _aligned(given, tuple(valid.shape))
+    weight = weight * _aligned(given, tuple(valid.shape))
     counts = ops.logical_and(weight > 0, ops.isfinite(weight))
     counts = ops.logical_and(counts, valid)
     broken = ops.full_like(weight, float("nan"))

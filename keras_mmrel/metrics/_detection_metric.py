@@ -1,10 +1,12 @@
 from keras import ops
 
+from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.metrics._score_grid import ScoreGridMetric
 
 
@@ -25,8 +27,9 @@ class DetectionMetric(ScoreGridMetric):
         y_pred: Tensor,
         sample_weight: Tensor | None = None,
     ) -> None:
-        y_true = ops.cast(ops.convert_to_tensor(y_true), "float32")
-        scores = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+        check_rows_agree({"`y_true`": y_true, "`y_pred`": y_pred})
+        y_true = ops.cast(as_tensor(y_true, "`y_true`"), "float32")
+        scores = ops.cast(as_tensor(y_pred, "`y_pred`"), "float32")
         shapes = tuple(y_true.shape), tuple(scores.shape)
         if len(y_true.shape) == len(scores.shape) + 1 and shapes[0][-1] == 1:
             y_true = ops.squeeze(y_true, axis=-1)

@@ -6,7 +6,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import class_numbers
+from keras_mmrel.metrics._batch import read_batch
 from keras_mmrel.metrics._score_grid import ScoreGridMetric
 from keras_mmrel.metrics._score_grid import summed_risks
 from keras_mmrel.metrics._score_grid import top_class
@@ -46,10 +46,12 @@ class AURC(ScoreGridMetric):
 
     Returns:
         Scalar in [0, 1]; NaN before the first sample, and once a sample of
-        positive weight had a NaN prediction.
+        positive weight had a prediction that is NaN or not what
+        `from_logits` says, or a label out of range.
 
     Raises:
-        ValueError: If `from_logits` is no bool, or a shape does not fit.
+        ValueError: If `from_logits` is no bool, a shape does not fit, or, in
+            a step that is not compiled, labels or predictions do not.
 
     Example:
 
@@ -84,9 +86,11 @@ class AURC(ScoreGridMetric):
         y_pred: Tensor,
         sample_weight: Tensor | None = None,
     ) -> None:
-        predicted, logit, valid = top_class(y_pred, self.from_logits)
-        labels = class_numbers(y_true, y_pred.shape[-1])
+        batch = read_batch(y_true, y_pred, sample_weight, self.from_logits)
+        predicted, logit, valid = top_class(batch.scores, self.from_logits)
+        labels = ops.argmax(batch.labels, axis=-1)
         wrong = ops.not_equal(predicted, ops.cast(labels, predicted.dtype))
+        valid = ops.logical_and(batch.valid, valid)
         self.count(logit, wrong, valid, sample_weight)
 
     def result(self) -> Tensor:

@@ -6,7 +6,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.metrics._batch import read_batch
 from keras_mmrel.metrics._counted_weight import counted_weight
 
 
@@ -31,10 +31,12 @@ class BrierScore(keras.metrics.Mean):
 
     Returns:
         Scalar in [0, 2]; 0 before the first sample, NaN once a sample of
-        positive weight had a NaN prediction.
+        positive weight had a prediction that is NaN or not what
+        `from_logits` says, or a label out of range.
 
     Raises:
-        ValueError: If `from_logits` is no bool.
+        ValueError: If `from_logits` is no bool, a shape does not fit, or, in
+            a step that is not compiled, labels or predictions do not.
 
     Example:
 
@@ -64,10 +66,13 @@ class BrierScore(keras.metrics.Mean):
         y_pred: Tensor,
         sample_weight: Tensor | None = None,
     ) -> None:
-        p = as_probabilities(y_pred, self.from_logits)
-        labels = one_hot_labels(y_true, p.shape[-1])
-        distance = ops.sum(ops.square(p - labels), axis=-1)
-        valid = ops.logical_not(ops.isnan(distance))
+        batch = read_batch(y_true, y_pred, sample_weight, self.from_logits)
+        p = as_probabilities(batch.scores, self.from_logits)
+        distance = ops.sum(ops.square(p - batch.labels), axis=-1)
+        # An infinite logit leaves a NaN.
+        valid = ops.logical_and(
+            batch.valid, ops.logical_not(ops.isnan(distance))
+        )
         weight = counted_weight(valid, sample_weight)
         distance = ops.where(valid, distance, ops.zeros_like(distance))
         super().update_state(distance, weight)

@@ -30,7 +30,7 @@ class ExcessAURC(AURC):
         Scalar in [0, 1]; NaN where `AURC` is.
 
     Raises:
-        ValueError: If `from_logits` is no bool, or a shape does not fit.
+        ValueError: As in `AURC`.
 
     Example:
 

@@ -10,7 +10,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.metrics._batch import read_batch
 from keras_mmrel.metrics._counted_weight import counted_weight
 from keras_mmrel.metrics.brier_score import as_probabilities
 
@@ -60,10 +60,12 @@ class ExpectedCalibrationError(keras.metrics.Metric):
 
     Returns:
         Scalar in [0, 1]; 0 before the first sample, NaN once a sample of
-        positive weight had a NaN prediction.
+        positive weight had a prediction that is NaN or not what
+        `from_logits` says, or a label out of range.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range, a shape does not fit,
+            or, in a step that is not compiled, labels or predictions do not.
 
     Example:
 
@@ -125,9 +127,12 @@ class ExpectedCalibrationError(keras.metrics.Metric):
         y_pred: Tensor,
         sample_weight: Tensor | None = None,
     ) -> None:
-        p = as_probabilities(y_pred, self.from_logits)
-        labels = one_hot_labels(y_true, p.shape[-1])
+        batch = read_batch(y_true, y_pred, sample_weight, self.from_logits)
+        self._check_classes(batch.scores.shape[-1])
+        p = as_probabilities(batch.scores, self.from_logits)
+        labels = batch.labels
         valid = ops.logical_not(ops.any(ops.isnan(p), axis=-1))
+        valid = ops.logical_and(batch.valid, valid)
         weight = counted_weight(valid, sample_weight)[:, None]
         p = ops.where(valid[:, None], p, ops.zeros_like(p))
         if self.kind == "top_label":
@@ -151,6 +156,13 @@ class ExpectedCalibrationError(keras.metrics.Metric):
                 ops.reshape(values, (-1,)), index, num_segments=rows * columns
             )
             state.assign_add(ops.reshape(new, (rows, columns)))
+
+    def _check_classes(self, classes: int) -> None:
+        if self.kind == "class_wise" and classes != self.num_classes:
+            raise ValueError(
+                f"`y_pred` must have {self.num_classes} classes, the "
+                f"`num_classes` of this metric. Received: {classes}"
+            )
 
     def result(self) -> Tensor:
         weights = ops.convert_to_tensor(self.weights_seen)

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import class_numbers
+from keras_mmrel.metrics._batch import read_batch
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -24,7 +24,15 @@ class LabelAccuracy(keras.metrics.Mean):
         y_true: Class numbers of shape `(batch,)` or `(batch, 1)`, or one-hot
             rows of shape `(batch, num_classes)`.
         y_pred: Logits or probabilities of shape `(batch, num_classes)`.
-        sample_weight: `(batch,)` or `None`.
+        sample_weight: `None` or `(batch,)`, non-negative.
+
+    Returns:
+        Scalar in [0, 1]; 0 before the first sample, NaN once a sample of
+        positive weight had a NaN prediction or a label out of range.
+
+    Raises:
+        ValueError: If a shape does not fit, or, in a step that is not
+            compiled, labels do not.
 
     Example:
 
@@ -43,14 +51,9 @@ class LabelAccuracy(keras.metrics.Mean):
     def update_state(
         self, y_true: Labels, y_pred: Tensor, sample_weight: Tensor = None
     ) -> None:
-        y_pred = ops.convert_to_tensor(y_pred)
-        labels = class_numbers(y_true, y_pred.shape[-1])
+        batch = read_batch(y_true, y_pred, sample_weight)
         right = ops.equal(
-            ops.cast(labels, "int32"),
-            ops.cast(ops.argmax(y_pred, axis=-1), "int32"),
+            ops.argmax(batch.labels, axis=-1),
+            ops.argmax(batch.scores, axis=-1),
         )
-        if sample_weight is not None:
-            sample_weight = ops.reshape(
-                ops.convert_to_tensor(sample_weight), (-1,)
-            )
-        super().update_state(ops.cast(right, self.dtype), sample_weight)
+        super().update_state(ops.cast(right, self.dtype), batch.weight)

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
@@ -8,7 +9,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.metrics._batch import read_batch
 from keras_mmrel.metrics._counted_weight import counted_weight
 
 SCORES = ("accuracy", "probability")
@@ -53,11 +54,12 @@ class ModalityImbalance(keras.metrics.Metric):
     Returns:
         Scalar in [0, 1]. NaN where it is not defined: as long as fewer than
         two modalities have been seen or none has a positive score, and once
-        a prediction of positive weight was NaN.
+        a prediction of positive weight was NaN or not what `from_logits`
+        says, or had a label out of range.
 
     Raises:
-        ValueError: If an argument is out of its range, or a shape does not
-            fit.
+        ValueError: If an argument is out of its range, a shape does not fit,
+            or, in a step that is not compiled, labels or predictions do not.
 
     Example:
 
@@ -108,7 +110,7 @@ class ModalityImbalance(keras.metrics.Metric):
         y_pred: Tensor,
         sample_weight: Tensor | None = None,
     ) -> None:
-        y_pred = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+        y_pred = as_tensor(y_pred, "`y_pred`")
         shape = tuple(y_pred.shape)
         if len(shape) != 3 or shape[1] != self.num_modalities:
             raise ValueError(
@@ -116,8 +118,10 @@ class ModalityImbalance(keras.metrics.Metric):
                 f"{self.num_modalities}, classes). Received: "
                 f"y_pred.shape={shape}"
             )
-        labels = one_hot_labels(y_true, shape[2])[:, None, :]
-        valid = ops.logical_not(ops.any(ops.isnan(y_pred), axis=-1))
+        # The order of the classes is the same in logits and probabilities.
+        told = None if self.score == "accuracy" else self.from_logits
+        batch = read_batch(y_true, y_pred, sample_weight, told, rank=3)
+        y_pred, labels, valid, _ = batch
         if self.score == "accuracy":
             right = ops.equal(
                 ops.argmax(y_pred, axis=-1), ops.argmax(labels, axis=-1)

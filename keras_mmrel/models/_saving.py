@@ -52,6 +52,8 @@ def restore_config(
 ) -> dict[str, Any]:
     """Return constructor arguments from what `get_config` returned."""
     config = dict(config)
+    # No argument: names of the columns of the training data.
+    config.pop("columns", None)
     for key in ("modalities", "num_classes"):
         if key not in config:
             raise ValueError(

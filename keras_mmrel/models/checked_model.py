@@ -9,6 +9,7 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.models import validation
 from keras_mmrel.models._own_callbacks import with_own_callbacks
+from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.modality_inputs import ModalityInputs
 
@@ -29,6 +30,7 @@ class CheckedModel(keras.Model):
     modality_inputs: ModalityInputs
     batch_watch: BatchWatch
 
+    @reads_tables
     def fit(
         self,
         x: DataSource = None,
@@ -96,6 +98,7 @@ class CheckedModel(keras.Model):
             **kwargs,
         )
 
+    @reads_tables
     def evaluate(
         self,
         x: DataSource = None,
@@ -122,6 +125,7 @@ class CheckedModel(keras.Model):
         self.batch_watch.stop_if_wrong(training=False)
         return scores
 
+    @reads_tables
     def predict(
         self,
         x: DataSource,
@@ -141,6 +145,7 @@ class CheckedModel(keras.Model):
             validation.check_predictions(outputs)
         return outputs
 
+    @reads_tables
     def train_on_batch(
         self,
         x: Modalities,
@@ -161,6 +166,7 @@ class CheckedModel(keras.Model):
             x, y, sample_weight, class_weight, **kwargs
         )
 
+    @reads_tables
     def test_on_batch(
         self,
         x: Modalities,
@@ -173,6 +179,7 @@ class CheckedModel(keras.Model):
         )
         return super().test_on_batch(x, y, sample_weight, **kwargs)
 
+    @reads_tables
     def predict_on_batch(self, x: Modalities) -> Any:
         self.modality_inputs.check(x)
         return super().predict_on_batch(x)

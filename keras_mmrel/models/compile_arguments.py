@@ -4,31 +4,17 @@ from typing import Any
 
 import keras
 
-from keras_mmrel.metrics.label_accuracy import LabelAccuracy
+from keras_mmrel.models import _keras_kinds as kinds
+from keras_mmrel.models._labelled_loss import LabelledLoss
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
-
-# What takes logits if it is told so, by the name of its function.
-_FROM_LOGITS = {
-    "binary_crossentropy": keras.losses.BinaryCrossentropy,
-    "binary_focal_crossentropy": keras.losses.BinaryFocalCrossentropy,
-    "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-    "categorical_focal_crossentropy": keras.losses.CategoricalFocalCrossentropy,
-    "sparse_categorical_crossentropy": (
-        keras.losses.SparseCategoricalCrossentropy
-    ),
-}
-ACCURACY = ("accuracy", "acc")
-_PROBABILITIES_ONLY = ("kl_divergence", "poisson")
-_PROBABILITY_METRICS = {
-    *_FROM_LOGITS,
-    *(cls.__name__.lower() for cls in _FROM_LOGITS.values()),
-    *_PROBABILITIES_ONLY,
-    *("auc", "precision", "recall", "f1_score", "fbeta_score", "f1score"),
-}
 
 
 def logits_loss(loss: Any) -> Any:
-    """Resolve a `compile` loss into one that takes logits."""
+    """Resolve a `compile` loss into one that takes logits.
+
+    A loss of Keras gets the labels in the form that it takes, whichever the
+    user has.
+    """
     if isinstance(loss, list | tuple) and len(loss) == 1:
         loss = loss[0]
     if isinstance(loss, dict | list | tuple):
@@ -36,49 +22,38 @@ def logits_loss(loss: Any) -> Any:
             "`loss` must be one loss, which is applied to the fused logits. "
             f"Received: loss={loss!r}"
         )
-    named = isinstance(loss, str)
-    chosen = keras.losses.get(loss) if named else loss
-    is_loss = isinstance(chosen, keras.losses.Loss)
-    function = chosen.name if is_loss else getattr(chosen, "__name__", "")
-    if named and function in _FROM_LOGITS:
-        return _FROM_LOGITS[function](from_logits=True)
-    takes_logits = not is_loss or chosen.get_config().get("from_logits", True)
-    is_keras = is_loss or chosen is getattr(keras.losses, function, None)
-    if not takes_logits or (
-        is_keras
-        and (
-            function in _PROBABILITIES_ONLY
-            or (not is_loss and function in _FROM_LOGITS)
-        )
-    ):
+    if loss is None or isinstance(loss, LabelledLoss):
+        return loss
+    try:
+        chosen = keras.losses.get(loss)
+    except ValueError as error:
+        raise ValueError(
+            "`loss` must be a loss, a function or the name of a loss of "
+            f"Keras. Received: loss={loss!r}"
+        ) from error
+    kind = kinds.kind_of(chosen)
+    from_logits = isinstance(loss, str) or kinds.takes_logits(chosen)
+    if kind is None:
+        takes_logits = kinds.takes_logits(chosen) in (True, None)
+    elif kinds.KINDS[kind][0] == kinds.EITHER:
+        takes_logits = bool(from_logits)
+    else:
+        takes_logits = kind in kinds.LOSSES_OF_LOGITS
+    if not takes_logits:
         raise ValueError(
             "`loss` must take logits: pass a loss object with "
             f"`from_logits=True`. Received: loss={loss!r}"
         )
-    return loss
-
-
-def logits_metrics(metrics: Any) -> Any:
-    """Refuse the names of metrics that would take logits for probabilities.
-
-    The accuracy, by its name, is the one for labels of both forms.
-    """
-    if isinstance(metrics, str) and metrics == "auto":
-        metrics = ["accuracy"]
-    for name in keras.tree.flatten(metrics):
-        if isinstance(name, str) and name.lower() in _PROBABILITY_METRICS:
-            raise ValueError(
-                "`metrics` are computed on the fused logits: pass an object "
-                "that takes logits (`from_logits=True`) instead of a name. "
-                f"Received: '{name}'"
-            )
-    if isinstance(metrics, list | tuple):
-        return [_accuracy(m) if m in ACCURACY else m for m in metrics]
-    return [_accuracy(metrics)] if metrics in ACCURACY else metrics
-
-
-def _accuracy(name: str) -> LabelAccuracy:
-    return LabelAccuracy(name=name)
+    if kind is None:
+        return chosen
+    scores, form = kinds.KINDS[kind]
+    if isinstance(loss, str) or not isinstance(chosen, keras.losses.Loss):
+        # An object in the place of a function.
+        options = dict(getattr(chosen, "keywords", {}))
+        if scores == kinds.EITHER:
+            options["from_logits"] = True
+        chosen = kinds.loss_class(kind)(**options)
+    return LabelledLoss(chosen, form)
 
 
 def check_modulation(modulation: Any, model: Any) -> None:

@@ -28,6 +28,7 @@ from keras_mmrel.layers.corruption_augmentation import untouched
 from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
+from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import encoder_name
 from keras_mmrel.models.multimodal_model import MultimodalModel
 
@@ -380,6 +381,7 @@ class MICINet(MultimodalModel):
             )
         self.embed.update_statistics(record["clean_features"], mask)
 
+    @reads_tables
     def explain(self, x: Modalities) -> dict[str, Any]:
         """Predict, and show what was removed and compensated on the way.
 

@@ -32,6 +32,8 @@ class ModalityInputs:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        # Names of the columns of the training data, where they have such.
+        self.columns: dict[str, list[str]] = {}
         taken = [s.name for s in self.side_inputs if s.name in self.names]
         if taken:
             raise ValueError(

@@ -35,7 +35,7 @@ from keras_mmrel.models.checked_model import CheckedModel
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_modulation
 from keras_mmrel.models.compile_arguments import logits_loss
-from keras_mmrel.models.compile_arguments import logits_metrics
+from keras_mmrel.models.metric_routes import MetricRoutes
 from keras_mmrel.models.modality_encoders import map_shapes
 from keras_mmrel.models.modality_encoders import with_batch
 from keras_mmrel.models.modality_inputs import ModalityInputs
@@ -424,7 +424,8 @@ class MultimodalModel(CheckedModel):
         y_pred: Outputs,
         sample_weight: Tensor = None,
     ) -> dict:
-        return super().compute_metrics(x, y, y_pred[LOGITS], sample_weight)
+        labels, scores = self.metric_routes.slots(y, y_pred)
+        return super().compute_metrics(x, labels, scores, sample_weight)
 
     # -- Gradients -----------------------------------------------------------
 
@@ -479,6 +480,7 @@ class MultimodalModel(CheckedModel):
         loss: Any = "auto",
         *,
         metrics: Any = "auto",
+        weighted_metrics: Any = None,
         modulation: GradientModulation | str | None = "auto",
         **kwargs: Any,
     ) -> None:
@@ -490,34 +492,49 @@ class MultimodalModel(CheckedModel):
             loss: As in `keras.Model.compile`, applied to the fused `logits`;
                 `"auto"` is the method's own, mostly the cross-entropy.
                 A string such as `"sparse_categorical_crossentropy"` means
-                its `from_logits` form here.
-            metrics: As in `keras.Model.compile`, computed on the fused
-                `logits`; `"auto"` is the accuracy.
+                its `from_logits` form here, and a loss of Keras gets the
+                labels as class numbers or one-hot rows, as it takes them.
+            metrics: As in `keras.Model.compile`; `"auto"` is the accuracy.
+                A metric with `from_logits` gets logits or probabilities as
+                it says; one of Keras, such as `keras.metrics.AUC`, gets the
+                scores and the form of labels that it takes (one-vs-rest
+                over all classes); any other gets the fused `logits`. A dict
+                with the keys `"logits"` and `"probabilities"` says it
+                outright. Names in `History` are those of the metrics.
+            weighted_metrics: Likewise, weighted by `sample_weight` and
+                `class_weight`.
             modulation: A `keras_mmrel.modulations.GradientModulation`, which
                 decides how fast each encoder learns, or `None`; `"auto"` is
                 what the method itself brings, mostly nothing.
             **kwargs: Other arguments of `keras.Model.compile`.
 
         Raises:
-            ValueError: If `loss`, or a metric given by its name, expects
-                probabilities, or `modulation` is none.
+            ValueError: If `loss` expects probabilities, a metric expects
+                neither these nor logits, or `modulation` is none.
         """
         given = {"optimizer": optimizer, "loss": loss, "modulation": modulation}
         for name, value in given.items():
             if isinstance(value, str) and value == "auto":
                 given[name] = self.compile_defaults()[name]
         check_modulation(given["modulation"], self)
+        routes = MetricRoutes.of(metrics, weighted_metrics)
         super().compile(
             optimizer=given["optimizer"],
             loss=logits_loss(given["loss"]),
-            metrics=logits_metrics(metrics),
+            **routes.arguments(),
             **kwargs,
         )
+        self.metric_routes = routes
         self.modulation_slot.put(given["modulation"], self)
 
     def get_compile_config(self) -> dict:
         config = super().get_compile_config()
         if config:
+            # Keras has a slot a metric, which says nothing of its output.
+            config["metrics"] = keras.saving.serialize_keras_object(
+                self.metric_routes
+            )
+            config["weighted_metrics"] = None
             config["modulation"] = keras.saving.serialize_keras_object(
                 self.modulation
             )
@@ -543,6 +560,8 @@ class MultimodalModel(CheckedModel):
     def get_config(self) -> dict:
         config = super().get_config()
         config.pop("autocast", None)
+        if self.modality_inputs.columns:
+            config["columns"] = self.modality_inputs.columns
         return {
             **config,
             "modalities": _saving.serialize_specs(self.modality_specs),
@@ -556,7 +575,10 @@ class MultimodalModel(CheckedModel):
     def from_config(
         cls, config: dict, custom_objects: dict | None = None
     ) -> "MultimodalModel":
-        return cls(**_saving.restore_config(cls, config, custom_objects))
+        columns = config.get("columns", {})
+        model = cls(**_saving.restore_config(cls, config, custom_objects))
+        model.modality_inputs.columns = columns
+        return model
 
     @classmethod
     def load(cls, path: Any, **kwargs: Any) -> "MultimodalModel":

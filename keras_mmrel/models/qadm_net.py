@@ -23,6 +23,7 @@ from keras_mmrel.layers import DynamicDepthFusion
 from keras_mmrel.layers import FeatureGate
 from keras_mmrel.layers import PrototypeConfidence
 from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import derive_seed
 from keras_mmrel.models.modality_encoders import encoder_name
 from keras_mmrel.models.multimodal_model import MultimodalModel
@@ -351,6 +352,7 @@ class QADMNet(MultimodalModel):
                 use=ready * flag(step >= warmup),
             )
 
+    @reads_tables
     def adapt(self, x: Modalities, y: Labels, batch_size: int = 256) -> None:
         """Fit the input statistics on clean data before training.
 

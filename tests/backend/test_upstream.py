@@ -98,6 +98,22 @@ def test_an_optimizer_keeps_its_averages_in_the_order_of_the_weights():
         assert tuple(average.shape) == tuple(variable.shape)
 
 
+def test_it_is_known_whether_keras_finds_out_shapes():
+    seen = []
+
+    class Layer(keras.layers.Layer):
+        def call(self, x):
+            seen.append(upstream.in_symbolic_scope())
+            return x
+
+    layer = Layer()
+    layer(np.ones((2, 3)))
+    layer(keras.KerasTensor((2, 3)))
+    layer(np.ones((2, 3)))
+    # It is called once or twice for the shapes.
+    assert [seen[0], *set(seen[1:-1]), seen[-1]] == [False, True, False]
+
+
 def test_own_state_is_that_of_the_layer_alone():
     layer = keras.layers.BatchNormalization()
     outer = keras.Sequential([layer])

@@ -300,8 +300,8 @@ ONES = np.ones((2, 2), "float32")
         ({"a": ONES, "b": ONES[:1]}, "same number of samples.*'a': 2, 'b': 1"),
         ({"a": ONES[:0]}, "Modality 'a' must be an array of numbers"),
         ({"a": 1.0}, "Modality 'a' must be an array of numbers"),
-        ({"a": np.array([["x"]])}, "Modality 'a' must be an array of numbers"),
-        ({"a": None}, "Modality 'a' must be an array of numbers"),
+        ({"a": np.array([["x"]])}, "Modality 'a' must hold numbers.*<U1"),
+        ({"a": None}, "Modality 'a' must hold numbers.*a NoneType"),
         ({"a": ONES * np.nan}, "Modality 'a' must be finite.*4 NaN"),
         (
             {"a": ONES * np.inf, MASK: ONES[:, :1]},

@@ -8,7 +8,10 @@ from keras_mmrel.evaluation import ConformalSets
 from keras_mmrel.evaluation import SelectiveRule
 from keras_mmrel.evaluation import TemperatureScaling
 
-pytestmark = pytest.mark.one_backend
+pytestmark = [
+    pytest.mark.one_backend,
+    pytest.mark.filterwarnings("ignore:A coverage"),
+]
 
 REPEATS = 300
 FRESH = 200
@@ -96,9 +99,9 @@ def test_every_class_is_covered_if_asked_for():
 
 def test_threshold_sets_hold_all_classes_above_a_common_probability():
     p = np.array([[0.5, 0.3, 0.2], [0.6, 0.3, 0.1], [0.8, 0.15, 0.05]])
-    # Scores 0.5, 0.7 and 0.2; rank ceil(4 * 0.75) = 3 is the largest.
+    # Scores -0.5, -0.3 and -0.8; rank ceil(4 * 0.75) = 3 is the largest.
     sets = ConformalSets(0.75, "threshold").fit(p, np.array([0, 1, 0]))
-    np.testing.assert_allclose(sets.thresholds, [0.7] * 3)
+    np.testing.assert_allclose(sets.thresholds, [-0.3] * 3)
     np.testing.assert_array_equal(
         sets.predict(np.array([[0.29, 0.31, 0.4], [0.25, 0.28, 0.47]])),
         [[False, True, True], [False, False, True]],
@@ -107,9 +110,9 @@ def test_threshold_sets_hold_all_classes_above_a_common_probability():
 
 def test_aps_sets_hold_the_most_likely_classes_up_to_a_total():
     p = np.array([[0.5, 0.3, 0.2], [0.6, 0.3, 0.1], [0.8, 0.15, 0.05]])
-    # Scores 0.5, 0.9 and 0.8.
+    # 0.5, 0.1 and 0.2 are left.
     sets = ConformalSets(0.75).fit(p, np.array([0, 1, 0]))
-    np.testing.assert_allclose(sets.thresholds, [0.9] * 3)
+    np.testing.assert_allclose(sets.thresholds, [-0.1] * 3)
     np.testing.assert_array_equal(
         sets.predict(np.array([[0.2, 0.1, 0.7], [0.3, 0.1, 0.6]])),
         [[True, False, True], [True, False, True]],
@@ -140,9 +143,106 @@ def test_a_sample_gets_the_same_set_alone_and_in_a_batch():
     assert (other.predict(p) != sets.predict(p)).any()
 
 
+def answers(kind, rng, samples, classes):
+    """Probabilities in float32 as models give them, and labels."""
+    y = rng.integers(0, classes, samples)
+    right = rng.random(samples) < 0.97
+    top = np.where(right, y, (y + 1 + rng.integers(0, classes - 1)) % classes)
+    if kind == "uniform":
+        return np.full((samples, classes), 1 / classes, "float32"), y
+    if kind == "ties":
+        rest = (1.0 - 0.4) / (classes - 1)
+        p = np.full((samples, classes), rest)
+        p[np.arange(samples), top] = 0.4
+        return p.astype("float32"), y
+    if kind == "sharp and vague":
+        logits = rng.normal(size=(samples, classes))
+        scale = np.where(rng.random(samples) < 0.5, 0.01, 100.0)[:, None]
+        logits = logits * scale
+    else:
+        margin = {"one-hot": np.inf, "margin 40": 40.0, "margin 5": 5.0}[kind]
+        logits = np.full((samples, classes), -margin)
+        logits[np.arange(samples), top] = 0.0
+        if kind == "margin 5":
+            logits += rng.normal(size=logits.shape)
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (p / p.sum(axis=1, keepdims=True)).astype("float32"), y
+
+
+KINDS = ["one-hot", "margin 40", "margin 5", "uniform", "ties"]
+KINDS += ["sharp and vague"]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("classes, samples", [(2, 19), (7, 60), (1000, 9)])
+def test_coverage_holds_for_models_of_every_kind(
+    kind, classes, samples, config
+):
+    found = []
+    for seed in range(30 if classes == 1000 else 100):
+        rng = np.random.default_rng([seed, classes])
+        p, y = answers(kind, rng, samples + 50, classes)
+        sets = ConformalSets(0.9, **config).fit(p[:samples], y[:samples])
+        covered = sets.predict(p[samples:])[np.arange(50), y[samples:]]
+        found.append(covered.mean())
+    found = np.array(found)
+    # Three standard errors, at least those of the number of samples.
+    error = max(tolerance(found), 3 * np.sqrt(0.09 / len(found) / 50))
+    assert found.mean() >= 0.9 - error
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_one_calibration_sample_is_enough_for_half(config):
+    found = []
+    for seed in range(1000):
+        p, y = draw(2, seed)
+        sets = ConformalSets(0.5, **config).fit(p[:1], y[:1])
+        found.append(sets.predict(p[1:])[0, y[1]])
+    assert np.mean(found) >= 0.5 - tolerance(np.array(found))
+
+
+@pytest.mark.parametrize("kind", ["one-hot", "margin 40"])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_sets_of_a_saturated_model_hold_its_answer_alone(kind, config):
+    rng = np.random.default_rng(0)
+    p, y = answers(kind, rng, 2000, 7)
+    sets = ConformalSets(0.9, **config).fit(p[:1000], y[:1000])
+    result = sets.evaluate(p[1000:], y[1000:])
+    assert result["size"] <= 1.0
+    assert result["coverage"] >= 0.88
+
+
+@pytest.mark.parametrize("method", ["aps", "threshold"])
+def test_more_coverage_than_a_saturated_model_has_is_warned_of(method):
+    rng = np.random.default_rng(0)
+    p, y = answers("one-hot", rng, 2000, 7)
+    y = np.where(rng.random(2000) < 0.3, rng.integers(0, 7, 2000), y)
+    with pytest.warns(UserWarning, match="end between classes .* equally"):
+        sets = ConformalSets(0.9, method).fit(p[:1000], y[:1000])
+    # The answer, and as many other classes as it takes.
+    assert 3 < sets.evaluate(p[1000:], y[1000:])["size"] < 7
+    with pytest.warns(UserWarning, match="every set holds all 7 classes"):
+        ConformalSets(0.999, method).fit(p, y)
+
+
+def test_a_constant_model_is_warned_of():
+    p = np.full((100, 5), 0.2)
+    with pytest.warns(UserWarning, match="100 sets end between classes"):
+        ConformalSets(0.5).fit(p, np.arange(100) % 5)
+
+
+def test_a_class_of_some_probability_comes_before_one_of_none():
+    p = np.array([[0.6, 0.4, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
+    sets = ConformalSets(0.5, thresholds=[0.0] * 4)
+    np.testing.assert_array_equal(sets.predict(p), p > 0)
+    sets = ConformalSets(0.5, thresholds=[1.0] * 4)
+    np.testing.assert_array_equal(sets.predict(p).sum(axis=1), [3, 2])
+
+
 def test_evaluate_counts():
     p = np.array([[0.5, 0.3, 0.2], [0.6, 0.3, 0.1], [0.8, 0.15, 0.05]])
-    sets = ConformalSets(0.75, "threshold", thresholds=[0.7, 0.7, 0.7])
+    sets = ConformalSets(0.75, "threshold", thresholds=[-0.3, -0.3, -0.3])
     assert sets.evaluate(p, np.array([0, 2, 0])) == {
         "coverage": 2 / 3,
         "worst_class_coverage": 0.0,

@@ -228,13 +228,6 @@ def test_a_named_loss_takes_logits(loss):
     )
 
 
-@pytest.mark.parametrize("name", ["auc", "sparse_categorical_crossentropy"])
-def test_a_named_metric_on_probabilities_is_refused(name):
-    model = keras_mmrel.ConcatFusion(SHAPES, 3)
-    with pytest.raises(ValueError, match=f"`metrics` are .* '{name}'"):
-        model.compile(metrics=["accuracy", name])
-
-
 def test_weights_of_another_class_are_refused(tmp_path):
     path = str(tmp_path / "late.weights.h5")
     keras_mmrel.LateFusion(SHAPES, 3).save_weights(path)
