@@ -55,7 +55,7 @@ class BatchWatch(keras.layers.Layer):
             those that are wrong are replaced by class 0 and by 0.
         """
         counts = self._count_inputs(x or {})
-        y, wrong_labels = self._usable_labels(y)
+        y, wrong_labels = self.usable_labels(y)
         sample_weight, wrong_weights = _usable_weights(sample_weight)
         counts = ops.stack([*counts, wrong_labels, wrong_weights])
         self.counts(training).assign_add(backend.all_reduce_sum(counts))
@@ -76,7 +76,8 @@ class BatchWatch(keras.layers.Layer):
             counts.append(sum((_count_wrong(v, there) for v in leaves), none))
         return [*counts, wrong_mask]
 
-    def _usable_labels(self, y: Labels) -> tuple[Labels, Tensor]:
+    def usable_labels(self, y: Labels) -> tuple[Labels, Tensor]:
+        """Labels that no loss or metric fails at, and how many were others."""
         if y is None:
             return y, ops.zeros(())
         y = ops.convert_to_tensor(y)

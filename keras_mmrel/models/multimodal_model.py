@@ -424,6 +424,7 @@ class MultimodalModel(CheckedModel):
         y_pred: Outputs,
         sample_weight: Tensor = None,
     ) -> dict:
+        y, _ = self.batch_watch.usable_labels(y)
         labels, scores = self.metric_routes.slots(y, y_pred)
         return super().compute_metrics(x, labels, scores, sample_weight)
 

@@ -129,9 +129,9 @@ BAD_WEIGHTS = {
     "negative": (changed(-1), "such as -1.0"),
     "short": (WEIGHT[:40], r"\(48,\). Received: shape=\(40,\)"),
     "rows": (np.ones((48, 3)), r"\(48,\). Received: shape=\(48, 3\)"),
-    "text": (WEIGHT.astype(str), "one number a sample. Received: <U"),
+    "text": (WEIGHT.astype(str), "hold numbers. Received: dtype=<U"),
     "list": (WEIGHT.tolist(), "an array of one number a sample.*list"),
-    "dict": ({"logits": WEIGHT}, "an array of one number a sample.*dict"),
+    "dict": ({"logits": WEIGHT}, "hold numbers. Received: a dict"),
     "zeros": (WEIGHT * 0, "above 0 for a sample at least. Received: 48 zeros"),
 }
 
