@@ -95,8 +95,10 @@ class DepthAllocator(keras.layers.Layer):
         if modality_mask is None:
             modality_mask = ops.ones_like(confidence)
         mask = ops.cast(modality_mask, "float32")
-        scale = self.high - self.low + 1e-6
-        fraction = ops.clip((confidence - self.low) / scale, 0.0, 1.0)
+        # Down from the high one: where both are the same, as with a saturated
+        # confidence, rounding must not take the depth away.
+        scale = ops.maximum(self.high - self.low, 1e-3)
+        fraction = 1.0 - ops.clip((self.high - confidence) / scale, 0.0, 1.0)
         depth = ops.round(self.max_depth * fraction)
         depth = ops.where(self.ready > 0, depth, float(self.max_depth))
         depth = ops.where(mask > 0, ops.cast(depth, "float32"), 0.0)

@@ -132,9 +132,9 @@ class ICIRemoval(keras.layers.Layer):
 def surprise_of(z: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """How far `z` is from a Gaussian, `(batch, modalities)`."""
     distance = ops.square(z - mean) / variance
-    return ops.log(ops.mean(distance, axis=-1) + 1e-6)
+    return ops.log(ops.mean(distance, axis=-1) + 1e-4)
 
 
 def length(x: Tensor) -> Tensor:
     """Length of the last axis, with a gradient at zero."""
-    return ops.sqrt(ops.sum(ops.square(x), axis=-1) + 1e-12)
+    return ops.sqrt(ops.sum(ops.square(x), axis=-1) + 1e-6)

@@ -181,9 +181,13 @@ class PrototypeConfidence(keras.layers.Layer):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Scale the last axis to length 1; a zero vector stays zero."""
+    """Scale the last axis to length 1; a zero vector stays zero.
+
+    Smoothly so: a vector much shorter than 0.003 stays short, and no gradient
+    grows by more than a factor of 320.
+    """
     square = ops.sum(ops.square(x), axis=-1, keepdims=True)
-    return x * ops.rsqrt(ops.maximum(square, 1e-12))
+    return x * ops.rsqrt(square + 1e-5)
 
 
 def cosine_logits(embedding: Tensor, prototypes: Tensor, tau: float) -> Tensor:

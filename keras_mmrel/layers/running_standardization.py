@@ -25,7 +25,8 @@ class RunningStandardization(keras.layers.Layer):
     statistics, which have taken in the batch already, never by the batch's
     own, and no gradient flows into them. The deviation is
     `sqrt(variance + floor²)` with a tenth of the modality's mean deviation as
-    `floor`, so that a feature that hardly moves is not blown up.
+    `floor`, so that a feature that hardly moves is not blown up. A modality
+    none of whose features varies tells nothing and becomes zero.
 
     Before the first batch inputs pass as they are. A missing modality does not
     count, nor does a batch with fewer than two samples of it. A model whose
@@ -89,9 +90,12 @@ class RunningStandardization(keras.layers.Layer):
         if not self.scale:
             return centred
         variance = ops.convert_to_tensor(self.variance)
-        floor = 0.1 * ops.mean(ops.sqrt(variance), axis=-1, keepdims=True)
-        deviation = ops.sqrt(variance + ops.square(floor) + 1e-12)
-        return centred / deviation
+        spread = ops.mean(ops.sqrt(variance), axis=-1, keepdims=True)
+        deviation = ops.sqrt(variance + ops.square(0.1 * spread) + 1e-12)
+        # What varies by less than a hundred-thousandth of its size is rounding.
+        size = ops.mean(ops.abs(self.mean), axis=-1, keepdims=True)
+        varies = ops.cast(spread > 1e-5 * size, "float32")
+        return varies * (centred / deviation)
 
     def update_statistics(
         self, inputs: Tensor, modality_mask: Tensor | None = None

@@ -16,6 +16,7 @@ from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.models import validation
 from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.models.uninformative import measured
 
 
 class ModalityInputs:
@@ -75,6 +76,14 @@ class ModalityInputs:
             )
         else:
             mask = ops.cast(inputs[MASK], "float32")
+        # What holds no numbers, or never varied, is missing.
+        dtype = self.model.compute_dtype
+        present = [
+            measured(tensors[name], mask[:, index], dtype)
+            for index, name in enumerate(self.names)
+        ]
+        informative = ops.convert_to_tensor(self.model.informative)
+        mask = ops.stack(present, axis=1) * informative
         prepared = {
             name: keras.tree.map_structure(
                 lambda x, present=mask[:, index]: keep_present(x, present),

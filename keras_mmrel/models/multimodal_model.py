@@ -43,6 +43,7 @@ from keras_mmrel.models.modality_inputs import ModalityInputs
 from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.modulation_slot import ModulationSlot
 from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.models.uninformative import note_informative
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.state import add_state
 
@@ -79,7 +80,10 @@ class MultimodalModel(keras.Model):
     modality that is present and 0 for a missing one. What a missing modality
     holds (NaN, say) has no influence on the prediction. A sample whose
     modalities are all missing is answered with the class prior seen in
-    training and a confidence of 0.
+    training and a confidence of 0. As missing counts, too, what holds a value
+    that is not finite or larger than 1e15 (65504 in float16), where no check
+    before the first step has refused it, and a modality that is the same in
+    all samples of the arrays that `fit` was given first: it tells nothing.
 
     Outputs are a dict, in training and in inference alike:
 
@@ -183,6 +187,9 @@ class MultimodalModel(keras.Model):
             name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
         }
         self.class_counts = add_state(self, "class_counts", (self.num_classes,))
+        self.informative = add_state(
+            self, "informative", (len(self.modality_names),), "ones"
+        )
 
     # -- Building ------------------------------------------------------------
 
@@ -555,6 +562,7 @@ class MultimodalModel(keras.Model):
         shapes = validation.data_shapes(x, self.modality_names)
         if shapes and not self.built:
             self.build(shapes)
+        note_informative(self, x, sample_weight)
         return super().fit(
             x,
             y,

@@ -347,7 +347,7 @@ class QADMNet(MultimodalModel):
         if self.dynamic_depth:
             self.fusion.allocator.update_statistics(
                 record["clean_confidence"],
-                mask,
+                mask * self.gate.informative(),
                 use=ready * flag(step >= warmup),
             )
 
