@@ -15,9 +15,12 @@ from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers._batches import batches_of
 from keras_mmrel.layers._batches import first_batch
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._moments import class_moments
 from keras_mmrel.layers._moments import merge_moments
 from keras_mmrel.layers._moments import reduce_moments
@@ -183,7 +186,9 @@ class FeatureGate(keras.layers.Layer):
         inputs: Tensor | Sequence[Tensor],
         modality_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        x = without_missing(stack_features(inputs), modality_mask)
+        x = self._stacked(inputs)
+        mask = presence(modality_mask, x)
+        x = without_missing(x, mask)
         centre, _, _ = statistics = self._standardisation()
         standardised, quality, distances = self._judge(x, statistics)
         ready = self.ready > 0
@@ -201,15 +206,18 @@ class FeatureGate(keras.layers.Layer):
         typicality = ops.stop_gradient(
             ops.where(ready, typicality, ops.ones_like(typicality))
         )
-        if modality_mask is not None:
-            typicality = typicality * ops.cast(modality_mask, "float32")
         return {
             "quality": quality,
-            "typicality": typicality,
+            "typicality": typicality * mask,
             "standardised": standardised,
             "gated": quality * standardised,
             "cleaned": quality * x + (self.real - quality) * centre,
         }
+
+    def _stacked(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
+        x = stack_features(inputs)
+        check_shape("inputs", x, "batch", *self._real.shape)
+        return x
 
     def _standardisation(self) -> tuple[Tensor, Tensor, Tensor]:
         """Mean over the classes seen, deviation, standardised prototypes."""
@@ -304,11 +312,9 @@ class FeatureGate(keras.layers.Layer):
         """
         if not self.built:
             self.build(_shape_of(inputs))
-        x = ops.stop_gradient(stack_features(inputs))
+        x = ops.stop_gradient(self._stacked(inputs))
         labels = one_hot_labels(labels, self.num_classes)
-        if modality_mask is None:
-            modality_mask = ops.ones_like(x[:, :, 0])
-        mask = ops.cast(modality_mask, "float32")
+        mask = presence(modality_mask, x)
         x = without_missing(x, mask)
         decay = self.decay[:, None, None]
         self._merge(
@@ -368,8 +374,9 @@ class FeatureGate(keras.layers.Layer):
             modality_mask: `None` or `(samples, modalities)`, 1 = present.
 
         Raises:
-            ValueError: If a label is outside `[0, num_classes)`, or the data
-                set can be read only once or is empty.
+            ValueError: If a label is outside `[0, num_classes)`, a mask holds
+                other values than 0 and 1, or the data set can be read only
+                once or is empty.
         """
         if y is not None:
             data = [(data, y, modality_mask)]
@@ -378,6 +385,8 @@ class FeatureGate(keras.layers.Layer):
         for moments, distances in ((1.0, 0.0), (0.0, 1.0)):
             for inputs, labels, mask in batches_of(data):
                 inputs = stack_features(inputs)
+                if mask is not None:
+                    check_mask_values(mask)
                 self.update_statistics(
                     inputs,
                     check_labels(labels, self.num_classes, len(inputs)),

@@ -9,6 +9,8 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.state import add_state
@@ -81,10 +83,12 @@ class RunningStandardization(keras.layers.Layer):
         modality_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        check_shape("inputs", inputs, "batch", *self.mean.shape)
         if training and self.trainable:
             self.update_statistics(inputs, modality_mask)
         centred = ops.cast(inputs, "float32") - ops.convert_to_tensor(self.mean)
-        return without_missing(self._scaled(centred), modality_mask)
+        mask = presence(modality_mask, inputs)
+        return without_missing(self._scaled(centred), mask)
 
     def _scaled(self, centred: Tensor) -> Tensor:
         if not self.scale:
@@ -108,10 +112,9 @@ class RunningStandardization(keras.layers.Layer):
         """
         if not self.built:
             self.build(tuple(inputs.shape))
+        check_shape("inputs", inputs, "batch", *self.mean.shape)
         x = ops.stop_gradient(ops.cast(inputs, "float32"))
-        if modality_mask is None:
-            modality_mask = ops.ones_like(x[:, :, 0])
-        weight = ops.cast(modality_mask, "float32")[:, :, None]
+        weight = presence(modality_mask, x)[:, :, None]
         x = ops.where(weight > 0, x, ops.zeros_like(x))
         count = backend.all_reduce_sum(ops.sum(weight, axis=0))
         total = ops.maximum(count, 1.0)
@@ -134,6 +137,7 @@ class RunningStandardization(keras.layers.Layer):
 
         What was estimated before is forgotten.
         """
+        check_shape("inputs", inputs, "samples", "modalities", "features")
         inputs = ops.convert_to_tensor(inputs)
         if self.built:
             self.seen.assign(np.zeros(self.seen.shape))

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -351,6 +352,7 @@ class QADMNet(MultimodalModel):
                 use=ready * flag(step >= warmup),
             )
 
+    @constrained(batch_size=Integer(1))
     def adapt(self, x: Modalities, y: Labels, batch_size: int = 256) -> None:
         """Fit the input statistics on clean data before training.
 
@@ -362,6 +364,11 @@ class QADMNet(MultimodalModel):
         Raises:
             ValueError: If the data are not what `fit` takes.
         """
+        if not isinstance(x, Mapping):
+            raise ValueError(
+                "`x` must be a dict of modality names to arrays. Received: "
+                f"{type(x).__name__}"
+            )
         self.modality_inputs.check(x, y, fits=True, labelled=True)
         if not self.built:
             self.build(keras.tree.map_structure(np.shape, dict(x)))
