@@ -38,6 +38,17 @@ def _check_held_out(model: Any, values: Array) -> None:
             f"'{HELD_OUT}' must hold only 0 (trained on) and 1 (held "
             f"out). Received: values {np.unique(values)[:5].tolist()}"
         )
+    if values.all() and len(values) > 1:
+        raise ValueError(
+            f"'{HELD_OUT}' must leave samples to train on. Received: all "
+            f"{len(values)} held out"
+        )
+    if not values.any() and len(values) >= FEW:
+        warnings.warn(
+            f"'{HELD_OUT}' holds out none of {len(values)} samples: CAL has "
+            "nothing to measure contributions on.",
+            stacklevel=6,
+        )
 
 
 def _hold_out(model: Any, samples: int) -> Array | None:
@@ -45,7 +56,9 @@ def _hold_out(model: Any, samples: int) -> Array | None:
     if 0 in (model.holdout, model.release):
         return None
     rng = np.random.default_rng(model.seed or 0)
-    chosen = rng.permutation(samples)[: round(model.holdout * samples)]
+    # At least one is left to train on.
+    count = min(round(model.holdout * samples), samples - 1)
+    chosen = rng.permutation(samples)[:count]
     if model.bottlenecks and len(chosen) < FEW:
         warnings.warn(
             f"CAL measures contributions on {len(chosen)} held-out "

@@ -1,3 +1,4 @@
+import warnings
 from typing import Any
 
 import keras
@@ -41,6 +42,18 @@ def _check_ids(model: Any, ids: Array) -> None:
             f"'{SAMPLE_ID}' must hold integers in [0, `history_size`), "
             f"which is {model.history_size}. Received: values from "
             f"{ids.min()} to {ids.max()}"
+        )
+    numbers = len(np.unique(ids))
+    if numbers == 1 < ids.size:
+        raise ValueError(
+            f"'{SAMPLE_ID}' must number the samples. Received: {ids[0]} for "
+            f"all {ids.size} of them"
+        )
+    if numbers < ids.size:
+        warnings.warn(
+            f"'{SAMPLE_ID}' holds {numbers} numbers for {ids.size} samples: "
+            "those of one number share one history.",
+            stacklevel=6,
         )
 
 
