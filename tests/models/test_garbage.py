@@ -103,7 +103,7 @@ def test_garbage_under_the_mask_changes_no_bit(name):
     model = make(name)
     x, y = samples(name, garbage=False)
     if not model.built:
-        model({k: v for k, v in x.items()})
+        model(dict(x))
     model.optimizer.build(model.trainable_variables)
     start = [
         np.array(v) for v in (*model.variables, *model.optimizer.variables)
