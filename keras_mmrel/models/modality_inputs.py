@@ -83,7 +83,8 @@ class ModalityInputs:
             for index, name in enumerate(self.names)
         ]
         informative = ops.convert_to_tensor(self.model.informative)
-        mask = ops.stack(present, axis=1) * informative
+        # Keras takes the product with a tensor for a sparse one.
+        mask = ops.where(informative > 0, ops.stack(present, axis=1), 0.0)
         prepared = {
             name: keras.tree.map_structure(
                 lambda x, present=mask[:, index]: keep_present(x, present),
