@@ -152,7 +152,8 @@ class CAL(SharedHeadModel):
 
     >>> model = keras_mmrel.CAL({"a": (8,), "b": (4,)}, 3, bottleneck=0.0)
     >>> model.compile()
-    >>> x = {"a": np.ones((40, 8)), "b": np.ones((40, 4))}
+    >>> rng = np.random.default_rng(0)
+    >>> x = {"a": rng.uniform(size=(40, 8)), "b": rng.uniform(size=(40, 4))}
     >>> history = model.fit(x, np.arange(40) % 3, verbose=0).history
     >>> sorted(key for key in history if key.endswith("contribution"))
     ['a_contribution', 'b_contribution']

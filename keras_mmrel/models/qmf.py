@@ -128,7 +128,8 @@ class QMF(MultimodalModel):
 
     >>> model = keras_mmrel.QMF({"a": (8,), "b": (4,)}, 3, history_size=6)
     >>> model.compile()
-    >>> x = {"a": np.ones((6, 8)), "b": np.ones((6, 4))}
+    >>> rng = np.random.default_rng(0)
+    >>> x = {"a": rng.uniform(size=(6, 8)), "b": rng.uniform(size=(6, 4))}
     >>> history = model.fit(x, np.arange(6) % 3, verbose=0).history
     >>> sorted(key for key in history if key.endswith("loss"))
     ['loss', 'modality_loss', 'rank_loss']

@@ -106,7 +106,8 @@ class TMC(MultimodalModel):
 
     >>> model = keras_mmrel.TMC({"a": (8,), "b": (4,)}, 3)
     >>> model.compile()
-    >>> x = {"a": np.ones((30, 8)), "b": np.ones((30, 4))}
+    >>> rng = np.random.default_rng(0)
+    >>> x = {"a": rng.uniform(size=(30, 8)), "b": rng.uniform(size=(30, 4))}
     >>> history = model.fit(x, np.arange(30) % 3, verbose=0)
     >>> out = model.predict(x, verbose=0)
     >>> out["belief"].shape, out["uncertainty"].shape
