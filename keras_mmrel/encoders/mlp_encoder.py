@@ -62,7 +62,7 @@ class MLPEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hidden_units = tuple(hidden_units)
         self.dropout = dropout
-        self.activation = keras.activations.get(activation)
+        self.activation = self._activation(activation)
         self.seed = seed
         self.blocks = [
             keras.Sequential(
@@ -80,6 +80,15 @@ class MLPEncoder(keras.layers.Layer):
             )
             for index, units in enumerate(self.hidden_units)
         ]
+
+    def _activation(self, given: Any) -> Any:
+        try:
+            return keras.activations.get(given)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "`activation` must be what `keras.layers.Dense` takes. "
+                f"Received: activation={given!r}"
+            ) from error
 
     def build(self, input_shape: tuple) -> None:
         for block in self.blocks:

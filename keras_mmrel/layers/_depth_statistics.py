@@ -132,6 +132,6 @@ class DepthStatistics(keras.layers.Layer):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Scale rows to length 1; a row of zeros stays."""
-    norm = ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
-    return x / ops.maximum(norm, 1e-12)
+    """Scale rows to length 1; a row of zeros stays, noise does not grow."""
+    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    return x * ops.rsqrt(square + 1e-12)

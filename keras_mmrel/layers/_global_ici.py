@@ -13,6 +13,7 @@ from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import class_numbers
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.state import add_state
@@ -276,9 +277,8 @@ class GlobalICI(keras.layers.Layer):
 
     def _prepare(self, features: Tensor, labels: Labels, mask: Tensor) -> tuple:
         z = ops.stop_gradient(ops.cast(features, "float32"))
-        mask = ops.ones_like(z[:, :, 0]) if mask is None else mask
         labels = ops.cast(class_numbers(labels, self.num_classes), "int32")
-        return z, labels, ops.cast(mask, "float32")
+        return z, labels, presence(mask, z)
 
     # -- Statistics ----------------------------------------------------------
 

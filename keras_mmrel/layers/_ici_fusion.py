@@ -11,6 +11,8 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._global_ici import TABLES
 from keras_mmrel.layers._global_ici import GlobalICI
 from keras_mmrel.layers._global_ici import uniform_confusion
@@ -129,6 +131,7 @@ class ICIFusion(keras.layers.Layer):
     ) -> None:
         check_stacked(inputs_shape)
         _, modalities, size = inputs_shape
+        self.sizes = (modalities, size)
 
         def head(name: str, bias_axes: str) -> keras.layers.Layer:
             layer = keras.layers.EinsumDense(
@@ -162,10 +165,9 @@ class ICIFusion(keras.layers.Layer):
         training: bool | None = None,
     ) -> dict[str, Tensor]:
         z = ops.cast(inputs, "float32")
-        modalities = z.shape[1]
-        if modality_mask is None:
-            modality_mask = ops.ones_like(z[:, :, 0])
-        mask = ops.cast(modality_mask, "float32")
+        modalities = self.sizes[0]
+        check_shape("inputs", z, "batch", *self.sizes)
+        mask = presence(modality_mask, z)
         present = mask[:, :, None]
         initial_logits = self.initial_logits(z, training)
         _, mean, variance = self.prior(z, initial_logits)

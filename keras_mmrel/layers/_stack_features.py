@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from keras import ops
 
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
 
 
 def stack_features(features: Tensor | Sequence[Tensor]) -> Tensor:
@@ -22,6 +23,8 @@ def stack_features(features: Tensor | Sequence[Tensor]) -> Tensor:
     """
     if not isinstance(features, list | tuple):
         return ops.cast(features, "float32")
+    for index, feature in enumerate(features):
+        check_shape(f"inputs[{index}]", feature, "batch", "features")
     width = max(feature.shape[1] for feature in features)
     padded = [
         ops.pad(
@@ -33,12 +36,14 @@ def stack_features(features: Tensor | Sequence[Tensor]) -> Tensor:
     return ops.stack(padded, axis=1)
 
 
-def without_missing(x: Tensor, modality_mask: Tensor | None) -> Tensor:
-    """Put zeros where a modality is missing, whatever was there."""
-    if modality_mask is None:
-        return x
-    present = ops.cast(modality_mask, "float32")[:, :, None] > 0
-    return ops.where(present, x, ops.zeros_like(x))
+def without_missing(x: Tensor, mask: Tensor) -> Tensor:
+    """Put zeros where a modality is missing, whatever was there.
+
+    Args:
+        x: `(batch, modalities, features)`.
+        mask: `(batch, modalities)`, as `presence` returns it.
+    """
+    return ops.where(mask[:, :, None] > 0, x, ops.zeros_like(x))
 
 
 def check_stacked(shape: Sequence) -> None:

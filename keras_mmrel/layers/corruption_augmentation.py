@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_modality_tensors
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -85,14 +87,21 @@ class CorruptionAugmentation(keras.layers.Layer):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Tensor]:
+        check_modality_tensors(inputs)
         if not training:
             return dict(inputs)
         names = [name for name in inputs if name != MASK]
+        nested = [name for name in names if isinstance(inputs[name], Mapping)]
+        if nested:
+            raise ValueError(
+                "`inputs` must hold one tensor a modality to be corrupted. "
+                f"Received: a dict of tensors for '{nested[0]}'"
+            )
         batch = ops.shape(inputs[names[0]])[0]
         mask = inputs.get(MASK)
         if mask is None:
             mask = ops.ones((batch, len(names)))
-        mask = ops.cast(mask, "float32")
+        mask = ops.cast(ops.cast(mask, "float32") > 0, "float32")
         corrupted = {name: inputs[name] for name in names}
         if self.shuffle_probability:
             corrupted = self._shuffle(corrupted, mask, batch)

@@ -2,6 +2,7 @@ import keras
 from keras import ops
 
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers.discriminative_power import NONE
@@ -52,6 +53,7 @@ class CrossModalityCompensation(keras.layers.Layer):
     ) -> None:
         check_stacked(inputs_shape)
         _, modalities, size = inputs_shape
+        self.sizes = (modalities, size)
         self.alone = modalities == 1
         if self.alone:
             return
@@ -71,6 +73,8 @@ class CrossModalityCompensation(keras.layers.Layer):
         )
 
     def call(self, inputs: Tensor, power_logits: Tensor) -> dict[str, Tensor]:
+        check_shape("inputs", inputs, "batch", *self.sizes)
+        check_shape("power_logits", power_logits, "batch", self.sizes[0])
         power_logits = ops.cast(power_logits, "float32")
         if self.alone:
             return {

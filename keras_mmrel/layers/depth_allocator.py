@@ -9,6 +9,8 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.state import add_state
 
 
@@ -68,11 +70,7 @@ class DepthAllocator(keras.layers.Layer):
         momentum: float = 0.95,
         **kwargs: Any,
     ) -> None:
-        if len(quantiles) != 2 or not quantiles[0] < quantiles[1]:
-            raise ValueError(
-                "`quantiles` must be an increasing pair in [0, 1]. Received: "
-                f"quantiles={quantiles!r}"
-            )
+        check_quantiles(quantiles)
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.max_depth = max_depth
         self.quantiles = tuple(quantiles)
@@ -91,12 +89,13 @@ class DepthAllocator(keras.layers.Layer):
     ) -> Tensor:
         if training and self.trainable:
             self.update_statistics(inputs, modality_mask)
+        check_shape("inputs", inputs, "batch", "modalities")
         confidence = ops.stop_gradient(ops.cast(inputs, "float32"))
-        if modality_mask is None:
-            modality_mask = ops.ones_like(confidence)
-        mask = ops.cast(modality_mask, "float32")
-        scale = self.high - self.low + 1e-6
-        fraction = ops.clip((confidence - self.low) / scale, 0.0, 1.0)
+        mask = presence(modality_mask, confidence)
+        # Down from the high one: where both are the same, as with a saturated
+        # confidence, rounding must not take the depth away.
+        scale = ops.maximum(self.high - self.low, 1e-3)
+        fraction = 1.0 - ops.clip((self.high - confidence) / scale, 0.0, 1.0)
         depth = ops.round(self.max_depth * fraction)
         depth = ops.where(self.ready > 0, depth, float(self.max_depth))
         depth = ops.where(mask > 0, ops.cast(depth, "float32"), 0.0)
@@ -121,10 +120,9 @@ class DepthAllocator(keras.layers.Layer):
         """
         if not self.built:
             self.build(tuple(confidence.shape))
+        check_shape("confidence", confidence, "batch", "modalities")
         confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
-        if modality_mask is None:
-            modality_mask = ops.ones_like(confidence)
-        present = ops.reshape(ops.cast(modality_mask, "float32"), (-1,))
+        present = ops.reshape(presence(modality_mask, confidence), (-1,))
         values = ops.reshape(confidence, (-1,))
         # Missing modalities are sorted behind all others.
         ordered = ops.sort(ops.where(present > 0, values, 2.0))
@@ -155,3 +153,12 @@ class DepthAllocator(keras.layers.Layer):
             "quantiles": list(self.quantiles),
             "momentum": self.momentum,
         }
+
+
+def check_quantiles(quantiles: tuple[float, float]) -> None:
+    """Refuse anything but two numbers that rise."""
+    if len(quantiles) != 2 or not quantiles[0] < quantiles[1]:
+        raise ValueError(
+            "`quantiles` must be an increasing pair in [0, 1]. Received: "
+            f"quantiles={quantiles!r}"
+        )

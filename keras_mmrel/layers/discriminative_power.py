@@ -6,6 +6,8 @@ from keras import ops
 
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 
 # A logit that no weight can bring back: that of a missing modality.
 NONE = -1e4
@@ -87,10 +89,16 @@ class DiscriminativePower(keras.layers.Layer):
         modality_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         p = ops.cast(probabilities, "float32")
-        if modality_mask is None:
-            modality_mask = ops.ones_like(p[:, :, 0])
-        mask = ops.cast(modality_mask, "float32")
+        modalities = self.bias.shape[0]
+        check_shape("probabilities", p, "batch", modalities, "classes")
+        mask = presence(modality_mask, p)
         none = ops.zeros_like(mask)
+        for name, value in (
+            ("surprise", surprise),
+            ("ici_fraction", ici_fraction),
+        ):
+            if value is not None:
+                check_shape(name, value, "batch", modalities)
         surprise = none if surprise is None else surprise
         ici_fraction = none if ici_fraction is None else ici_fraction
         entropy = -ops.sum(p * ops.log(p + 1e-9), axis=-1)

@@ -8,11 +8,14 @@ from keras import ops
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._row_skipping import run_by_depth
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
@@ -28,6 +31,7 @@ from keras_mmrel.layers.depth_allocator import DepthAllocator
     sharpness=Number(0),
     prototype_fraction=Number(0, 1),
     predicted_parameters=Flag(),
+    quantiles=Every(Number(0, 1)),
     inference=Choice("masked", "skip"),
     seed=SEED,
 )
@@ -192,14 +196,18 @@ class DynamicDepthFusion(keras.layers.Layer):
         depth: Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, Tensor]:
+        modalities, features = self.kernel.shape[:2]
+        check_shape("inputs", inputs, "batch", modalities, features)
+        check_shape("confidence", confidence, "batch", modalities)
+        if depth is not None:
+            check_shape("depth", depth, "batch", modalities)
         confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
         if depth is None:
             depth = self.allocator(confidence, modality_mask, training=training)
         depth = ops.stop_gradient(ops.cast(depth, "float32"))
-        if modality_mask is not None:
-            inputs = without_missing(inputs, modality_mask)
-            present = ops.cast(modality_mask, "float32") > 0
-            confidence = ops.where(present, confidence, 0.0)
+        mask = presence(modality_mask, inputs)
+        inputs = without_missing(inputs, mask)
+        confidence = ops.where(mask > 0, confidence, 0.0)
         runs = ops.cast(depth > 0, "float32")
         if self.inference == "skip" and not training:
             evidence = self._run_skipping(inputs, depth, confidence)
@@ -235,6 +243,8 @@ class DynamicDepthFusion(keras.layers.Layer):
         if prototype is None or self.prototype_fraction == 0:
             return log_probabilities
         fraction = self.prototype_fraction
+        shape = ("batch", *log_probabilities.shape[1:])
+        check_shape("prototype_probabilities", prototype, *shape)
         prototype = ops.stop_gradient(ops.cast(prototype, "float32"))
         mixture = (1.0 - fraction) * ops.exp(log_probabilities)
         return ops.log(mixture + fraction * prototype + 1e-6)

@@ -15,9 +15,12 @@ from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers._batches import batches_of
 from keras_mmrel.layers._batches import first_batch
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._moments import class_moments
 from keras_mmrel.layers._moments import merge_moments
 from keras_mmrel.layers._moments import reduce_moments
@@ -52,7 +55,10 @@ class FeatureGate(keras.layers.Layer):
     - *typicality* compares the sample's overall distance, over the features
       that pass, to that of clean training samples, and multiplies it by the
       fraction of features that pass: near 1 for an ordinary sample, near 0 for
-      one further away than almost all of them.
+      one further away than almost all of them. It is near 0 as well for one
+      that is nearer to the mean over classes than almost all of them, such as
+      zeros in place of standardised features, and 0 for a modality none of
+      whose features varied: these tell nothing.
 
     Nothing here is trained by gradients, and no gradient flows into quality
     or typicality. Until the statistics are ready both are 1, and `gated` uses
@@ -157,10 +163,13 @@ class FeatureGate(keras.layers.Layer):
         self.squares = add_state(
             self, "squares", (modalities, classes, features)
         )
-        self.distance_counts = add_state(self, "distance_counts", (modalities,))
-        self.distance_means = add_state(self, "distance_means", (modalities,))
+        # Of the distance to the nearest class, and to the mean over classes.
+        self.distance_counts = add_state(
+            self, "distance_counts", (1, modalities)
+        )
+        self.distance_means = add_state(self, "distance_means", (2, modalities))
         self.distance_squares = add_state(
-            self, "distance_squares", (modalities,)
+            self, "distance_squares", (2, modalities)
         )
         self.ready = add_state(self, "ready")
 
@@ -177,30 +186,38 @@ class FeatureGate(keras.layers.Layer):
         inputs: Tensor | Sequence[Tensor],
         modality_mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        x = without_missing(stack_features(inputs), modality_mask)
+        x = self._stacked(inputs)
+        mask = presence(modality_mask, x)
+        x = without_missing(x, mask)
         centre, _, _ = statistics = self._standardisation()
-        standardised, quality, distance = self._judge(x, statistics)
+        standardised, quality, distances = self._judge(x, statistics)
         ready = self.ready > 0
         quality = ops.where(ready, quality, self.real)
         spread = ops.sqrt(
             self.distance_squares / ops.maximum(self.distance_counts, 1.0)
         )
-        score = (distance - self.distance_means) / ops.maximum(spread, 1e-3)
-        typicality = ops.sigmoid(
-            (self.typicality_radius - score) / self.typicality_temperature
-        ) * self._coverage(quality)
+        score = (distances - self.distance_means) / ops.maximum(
+            spread, np.array([[1e-3], [0.1]], "float32")
+        )
+        # Neither too far from its class nor too near to all of them.
+        inside = self.typicality_radius + ops.minimum(-score[:, 0], score[:, 1])
+        typicality = ops.sigmoid(inside / self.typicality_temperature)
+        typicality = typicality * self._coverage(quality) * self.informative()
         typicality = ops.stop_gradient(
             ops.where(ready, typicality, ops.ones_like(typicality))
         )
-        if modality_mask is not None:
-            typicality = typicality * ops.cast(modality_mask, "float32")
         return {
             "quality": quality,
-            "typicality": typicality,
+            "typicality": typicality * mask,
             "standardised": standardised,
             "gated": quality * standardised,
             "cleaned": quality * x + (self.real - quality) * centre,
         }
+
+    def _stacked(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
+        x = stack_features(inputs)
+        check_shape("inputs", x, "batch", *self._real.shape)
+        return x
 
     def _standardisation(self) -> tuple[Tensor, Tensor, Tensor]:
         """Mean over the classes seen, deviation, standardised prototypes."""
@@ -221,10 +238,28 @@ class FeatureGate(keras.layers.Layer):
         prototypes = (means - centre[:, None]) / deviation[:, None]
         return centre, deviation, prototypes * seen
 
+    def informative(self) -> Tensor:
+        """1 for a modality of which some feature varies, `(modalities,)`.
+
+        What varies by less than a hundred-thousandth of its size is rounding.
+        """
+        counts = ops.convert_to_tensor(self.counts)
+        means = ops.convert_to_tensor(self.means)
+        total = ops.maximum(ops.sum(counts, axis=1), 1.0)
+        centre = ops.sum(counts * means, axis=1) / total
+        between = counts * ops.square(means - centre[:, None])
+        squares = ops.sum(ops.convert_to_tensor(self.squares) + between, axis=1)
+        varies = squares / total > 1e-10 * ops.square(centre)
+        return ops.cast(ops.any(varies, axis=1), "float32")
+
     def _judge(
         self, x: Tensor, statistics: tuple
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Standardised features, their quality, and the sample's distance."""
+        """Standardised features, their quality, and the sample's distances.
+
+        The distances are logs, `(batch, 2, modalities)`: to the nearest class
+        and to the mean over classes.
+        """
         centre, deviation, prototypes = statistics
         standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
         standardised = standardised * self.real
@@ -248,7 +283,9 @@ class FeatureGate(keras.layers.Layer):
         squares = quality * ops.square(ops.minimum(residual, 5.0))
         passed = ops.sum(quality, axis=-1) + 1e-6
         distance = ops.log(ops.sum(squares, axis=-1) / passed + 1e-6)
-        return standardised, quality, distance
+        size = ops.sum(ops.square(fixed), axis=-1) / ops.sum(self.real, axis=-1)
+        logs = ops.stack([distance, ops.log(size + 1e-6)], axis=1)
+        return standardised, quality, logs
 
     def _coverage(self, quality: Tensor) -> Tensor:
         """Fraction of a modality's features that pass the gate."""
@@ -275,11 +312,9 @@ class FeatureGate(keras.layers.Layer):
         """
         if not self.built:
             self.build(_shape_of(inputs))
-        x = ops.stop_gradient(stack_features(inputs))
+        x = ops.stop_gradient(self._stacked(inputs))
         labels = one_hot_labels(labels, self.num_classes)
-        if modality_mask is None:
-            modality_mask = ops.ones_like(x[:, :, 0])
-        mask = ops.cast(modality_mask, "float32")
+        mask = presence(modality_mask, x)
         x = without_missing(x, mask)
         decay = self.decay[:, None, None]
         self._merge(
@@ -294,7 +329,7 @@ class FeatureGate(keras.layers.Layer):
                 self.distance_means,
                 self.distance_squares,
             ),
-            mask * distances,
+            (mask * distances)[:, None],
             self.decay,
             lambda weights: weighted_moments(
                 self._judge(x, self._standardisation())[2], weights
@@ -339,8 +374,9 @@ class FeatureGate(keras.layers.Layer):
             modality_mask: `None` or `(samples, modalities)`, 1 = present.
 
         Raises:
-            ValueError: If a label is outside `[0, num_classes)`, or the data
-                set can be read only once or is empty.
+            ValueError: If a label is outside `[0, num_classes)`, a mask holds
+                other values than 0 and 1, or the data set can be read only
+                once or is empty.
         """
         if y is not None:
             data = [(data, y, modality_mask)]
@@ -349,6 +385,8 @@ class FeatureGate(keras.layers.Layer):
         for moments, distances in ((1.0, 0.0), (0.0, 1.0)):
             for inputs, labels, mask in batches_of(data):
                 inputs = stack_features(inputs)
+                if mask is not None:
+                    check_mask_values(mask)
                 self.update_statistics(
                     inputs,
                     check_labels(labels, self.num_classes, len(inputs)),

@@ -6,6 +6,7 @@ from keras import ops
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._stack_features import check_stacked
 
 
@@ -89,11 +90,16 @@ class ICIRemoval(keras.layers.Layer):
         variance: Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, Tensor]:
+        shape = ("batch", *self.bias.shape)
+        check_shape("inputs", inputs, *shape)
         z = ops.cast(inputs, "float32")
         mean = ops.zeros_like(z) if mean is None else ops.cast(mean, "float32")
         if variance is None:
             variance = ops.ones_like(z)
-        variance = ops.cast(variance, "float32")
+        check_shape("mean", mean, *shape)
+        check_shape("variance", variance, *shape)
+        # A feature without variance is not infinitely surprising.
+        variance = ops.maximum(ops.cast(variance, "float32"), 1e-6)
         distance = ops.square(z - mean) / variance
         surprise = surprise_of(z, mean, variance)
         gate = ops.sigmoid(
@@ -132,9 +138,9 @@ class ICIRemoval(keras.layers.Layer):
 def surprise_of(z: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """How far `z` is from a Gaussian, `(batch, modalities)`."""
     distance = ops.square(z - mean) / variance
-    return ops.log(ops.mean(distance, axis=-1) + 1e-6)
+    return ops.log(ops.mean(distance, axis=-1) + 1e-4)
 
 
 def length(x: Tensor) -> Tensor:
     """Length of the last axis, with a gradient at zero."""
-    return ops.sqrt(ops.sum(ops.square(x), axis=-1) + 1e-12)
+    return ops.sqrt(ops.sum(ops.square(x), axis=-1) + 1e-6)

@@ -11,6 +11,8 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.shapley import shapley_weights
 from keras_mmrel.state import add_state
 
@@ -60,7 +62,7 @@ class ModalityContribution(keras.layers.Layer):
         partial_logits: `(batch, n_modalities, num_classes)`, each modality's
             summand of the logits.
         bias: `(num_classes,)`.
-        modality_mask: `(batch, n_modalities)`.
+        modality_mask: `None` or `(batch, n_modalities)`, 1 = present.
 
     Returns:
         `(batch, n_modalities)` in float32.
@@ -124,8 +126,12 @@ class ModalityContribution(keras.layers.Layer):
     # -- One batch -----------------------------------------------------------
 
     def call(
-        self, partial_logits: Tensor, bias: Tensor, modality_mask: Tensor
+        self,
+        partial_logits: Tensor,
+        bias: Tensor,
+        modality_mask: Tensor | None = None,
     ) -> Tensor:
+        mask = self._check(partial_logits, bias, modality_mask)
         logits = self.coalition_logits(partial_logits, bias)
         predicted = ops.one_hot(
             ops.argmax(logits[:, -1], axis=-1),
@@ -133,7 +139,17 @@ class ModalityContribution(keras.layers.Layer):
             dtype="float32",
         )
         values = self.information(logits, predicted)
-        return self.shapley_values(values, modality_mask)
+        return self.shapley_values(values, mask)
+
+    def _check(
+        self, partial_logits: Tensor, bias: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Refuse what does not fit together, and return who is present."""
+        modalities = self.sums.shape[0]
+        shape = ("batch", modalities, "num_classes")
+        check_shape("partial_logits", partial_logits, *shape)
+        check_shape("bias", bias, partial_logits.shape[2])
+        return presence(mask, partial_logits)
 
     def update_statistics(
         self,
@@ -155,12 +171,10 @@ class ModalityContribution(keras.layers.Layer):
         """
         if not self.built:
             self.build(tuple(partial_logits.shape))
-        labels = one_hot_labels(labels, partial_logits.shape[-1])
         partial_logits = ops.convert_to_tensor(partial_logits)
+        modality_mask = self._check(partial_logits, bias, modality_mask)
         bias = ops.cast(bias, "float32")
-        if modality_mask is None:
-            modality_mask = ops.ones(partial_logits.shape[:2])
-        modality_mask = ops.cast(modality_mask, "float32")
+        labels = one_hot_labels(labels, partial_logits.shape[-1])
         rows = ops.ones_like(labels[:, 0]) if rows is None else rows
         values = self.contribution_of_each(
             labels, partial_logits, bias, modality_mask

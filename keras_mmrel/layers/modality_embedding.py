@@ -59,7 +59,7 @@ class ModalityEmbedding(keras.layers.Layer):
     def build(
         self, inputs_shape: Sequence, modality_mask_shape: tuple | None = None
     ) -> None:
-        if not isinstance(inputs_shape[0], list | tuple):
+        if not inputs_shape or not isinstance(inputs_shape[0], list | tuple):
             raise ValueError(
                 "`inputs` must be a list of (batch, features) tensors. "
                 f"Received: shape={tuple(inputs_shape)}"
@@ -95,6 +95,11 @@ class ModalityEmbedding(keras.layers.Layer):
     def _project(
         self, inputs: Sequence[Tensor], modality_mask: Tensor | None
     ) -> Tensor:
+        if len(inputs) != len(self.projections):
+            raise ValueError(
+                f"`inputs` must hold {len(self.projections)} modalities, as "
+                f"when the layer was built. Received: {len(inputs)}"
+            )
         centred = self.center(
             stack_features(inputs), modality_mask, training=False
         )

@@ -11,6 +11,8 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
@@ -128,7 +130,9 @@ class PrototypeConfidence(keras.layers.Layer):
         modality_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, Tensor]:
-        inputs = without_missing(inputs, modality_mask)
+        check_shape("inputs", inputs, "batch", *self.hidden_kernel.shape[:2])
+        mask = presence(modality_mask, inputs)
+        inputs = without_missing(inputs, mask)
         hidden = ops.einsum("bmd,mdh->bmh", inputs, self.hidden_kernel)
         hidden = ops.relu(hidden + self.hidden_bias)
         prototypes = self.unit_prototypes()
@@ -136,9 +140,10 @@ class PrototypeConfidence(keras.layers.Layer):
         probabilities = ops.softmax(logits, axis=-1)
         chance = 1.0 / self.num_classes
         confidence = (ops.max(probabilities, axis=-1) - chance) / (1 - chance)
-        for factor in (typicality, modality_mask):
-            if factor is not None:
-                confidence = confidence * ops.cast(factor, "float32")
+        confidence = confidence * mask
+        if typicality is not None:
+            check_shape("typicality", typicality, "batch", mask.shape[1])
+            confidence = confidence * ops.cast(typicality, "float32")
         if training:
             dropped = self.drop(hidden, training=training)
             _, logits = self._compare(dropped, prototypes)
@@ -181,9 +186,13 @@ class PrototypeConfidence(keras.layers.Layer):
 
 
 def unit(x: Tensor) -> Tensor:
-    """Scale the last axis to length 1; a zero vector stays zero."""
+    """Scale the last axis to length 1; a zero vector stays zero.
+
+    Smoothly so: a vector much shorter than 0.003 stays short, and no gradient
+    grows by more than a factor of 320.
+    """
     square = ops.sum(ops.square(x), axis=-1, keepdims=True)
-    return x * ops.rsqrt(ops.maximum(square, 1e-12))
+    return x * ops.rsqrt(square + 1e-5)
 
 
 def cosine_logits(embedding: Tensor, prototypes: Tensor, tau: float) -> Tensor:

@@ -12,9 +12,11 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.layers._checks import check_modality_tensors
 from keras_mmrel.state import add_state
 
 # Beyond any value that a check of finite inputs lets through.
@@ -85,6 +87,11 @@ class RangeControl(keras.layers.Layer):
         self.threshold = threshold
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
+        if not isinstance(input_shape, Mapping):
+            raise ValueError(
+                "`inputs` must be a dict of modality names to tensors. "
+                f"Received: shape={input_shape}"
+            )
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.count, self.total, self.low, self.high = {}, {}, {}, {}
         for index, (name, shape) in enumerate(input_shape.items()):
@@ -101,6 +108,7 @@ class RangeControl(keras.layers.Layer):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
+        check_modality_tensors(inputs)
         if training:
             self.update_statistics(inputs)
         mask = _mask(inputs)
@@ -146,7 +154,7 @@ class RangeControl(keras.layers.Layer):
         Args:
             inputs: As in a call.
         """
-        mask = _mask(inputs)
+        mask = _mask(check_modality_tensors(inputs))
         for index, (name, x) in enumerate(modality_arrays(inputs).items()):
             if self._is_controlled(name, x):
                 self._add(name, x, mask[:, index])
@@ -184,10 +192,17 @@ class RangeControl(keras.layers.Layer):
         """Take the statistics of some samples and forget all others.
 
         Args:
-            inputs: As in a call.
+            inputs: As in a call, but of arrays or eager tensors.
+
+        Raises:
+            ValueError: If the inputs are none, or a mask holds other values
+                than 0 and 1.
         """
         inputs, _, _ = read_tables(dict(inputs))
+        check_modality_tensors(inputs)
         inputs = keras.tree.map_structure(to_numpy, inputs)
+        if MASK in inputs:
+            check_mask_values(inputs[MASK])
         if not self.built:
             self.build(keras.tree.map_structure(lambda a: a.shape, inputs))
         for states in (self.count, self.total):
@@ -214,7 +229,8 @@ def _is_float(x: Tensor) -> bool:
 def _mask(inputs: Modalities) -> Tensor:
     """The mask `(batch, modalities)` in float32, ones by default."""
     if MASK in inputs:
-        return ops.cast(inputs[MASK], "float32")
+        mask = ops.cast(inputs[MASK], "float32")
+        return ops.cast(mask > 0, "float32")
     names = [name for name in inputs if name != MASK]
     first = keras.tree.flatten(inputs[names[0]])[0]
     return ops.ones((ops.shape(first)[0], len(names)), "float32")

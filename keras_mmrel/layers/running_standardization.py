@@ -9,6 +9,8 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.state import add_state
@@ -25,7 +27,8 @@ class RunningStandardization(keras.layers.Layer):
     statistics, which have taken in the batch already, never by the batch's
     own, and no gradient flows into them. The deviation is
     `sqrt(variance + floor²)` with a tenth of the modality's mean deviation as
-    `floor`, so that a feature that hardly moves is not blown up.
+    `floor`, so that a feature that hardly moves is not blown up. A modality
+    none of whose features varies tells nothing and becomes zero.
 
     Before the first batch inputs pass as they are. A missing modality does not
     count, nor does a batch with fewer than two samples of it. A model whose
@@ -80,18 +83,23 @@ class RunningStandardization(keras.layers.Layer):
         modality_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        check_shape("inputs", inputs, "batch", *self.mean.shape)
         if training and self.trainable:
             self.update_statistics(inputs, modality_mask)
         centred = ops.cast(inputs, "float32") - ops.convert_to_tensor(self.mean)
-        return without_missing(self._scaled(centred), modality_mask)
+        mask = presence(modality_mask, inputs)
+        return without_missing(self._scaled(centred), mask)
 
     def _scaled(self, centred: Tensor) -> Tensor:
         if not self.scale:
             return centred
         variance = ops.convert_to_tensor(self.variance)
-        floor = 0.1 * ops.mean(ops.sqrt(variance), axis=-1, keepdims=True)
-        deviation = ops.sqrt(variance + ops.square(floor) + 1e-12)
-        return centred / deviation
+        spread = ops.mean(ops.sqrt(variance), axis=-1, keepdims=True)
+        deviation = ops.sqrt(variance + ops.square(0.1 * spread) + 1e-12)
+        # What varies by less than a hundred-thousandth of its size is rounding.
+        size = ops.mean(ops.abs(self.mean), axis=-1, keepdims=True)
+        varies = ops.cast(spread > 1e-5 * size, "float32")
+        return varies * (centred / deviation)
 
     def update_statistics(
         self, inputs: Tensor, modality_mask: Tensor | None = None
@@ -104,10 +112,9 @@ class RunningStandardization(keras.layers.Layer):
         """
         if not self.built:
             self.build(tuple(inputs.shape))
+        check_shape("inputs", inputs, "batch", *self.mean.shape)
         x = ops.stop_gradient(ops.cast(inputs, "float32"))
-        if modality_mask is None:
-            modality_mask = ops.ones_like(x[:, :, 0])
-        weight = ops.cast(modality_mask, "float32")[:, :, None]
+        weight = presence(modality_mask, x)[:, :, None]
         x = ops.where(weight > 0, x, ops.zeros_like(x))
         count = backend.all_reduce_sum(ops.sum(weight, axis=0))
         total = ops.maximum(count, 1.0)
@@ -130,6 +137,7 @@ class RunningStandardization(keras.layers.Layer):
 
         What was estimated before is forgotten.
         """
+        check_shape("inputs", inputs, "samples", "modalities", "features")
         inputs = ops.convert_to_tensor(inputs)
         if self.built:
             self.seen.assign(np.zeros(self.seen.shape))

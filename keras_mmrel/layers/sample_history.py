@@ -7,6 +7,7 @@ from keras_mmrel import backend
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.state import add_state
 
 
@@ -81,6 +82,9 @@ class SampleHistory(keras.layers.Layer):
                 does not exist.
         """
         rows, inside = self._rows(ids)
+        check_shape("values", values, rows.shape[0] or "batch", self.columns)
+        if present is not None:
+            check_shape("present", present, "batch", self.columns)
         values = ops.stop_gradient(ops.cast(values, "float32"))
         counted = ops.logical_and(ops.isfinite(values), inside[:, None])
         if present is not None:
@@ -135,7 +139,14 @@ class SampleHistory(keras.layers.Layer):
 
     def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Ids that can be used as indices, and which of them were in range."""
-        ids = ops.reshape(ops.convert_to_tensor(ids), (-1,))
+        ids = ops.convert_to_tensor(ids)
+        dtype = keras.backend.standardize_dtype(ids.dtype)
+        if not keras.backend.is_int_dtype(dtype):
+            raise ValueError(
+                "`ids` must be integers of shape (batch,) or (batch, 1). "
+                f"Received: dtype={dtype}"
+            )
+        ids = ops.reshape(ids, (-1,))
         inside = ops.logical_and(ids >= 0, ids < self.num_samples)
         rows = ops.where(inside, ids, ops.zeros_like(ids))
         return ops.cast(rows, "int32"), inside

@@ -106,7 +106,8 @@ class AIM(SharedHeadModel):
 
     >>> model = keras_mmrel.AIM({"audio": (16, 8), "image": (8, 8, 1)}, 3)
     >>> model.compile()
-    >>> x = {"audio": np.zeros((4, 16, 8)), "image": np.zeros((4, 8, 8, 1))}
+    >>> draw = np.random.default_rng(0).uniform
+    >>> x = {"audio": draw(size=(4, 16, 8)), "image": draw(size=(4, 8, 8, 1))}
     >>> history = model.fit(x, np.array([0, 1, 2, 0]), verbose=0).history
     >>> sorted(key for key in history if key.endswith("strength"))
     ['audio_strength', 'image_strength']
@@ -186,7 +187,7 @@ class AIM(SharedHeadModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs, training), training)
+        inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         gated = bool(training) and self.paths == "single"
         outputs = [

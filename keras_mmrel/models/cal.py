@@ -38,6 +38,17 @@ def _check_held_out(model: Any, values: Array) -> None:
             f"'{HELD_OUT}' must hold only 0 (trained on) and 1 (held "
             f"out). Received: values {np.unique(values)[:5].tolist()}"
         )
+    if values.all() and len(values) > 1:
+        raise ValueError(
+            f"'{HELD_OUT}' must leave samples to train on. Received: all "
+            f"{len(values)} held out"
+        )
+    if not values.any() and len(values) >= FEW:
+        warnings.warn(
+            f"'{HELD_OUT}' holds out none of {len(values)} samples: CAL has "
+            "nothing to measure contributions on.",
+            stacklevel=6,
+        )
 
 
 def _hold_out(model: Any, samples: int) -> Array | None:
@@ -45,7 +56,9 @@ def _hold_out(model: Any, samples: int) -> Array | None:
     if 0 in (model.holdout, model.release):
         return None
     rng = np.random.default_rng(model.seed or 0)
-    chosen = rng.permutation(samples)[: round(model.holdout * samples)]
+    # At least one is left to train on.
+    count = min(round(model.holdout * samples), samples - 1)
+    chosen = rng.permutation(samples)[:count]
     if model.bottlenecks and len(chosen) < FEW:
         warnings.warn(
             f"CAL measures contributions on {len(chosen)} held-out "
@@ -139,7 +152,8 @@ class CAL(SharedHeadModel):
 
     >>> model = keras_mmrel.CAL({"a": (8,), "b": (4,)}, 3, bottleneck=0.0)
     >>> model.compile()
-    >>> x = {"a": np.ones((40, 8)), "b": np.ones((40, 4))}
+    >>> rng = np.random.default_rng(0)
+    >>> x = {"a": rng.uniform(size=(40, 8)), "b": rng.uniform(size=(40, 4))}
     >>> history = model.fit(x, np.arange(40) % 3, verbose=0).history
     >>> sorted(key for key in history if key.endswith("contribution"))
     ['a_contribution', 'b_contribution']
@@ -220,7 +234,7 @@ class CAL(SharedHeadModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs, training), training)
+        inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         features = self.encode(inputs, training)
         evidence: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from keras_mmrel.models._own_callbacks import with_own_callbacks
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.modality_inputs import ModalityInputs
+from keras_mmrel.models.uninformative import note_informative
 
 
 class CheckedModel(keras.Model):
@@ -82,6 +83,7 @@ class CheckedModel(keras.Model):
         shapes = validation.data_shapes(x, self.modality_names)
         if shapes and not self.built:
             self.build(shapes)
+        note_informative(self, x, sample_weight)
         return super().fit(
             x,
             y,
@@ -135,6 +137,13 @@ class CheckedModel(keras.Model):
         *args: Any,
         **kwargs: Any,
     ) -> dict[str, Any]:
+        """Predict as `keras.Model.predict` does, after checking the data.
+
+        In-memory data are checked completely, a pipeline by its first batch.
+        In a later batch a modality with NaN, infinite or huge values counts
+        as missing, as `modality_mask` in the outputs says; without a mask
+        among the inputs it is refused.
+        """
         validation.check_run(batch_size=batch_size, steps=steps)
         rows = steps and steps * (batch_size or 32)
         self.modality_inputs.check(x, rows=rows)
@@ -142,7 +151,7 @@ class CheckedModel(keras.Model):
             x, batch_size, verbose, steps, *args, **kwargs
         )
         if validation.is_pipeline(x):
-            validation.check_predictions(outputs)
+            self.modality_inputs.check_predictions(x, outputs)
         return outputs
 
     @reads_tables

@@ -59,6 +59,6 @@ class ConcatFusion(SharedHeadModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs, training), training)
+        inputs = self.augment(self.prepare_inputs(inputs), training)
         partial_logits = self.classify(self.encode(inputs, training))
         return self.head_outputs(partial_logits, inputs[MASK])

@@ -78,7 +78,7 @@ class LateFusion(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs, training), training)
+        inputs = self.augment(self.prepare_inputs(inputs), training)
         features = self.encode(inputs, training)
         modality_logits = head_logits(self.heads, features)
         mask = inputs[MASK]

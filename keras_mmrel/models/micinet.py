@@ -226,7 +226,7 @@ class MICINet(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        clean = self.prepare_inputs(inputs, training)
+        clean = self.prepare_inputs(inputs)
         used = self.augment(clean, training)
         mask = used[MASK]
         features = self.encode(used, training)

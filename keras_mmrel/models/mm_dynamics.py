@@ -95,7 +95,8 @@ class MMDynamics(MultimodalModel):
 
     >>> model = keras_mmrel.MMDynamics({"a": (8,), "b": (4,)}, 3)
     >>> model.compile()
-    >>> x = {"a": np.ones((30, 8)), "b": np.ones((30, 4))}
+    >>> rng = np.random.default_rng(0)
+    >>> x = {"a": rng.uniform(size=(30, 8)), "b": rng.uniform(size=(30, 4))}
     >>> history = model.fit(x, np.arange(30) % 3, verbose=0)
     >>> out = model.predict(x, verbose=0)
     >>> out["confidence"].shape, out["gate"].shape
@@ -171,7 +172,7 @@ class MMDynamics(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs, training), training)
+        inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         features, gates = self._gated_features(inputs, training)
         probability = ops.concatenate(

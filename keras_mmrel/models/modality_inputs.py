@@ -15,8 +15,8 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.models import validation
-from keras_mmrel.models.batch_watch import unusable
 from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.models.uninformative import measured
 
 
 class ModalityInputs:
@@ -56,16 +56,8 @@ class ModalityInputs:
 
     # -- In the step ---------------------------------------------------------
 
-    def prepare(
-        self, inputs: Modalities, training: bool | None = None
-    ) -> dict[str, Any]:
+    def prepare(self, inputs: Modalities) -> dict[str, Any]:
         """Empty missing modalities and complete the mask.
-
-        Args:
-            inputs: What the model is called with.
-            training: Whether this is a training step, which no value may
-                break: those that are no usable numbers become 0, and are
-                counted elsewhere (`BatchWatch`).
 
         Returns:
             Dict of the modalities, zero where missing, and the float32
@@ -83,13 +75,18 @@ class ModalityInputs:
             )
         else:
             mask = ops.cast(inputs[MASK], "float32")
+        # What holds no numbers, or never varied, is missing.
+        dtype = self.model.compute_dtype
+        present = [
+            measured(tensors[name], mask[:, index], dtype)
+            for index, name in enumerate(self.names)
+        ]
+        informative = ops.convert_to_tensor(self.model.informative)
+        # Keras takes the product with a tensor for a sparse one.
+        mask = ops.where(informative > 0, ops.stack(present, axis=1), 0.0)
         prepared = {
             name: keras.tree.map_structure(
-                lambda x, present=mask[:, index]: (
-                    keep_usable(x, present)
-                    if training
-                    else keep_present(x, present)
-                ),
+                lambda x, present=mask[:, index]: keep_present(x, present),
                 tensors[name],
             )
             for index, name in enumerate(self.names)
@@ -190,6 +187,15 @@ class ModalityInputs:
                 rows=rows,
                 fits=fits,
             )
+
+    def check_predictions(self, x: DataSource, outputs: Any) -> None:
+        """Refuse what only the predictions of a pipeline show."""
+        first = validation.first_batch(x)
+        announced = first is None or first[0].get(MASK) is not None
+        informative = ops.convert_to_numpy(self.model.informative)
+        validation.check_predictions(
+            outputs, np.zeros_like(informative) if announced else informative
+        )
 
     def check_validation(self, data: DataSource) -> None:
         """Refuse `validation_data` that the model cannot be evaluated on."""
@@ -292,16 +298,6 @@ class ModalityInputs:
                     self._check_values(side, value, count)
                     added[side.name] = np.asarray(value, side.dtype)
         return {**x, **added} if added else x
-
-
-def keep_usable(x: Tensor, present: Tensor) -> Tensor:
-    """As `keep_present`, and without what is no usable number."""
-    x = keep_present(x, present)
-    if not keras.backend.is_float_dtype(
-        keras.backend.standardize_dtype(x.dtype)
-    ):
-        return x
-    return ops.where(unusable(x), ops.zeros_like(x), x)
 
 
 def keep_present(x: Tensor, present: Tensor) -> Tensor:

@@ -78,7 +78,10 @@ class MultimodalModel(CheckedModel):
     modality that is present and 0 for a missing one. What a missing modality
     holds (NaN, say) has no influence on the prediction. A sample whose
     modalities are all missing is answered with the class prior seen in
-    training and a confidence of 0.
+    training and a confidence of 0. As missing counts, too, what holds a value
+    that is not finite or larger than 1e15 (65504 in float16), where no check
+    before the first step has refused it, and a modality that is the same in
+    all samples of the arrays that `fit` was given first: it tells nothing.
 
     Outputs are a dict, in training and in inference alike:
 
@@ -183,6 +186,9 @@ class MultimodalModel(CheckedModel):
             name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
         }
         self.class_counts = add_state(self, "class_counts", (self.num_classes,))
+        self.informative = add_state(
+            self, "informative", (len(self.modality_names),), "ones"
+        )
 
     # -- Building ------------------------------------------------------------
 
@@ -225,21 +231,14 @@ class MultimodalModel(CheckedModel):
 
     # -- Pieces of a method's `call` -----------------------------------------
 
-    def prepare_inputs(
-        self, inputs: Modalities, training: bool | None = None
-    ) -> dict[str, Any]:
-        """Check the inputs, empty missing modalities, complete the mask.
-
-        Args:
-            inputs: What `call` was given.
-            training: Likewise. In a training step values that are no usable
-                numbers become 0; the epoch ends with an error about them.
+    def prepare_inputs(self, inputs: Modalities) -> dict[str, Any]:
+        """Empty missing modalities and complete the mask.
 
         Returns:
             Dict of the modalities, zero where missing, and the float32
             `"modality_mask"` of shape `(batch, n_modalities)`.
         """
-        return self.modality_inputs.prepare(inputs, training)
+        return self.modality_inputs.prepare(inputs)
 
     def augment(
         self, inputs: dict[str, Any], training: bool | None = None

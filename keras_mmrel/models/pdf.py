@@ -132,7 +132,7 @@ class PDF(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs, training), training)
+        inputs = self.augment(self.prepare_inputs(inputs), training)
         features = self.encode(inputs, training)
         mask = inputs[MASK]
         scores = []

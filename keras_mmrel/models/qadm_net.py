@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -224,7 +225,7 @@ class QADMNet(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        clean = self.prepare_inputs(inputs, training)
+        clean = self.prepare_inputs(inputs)
         used = self.augment(clean, training)
         mask = used[MASK]
         features = self.encode(used, training)
@@ -348,11 +349,12 @@ class QADMNet(MultimodalModel):
         if self.dynamic_depth:
             self.fusion.allocator.update_statistics(
                 record["clean_confidence"],
-                mask,
+                mask * self.gate.informative(),
                 use=ready * flag(step >= warmup),
             )
 
     @reads_tables
+    @constrained(batch_size=Integer(1))
     def adapt(self, x: Modalities, y: Labels, batch_size: int = 256) -> None:
         """Fit the input statistics on clean data before training.
 
@@ -364,6 +366,11 @@ class QADMNet(MultimodalModel):
         Raises:
             ValueError: If the data are not what `fit` takes.
         """
+        if not isinstance(x, Mapping):
+            raise ValueError(
+                "`x` must be a dict of modality names to arrays. Received: "
+                f"{type(x).__name__}"
+            )
         self.modality_inputs.check(x, y, fits=True, labelled=True)
         if not self.built:
             self.build(keras.tree.map_structure(np.shape, dict(x)))

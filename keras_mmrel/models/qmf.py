@@ -1,3 +1,4 @@
+import warnings
 from typing import Any
 
 import keras
@@ -41,6 +42,18 @@ def _check_ids(model: Any, ids: Array) -> None:
             f"'{SAMPLE_ID}' must hold integers in [0, `history_size`), "
             f"which is {model.history_size}. Received: values from "
             f"{ids.min()} to {ids.max()}"
+        )
+    numbers = len(np.unique(ids))
+    if numbers == 1 < ids.size:
+        raise ValueError(
+            f"'{SAMPLE_ID}' must number the samples. Received: {ids[0]} for "
+            f"all {ids.size} of them"
+        )
+    if numbers < ids.size:
+        warnings.warn(
+            f"'{SAMPLE_ID}' holds {numbers} numbers for {ids.size} samples: "
+            "those of one number share one history.",
+            stacklevel=6,
         )
 
 
@@ -115,7 +128,8 @@ class QMF(MultimodalModel):
 
     >>> model = keras_mmrel.QMF({"a": (8,), "b": (4,)}, 3, history_size=6)
     >>> model.compile()
-    >>> x = {"a": np.ones((6, 8)), "b": np.ones((6, 4))}
+    >>> rng = np.random.default_rng(0)
+    >>> x = {"a": rng.uniform(size=(6, 8)), "b": rng.uniform(size=(6, 4))}
     >>> history = model.fit(x, np.arange(6) % 3, verbose=0).history
     >>> sorted(key for key in history if key.endswith("loss"))
     ['loss', 'modality_loss', 'rank_loss']
@@ -177,7 +191,7 @@ class QMF(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs, training), training)
+        inputs = self.augment(self.prepare_inputs(inputs), training)
         features = self.encode(inputs, training)
         modality_logits = head_logits(self.heads, features)
         mask = inputs[MASK]

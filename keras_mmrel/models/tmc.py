@@ -106,7 +106,8 @@ class TMC(MultimodalModel):
 
     >>> model = keras_mmrel.TMC({"a": (8,), "b": (4,)}, 3)
     >>> model.compile()
-    >>> x = {"a": np.ones((30, 8)), "b": np.ones((30, 4))}
+    >>> rng = np.random.default_rng(0)
+    >>> x = {"a": rng.uniform(size=(30, 8)), "b": rng.uniform(size=(30, 4))}
     >>> history = model.fit(x, np.arange(30) % 3, verbose=0)
     >>> out = model.predict(x, verbose=0)
     >>> out["belief"].shape, out["uncertainty"].shape
@@ -148,7 +149,7 @@ class TMC(MultimodalModel):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs, training), training)
+        inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         features = self.encode(inputs, training)
         scores = head_logits(self.heads, features)

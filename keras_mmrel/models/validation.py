@@ -377,16 +377,22 @@ def check_class_weight(class_weight: Mapping, num_classes: int) -> None:
 # -- What a model makes of a pipeline ----------------------------------------
 
 
-def check_predictions(outputs: Outputs) -> None:
-    """Refuse predictions of batches that nobody checked before."""
+def check_predictions(outputs: Outputs, informative: Array) -> None:
+    """Refuse predictions of batches without a mask that nobody checked.
+
+    What is no number counts as missing, and nobody has announced it.
+
+    Args:
+        outputs: What `predict` returned.
+        informative: `(modalities,)`, 0 for one that is never used.
+    """
     check_mask_values(outputs[MASK])
-    wrong = ~np.isfinite(outputs[LOGITS]).all(axis=1)
+    wrong = ((outputs[MASK] == 0) & (informative > 0)).any(axis=1)
     if wrong.any():
         raise ValueError(
-            "Inputs must be finite where a modality is present; set "
-            f"'{MASK}' to 0 for a missing one, or impute. Received: "
-            f"{wrong.sum()} samples without a finite prediction, the first "
-            f"at {wrong.argmax()}"
+            "Inputs must be finite; announce a missing modality by a 0 in "
+            f"'{MASK}', or impute. Received: {wrong.sum()} samples with NaN, "
+            f"infinite or huge values, the first at {wrong.argmax()}"
         )
 
 

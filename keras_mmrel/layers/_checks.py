@@ -1,0 +1,93 @@
+"""Checks of what a layer is called with, made while it is traced."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import Tensor
+
+
+def check_shape(name: str, value: Tensor, *axes: int | str) -> None:
+    """Refuse a tensor of another shape.
+
+    Args:
+        name: Name of the argument.
+        value: The tensor, or what was given in its place.
+        *axes: Size of every axis, or a name for one that may have any.
+    """
+    shape = getattr(value, "shape", None)
+    if shape is None and isinstance(value, list | tuple):
+        shape = np.shape(value)
+    sizes = tuple(shape) if shape is not None else ()
+    if (
+        shape is None
+        or len(sizes) != len(axes)
+        or any(
+            isinstance(axis, int) and size not in (axis, None)
+            for size, axis in zip(sizes, axes, strict=True)
+        )
+    ):
+        received = f"shape={sizes}"
+        if shape is None:
+            received = f"{name}={value!r}"
+        raise ValueError(
+            f"`{name}` must have the shape ({', '.join(map(str, axes))}). "
+            f"Received: {received}"
+        )
+
+
+def presence(modality_mask: Tensor | None, rows: Tensor) -> Tensor:
+    """Return which modalities are there: 0 and 1 in float32.
+
+    Args:
+        modality_mask: `None`, or a mask of any dtype; what is not above 0,
+            NaN too, is missing.
+        rows: Tensor `(batch, modalities, ...)` that the mask belongs to.
+    """
+    batch, modalities = rows.shape[:2]
+    if modality_mask is None:
+        flat = rows[(..., *[0] * (len(rows.shape) - 2))]
+        return ops.ones_like(flat, dtype="float32")
+    batch = "batch" if batch is None else batch
+    check_shape(MASK, modality_mask, batch, modalities)
+    return ops.cast(ops.cast(modality_mask, "float32") > 0, "float32")
+
+
+def check_modality_tensors(inputs: Any, count: int | None = None) -> Modalities:
+    """Refuse anything but a dict of tensors, with a mask maybe.
+
+    Args:
+        inputs: What a layer was called with.
+        count: Number of modalities that the layer was built for.
+
+    Returns:
+        The inputs.
+    """
+    names = []
+    if isinstance(inputs, Mapping):
+        names = [name for name in inputs if name != MASK]
+    if not names or any(inputs[name] is None for name in names):
+        raise ValueError(
+            "`inputs` must be a dict of modality names to tensors, with or "
+            f"without '{MASK}'. Received: {describe(inputs)}"
+        )
+    if count is not None and len(names) != count:
+        raise ValueError(
+            f"`inputs` must hold {count} modalities, as when the layer was "
+            f"built. Received: {names}"
+        )
+    if inputs.get(MASK) is not None:
+        check_shape(MASK, inputs[MASK], "batch", len(names))
+    return inputs
+
+
+def describe(value: Any) -> str:
+    """What was received, short."""
+    if isinstance(value, Mapping):
+        return f"the keys {list(value)}"
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else f"shape={tuple(shape)}"

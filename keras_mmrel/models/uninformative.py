@@ -1,0 +1,137 @@
+"""What tells nothing: modalities that never vary, values that are none."""
+
+import warnings
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import DataSource
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import Model
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import to_numpy
+from keras_mmrel.models.validation import LARGEST
+
+ROWS = 4096
+# What float16 cannot hold either becomes infinite in the first layer.
+LARGEST_HALF = 65504.0
+
+
+def note_informative(
+    model: Model, data: DataSource, sample_weight: Tensor | None = None
+) -> None:
+    """Let a model take what never varies in its training data as missing.
+
+    What has varied in an earlier training stays informative. A pipeline is
+    not looked at: that would be another run through it.
+
+    Args:
+        model: The model, before the first step of a `fit`.
+        data: Checked dict of arrays, or another data source.
+        sample_weight: As in `informative_modalities`.
+    """
+    if not isinstance(data, Mapping):
+        return
+    varies = informative_modalities(data, model.modality_names, sample_weight)
+    if float(ops.convert_to_numpy(model.clock.step)):
+        varies = np.maximum(varies, ops.convert_to_numpy(model.informative))
+    model.informative.assign(varies)
+
+
+def informative_modalities(
+    inputs: Modalities,
+    names: Sequence[str],
+    sample_weight: Tensor | None = None,
+) -> Array:
+    """Say which modalities vary over training samples, and warn of others.
+
+    What is the same in all samples that have it (all zeros, say, the commonest
+    mark of a missing modality) tells nothing of the classes, and nor does
+    what no sample has. Arrays are read up to the first difference, mostly a
+    few rows, and never copied.
+
+    Args:
+        inputs: Checked dict of arrays, with `"modality_mask"` or without.
+        names: Names of the modalities, in the order of the mask's columns.
+        sample_weight: `None` or `(samples,)`; a sample of weight 0 is none.
+
+    Returns:
+        `(modalities,)` in float32, 1 for a modality that varies.
+
+    Raises:
+        ValueError: If no sample has any modality.
+    """
+    first = keras.tree.flatten(inputs[names[0]])[0]
+    present = np.ones((len(first), len(names)), bool)
+    if inputs.get(MASK) is not None:
+        present = to_numpy(inputs[MASK]) > 0
+    if sample_weight is not None:
+        present = present & (to_numpy(sample_weight).reshape(-1, 1) > 0)
+    if not present.any():
+        raise ValueError(
+            f"Training data must have a sample with a modality: '{MASK}' and "
+            "`sample_weight` must not be 0 everywhere. Received: "
+            f"{len(present)} samples without any"
+        )
+    varies = np.array(
+        [
+            any(
+                _varies(to_numpy(array), present[:, index])
+                for array in keras.tree.flatten(inputs[name])
+            )
+            for index, name in enumerate(names)
+        ]
+    )
+    constant = [n for n, v in zip(names, varies, strict=True) if not v]
+    if constant:
+        warnings.warn(
+            f"Modalities {constant} are the same in every training sample that "
+            "has them, or in none: they tell nothing of the classes, and count "
+            "as missing.",
+            stacklevel=4,
+        )
+    return varies.astype("float32")
+
+
+def _varies(array: Array, present: Array) -> bool:
+    """Whether two of the present rows differ."""
+    rows = np.flatnonzero(present)
+    if not len(rows):
+        return False
+    reference = array[rows[0]]
+    return any(
+        (array[start : start + ROWS] != reference)[
+            present[start : start + ROWS]
+        ].any()
+        for start in range(0, len(array), ROWS)
+    )
+
+
+def measured(
+    value: Modalities | Tensor, present: Tensor, compute_dtype: str
+) -> Tensor:
+    """Say which of the present samples hold numbers to compute with.
+
+    Args:
+        value: Tensor with the batch first, or a nested dict of them.
+        present: `(batch,)`, 1 for a sample that has the modality.
+        compute_dtype: Dtype that the encoder computes in.
+
+    Returns:
+        `present`, with 0 where a value is NaN, infinite, or larger than 1e15
+        (65504 in float16).
+    """
+    for x in keras.tree.flatten(value):
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        if keras.backend.is_float_dtype(dtype):
+            half = "float16" in (dtype, compute_dtype)
+            good = ops.abs(x) <= (LARGEST_HALF if half else LARGEST)
+            axes = tuple(range(1, len(x.shape)))
+            good = ops.all(good, axis=axes) if axes else good
+            present = present * ops.cast(good, present.dtype)
+    return present
