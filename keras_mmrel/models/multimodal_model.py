@@ -11,6 +11,7 @@ from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
+from keras_mmrel.constraints import Names
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import CONFIDENCE
 from keras_mmrel.contract import LOGITS
@@ -68,6 +69,7 @@ from keras_mmrel.state import add_state
         None,
     ),
     seed=SEED,
+    auxiliary_loss_names=Names(),
 )
 class MultimodalModel(keras.Model):
     """Base of every multimodal classifier of the library.
