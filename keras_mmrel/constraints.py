@@ -192,6 +192,17 @@ class Every(Constraint):
         return type(value)(self.item.plain(item) for item in value)
 
 
+class Names(Constraint):
+    """A sequence of strings, which may be empty."""
+
+    expected = "a sequence of strings"
+    bad = ("ab", None, 1, (1,), {"a": 1})
+
+    def accepts(self, value: Any) -> bool:
+        listed = isinstance(value, Sequence) and not isinstance(value, str)
+        return listed and all(isinstance(item, str) for item in value)
+
+
 class Instance(Constraint):
     """An object of a class, with a method maybe that not all of them have."""
 

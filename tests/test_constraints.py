@@ -107,6 +107,18 @@ def test_a_loader_refuses_bad_values_before_it_reads(name):
             load("no such folder", **{name: value})
 
 
+@pytest.mark.parametrize("name", ["backbone", "layer_names"])
+def test_a_backbone_is_split_by_names_of_layers_only(name):
+    split = keras_mmrel.encoders.split_backbone
+    good = {
+        "backbone": keras.Sequential([keras.Input((3,)), *dense()]),
+        "layer_names": ["dense"],
+    }
+    for value in split.constraints[name].bad:
+        with pytest.raises(ValueError, match=f"^`{name}` must be "):
+            split(**{**good, name: value})
+
+
 def is_plain(annotation):
     """Whether a type is a number, a flag, a string, or a union of these."""
     if isinstance(annotation, types.UnionType):

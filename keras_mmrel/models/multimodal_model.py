@@ -10,6 +10,7 @@ from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
+from keras_mmrel.constraints import Names
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import CONFIDENCE
 from keras_mmrel.contract import LOGITS
@@ -66,6 +67,7 @@ from keras_mmrel.state import add_state
         None,
     ),
     seed=SEED,
+    auxiliary_loss_names=Names(),
 )
 class MultimodalModel(CheckedModel):
     """Base of every multimodal classifier of the library.

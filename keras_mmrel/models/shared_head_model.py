@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import Names
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -17,6 +18,7 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
 
 @constrained(
     modality_loss_weight=Number(0),
+    auxiliary_loss_names=Names(),
 )
 class SharedHeadModel(MultimodalModel):
     """Base of the models with one linear head on all features.

@@ -256,3 +256,19 @@ def test_a_saved_warm_up_goes_on_where_it_stopped(tmp_path):
 def test_bad_warmup_is_named(warmup):
     with pytest.raises(ValueError, match=f"warmup={warmup!r}"):
         small_net(SHAPES, 3, warmup=warmup)
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, "all", None])
+def test_adapt_refuses_a_batch_size_that_is_none(size):
+    x, y = vectors()
+    model = keras_mmrel.QADMNet(SHAPES, 3)
+    with pytest.raises(ValueError, match="`batch_size` must be a positive"):
+        model.adapt(x, y, batch_size=size)
+
+
+def test_adapt_takes_arrays_only():
+    x, y = vectors()
+    model = keras_mmrel.QADMNet(SHAPES, 3)
+    for data in ((batch for batch in [(x, y)]), x["a"], None):
+        with pytest.raises(ValueError, match="`x` must be a dict .* Received"):
+            model.adapt(data, y)
