@@ -198,8 +198,8 @@ class RangeControl(keras.layers.Layer):
             ValueError: If the inputs are none, or a mask holds other values
                 than 0 and 1.
         """
-        inputs, _, _ = read_tables(dict(inputs))
         check_modality_tensors(inputs)
+        inputs, _, _ = read_tables(dict(inputs))
         inputs = keras.tree.map_structure(to_numpy, inputs)
         if MASK in inputs:
             check_mask_values(inputs[MASK])

@@ -38,7 +38,10 @@ def _check_held_out(model: Any, values: Array) -> None:
             f"'{HELD_OUT}' must hold only 0 (trained on) and 1 (held "
             f"out). Received: values {np.unique(values)[:5].tolist()}"
         )
-    if values.all() and len(values) > 1:
+
+
+def _check_some_are_held_out(model: Any, values: Array) -> None:
+    if values.all():
         raise ValueError(
             f"'{HELD_OUT}' must leave samples to train on. Received: all "
             f"{len(values)} held out"
@@ -169,7 +172,11 @@ class CAL(SharedHeadModel):
 
     side_inputs = (
         SideInput(
-            HELD_OUT, "float32", check=_check_held_out, default=_hold_out
+            HELD_OUT,
+            "float32",
+            check=_check_held_out,
+            check_whole=_check_some_are_held_out,
+            default=_hold_out,
         ),
     )
 

@@ -255,9 +255,11 @@ class ModalityInputs:
             if not fits and side.required(self.model):
                 raise ValueError(self._missing(side, x))
             return
-        self._check_values(side, value, count)
+        self._check_values(side, value, count, fits)
 
-    def _check_values(self, side: SideInput, value: Any, count: int) -> None:
+    def _check_values(
+        self, side: SideInput, value: Any, count: int, fits: bool
+    ) -> None:
         values = to_numpy(value)
         if values.size != count:
             raise ValueError(
@@ -265,6 +267,8 @@ class ModalityInputs:
                 f"({count},). Received: shape={values.shape}"
             )
         side.check(self.model, values.reshape(-1))
+        if fits:
+            side.check_whole(self.model, values.reshape(-1))
 
     def _missing(self, side: SideInput, x: Any) -> str:
         received = list(x) if isinstance(x, Mapping) else type(x).__name__
@@ -295,7 +299,7 @@ class ModalityInputs:
             if x.get(side.name) is None:
                 value = side.default(self.model, count)
                 if value is not None:
-                    self._check_values(side, value, count)
+                    self._check_values(side, value, count, fits=True)
                     added[side.name] = np.asarray(value, side.dtype)
         return {**x, **added} if added else x
 

@@ -43,6 +43,9 @@ def _check_ids(model: Any, ids: Array) -> None:
             f"which is {model.history_size}. Received: values from "
             f"{ids.min()} to {ids.max()}"
         )
+
+
+def _check_numbering(model: Any, ids: Array) -> None:
     numbers = len(np.unique(ids))
     if numbers == 1 < ids.size:
         raise ValueError(
@@ -148,6 +151,7 @@ class QMF(MultimodalModel):
             SAMPLE_ID,
             "int32",
             check=_check_ids,
+            check_whole=_check_numbering,
             default=_number_samples,
             required=lambda model: model.sample_history is not None,
             missing=", and `rank_weight=0` needs none",

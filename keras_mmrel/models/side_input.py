@@ -32,6 +32,8 @@ class SideInput:
         dtype: Dtype of the values.
         check: Function of the model and an array `(samples,)` that raises
             `ValueError` for values that it cannot take.
+        check_whole: Likewise, for what must hold over all samples of a `fit`
+            with in-memory data, though not in each batch.
         default: Function of the model and the number of samples that returns
             the values which `fit` adds to in-memory data without them, or
             `None` to add none.
@@ -48,6 +50,7 @@ class SideInput:
     name: str
     dtype: str
     check: Callable[[Any, Array], None] = _accept
+    check_whole: Callable[[Any, Array], None] = _accept
     default: Callable[[Any, int], Array | None] = _no_default
     required: Callable[[Any], bool] = _optional
     missing: str = ""

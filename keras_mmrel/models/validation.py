@@ -23,7 +23,6 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.contract import LARGEST
-from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike

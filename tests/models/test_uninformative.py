@@ -157,7 +157,7 @@ def test_training_data_without_anything_are_refused(nothing):
         weights[:] = 0
     else:
         x["modality_mask"] = np.zeros((48, 3))
-    with pytest.raises(ValueError, match="must have a sample .* Received: 48"):
+    with pytest.raises(ValueError, match="a sample.* Received: 48"):
         make("LateFusion").fit(x, y, sample_weight=weights, verbose=0)
 
 

@@ -241,17 +241,11 @@ def test_every_data_source_gives_the_same_weights(source):
 # -- Mixed precision -----------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "optimizer, bad", [(SGD, "features"), (Adam, "sample_weight")]
-)
-def test_a_step_that_is_not_finite_is_skipped(optimizer, bad):
+@pytest.mark.parametrize("optimizer", [SGD, Adam])
+def test_a_step_that_is_not_finite_is_skipped(optimizer):
     batch = (X, Y, np.ones(24, "float32"))
-    broken = (
-        # Finite, but not in float16, or not with the loss' scale.
-        ({**X, "b": X["b"] * 1e10}, *batch[1:])
-        if bad == "features"
-        else (X, Y, np.full(24, 3e38, "float32"))
-    )
+    # Finite, but not with the loss' scale.
+    broken = (X, Y, np.full(24, 3e38, "float32"))
 
     def fit(batches):
         model = make_model(dtype="mixed_float16")
@@ -276,7 +270,7 @@ def test_a_step_that_is_not_finite_is_skipped(optimizer, bad):
         ops.convert_to_numpy(model.modulation.coefficients),
         coefficients,
         # The weights have moved between the batches.
-        atol=0 if bad == "features" else 0.05,
+        atol=0.05,
     )
     for variable in (*model.optimizer.variables, *model.modulation.variables):
         assert np.isfinite(ops.convert_to_numpy(variable)).all()
