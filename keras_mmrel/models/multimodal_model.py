@@ -510,8 +510,13 @@ class MultimodalModel(keras.Model):
 
     def compile_from_config(self, config: dict) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built and self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
+        self._build_optimizer()
+
+    def _build_optimizer(self) -> None:
+        """Make the optimizer's variables, if the model's are known."""
+        optimizer = self.optimizer
+        if self.built and optimizer is not None and not optimizer.built:
+            optimizer.build(self.trainable_variables)
 
     # -- Running -------------------------------------------------------------
 
@@ -555,6 +560,8 @@ class MultimodalModel(keras.Model):
         shapes = validation.data_shapes(x, self.modality_names)
         if shapes and not self.built:
             self.build(shapes)
+        # TensorFlow would trace the step once to make them and once to run.
+        self._build_optimizer()
         return super().fit(
             x,
             y,
