@@ -60,8 +60,8 @@ def test_weights_are_those_computed_by_hand(shapes, calibrate):
     x, _ = vectors(shapes=shapes)
     mask = np.ones((48, len(shapes)))
     mask[::3, 1] = 0
-    out = model.predict({**x, "modality_mask": mask}, verbose=0)
-    full = model.predict(x, verbose=0)
+    out = model.predict({**x, "modality_mask": mask}, batch_size=48, verbose=0)
+    full = model.predict(x, batch_size=48, verbose=0)
     expected = [
         weights_of(c, logits, present, calibrate)
         for c, logits, present in zip(
@@ -99,7 +99,7 @@ def test_a_lone_modality_decides_alone():
     x, _ = vectors(shapes=THREE)
     mask = np.zeros((48, 3))
     mask[:, 2] = 1
-    out = make().predict({**x, "modality_mask": mask}, verbose=0)
+    out = make().predict({**x, "modality_mask": mask}, batch_size=48, verbose=0)
     np.testing.assert_allclose(out["fusion_weights"], mask, atol=1e-6)
     np.testing.assert_allclose(
         out["logits"], out["modality_logits"][:, 2], atol=1e-6
