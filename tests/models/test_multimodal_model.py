@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 import keras_mmrel
+from tests.helpers import EAGER
 from tests.helpers import SHAPES
 from tests.helpers import assert_close
 from tests.helpers import json_round_trip
@@ -343,7 +344,7 @@ def test_labels_of_both_forms_are_scored_alike_whatever_comes_first():
     rows = np.eye(3, dtype="float32")[y]
     for first, second in ((rows, y), (y, rows)):
         model = keras_mmrel.LateFusion(SHAPES, 3)
-        model.compile(run_eagerly=True)
+        model.compile(run_eagerly=EAGER)
         logs = model.fit(
             x, first, validation_data=(x, second), verbose=0
         ).history
@@ -354,7 +355,7 @@ def test_labels_of_both_forms_are_scored_alike_whatever_comes_first():
         for labels in (first, second, y[:, None]):
             result = model.evaluate(x, labels, verbose=0, return_dict=True)
             np.testing.assert_allclose(result["accuracy"], right.mean())
-    model.compile(metrics=["acc"], run_eagerly=True)
+    model.compile(metrics=["acc"], run_eagerly=EAGER)
     result = model.evaluate(x, rows, verbose=0, return_dict=True)
     np.testing.assert_allclose(result["acc"], right.mean())
 
@@ -362,7 +363,7 @@ def test_labels_of_both_forms_are_scored_alike_whatever_comes_first():
 def test_positional_arguments_are_those_of_keras():
     x, y = vectors()
     model = keras_mmrel.LateFusion(SHAPES, 3)
-    model.compile(run_eagerly=True)
+    model.compile(run_eagerly=EAGER)
     assert isinstance(model.evaluate(x, y, 24, 0, None, None, None, True), dict)
     assert model.predict(x, 24, 0, None, [])["logits"].shape == (48, 3)
     history = model.fit(

@@ -6,6 +6,7 @@ from keras import ops
 import keras_mmrel
 from keras_mmrel.models.pdf import holo_confidence
 from keras_mmrel.models.pdf import relative_calibration
+from tests.helpers import EAGER
 from tests.helpers import run_model_checks
 from tests.helpers import to_numpy
 from tests.helpers import vectors
@@ -134,7 +135,7 @@ def test_training_does_not_calibrate():
 def test_losses_are_those_of_the_modalities_that_are_present():
     x, y = vectors(shapes=THREE)
     model = make(modality_loss_weight=0.5, confidence_loss_weight=2.0)
-    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=EAGER)
     mask = np.ones((48, 3))
     mask[::3, 1] = 0
     data = {**x, "modality_mask": mask}
@@ -159,7 +160,7 @@ def test_confidence_learns_beside_the_classifier_and_not_through_it():
     weights = {}
     for strength in (0.0, 1.0):
         model = make(confidence_loss_weight=strength)
-        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=EAGER)
         model.fit(x, y, batch_size=48, shuffle=False, verbose=0)
         weights[strength] = model
     before = make()
