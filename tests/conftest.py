@@ -23,6 +23,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 import pytest  # noqa: E402
 
 ONE_BACKEND = "torch"
+# Files whose tests take longest begin, so that no worker waits at the end.
+FIRST = ("test_guides.py", "test_examples.py")
 
 # Keras, and the framework with it, is imported where it is used: the process
 # from which pytest-xdist starts its workers needs neither.
@@ -36,6 +38,7 @@ def pytest_collection_modifyitems(config, items):
     # What was imported stays; the garbage collector need not look at it.
     gc.collect()
     gc.freeze()
+    items.sort(key=lambda item: item.path.name not in FIRST)
     for item in items:
         mark_slow(item)
     if "one_backend" not in config.option.markexpr:
