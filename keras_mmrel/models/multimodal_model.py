@@ -516,7 +516,8 @@ class MultimodalModel(keras.Model):
         """Make the optimizer's variables, if the model's are known."""
         optimizer = self.optimizer
         if self.built and optimizer is not None and not optimizer.built:
-            optimizer.build(self.trainable_variables)
+            with backend.variable_scope(self):
+                optimizer.build(self.trainable_variables)
 
     # -- Running -------------------------------------------------------------
 

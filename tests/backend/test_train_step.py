@@ -56,6 +56,19 @@ def test_the_first_step_is_traced_once():
     assert Counting.steps == 1
 
 
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="strategies of TensorFlow"
+)
+def test_fit_is_called_outside_of_a_strategys_scope():
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = keras_mmrel.ConcatFusion({"a": (6,), "b": (4,), "c": (5,)}, 3)
+        model.compile()
+    logs = model.fit(*vectors(), batch_size=48, verbose=0).history
+    assert np.isfinite(logs["loss"]).all()
+
+
 def test_hook_edits_the_gradients_of_one_encoder_only():
     class FrozenFirst(keras_mmrel.ConcatFusion):
         def modulate_gradients(self, gradients, variables, signals):
