@@ -28,6 +28,7 @@ bash scripts/install.sh jax,tensorflow,torch,dev
 # run is much shorter than the first.
 quick="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 quick="$quick --xla_cpu_use_fusion_emitters=false"
+quick="$quick --xla_cpu_parallel_codegen_split_count=1"
 
 failed=()
 for backend in ${BACKENDS:-jax tensorflow torch}; do

@@ -9,6 +9,7 @@ tests/test_packaging.py reads the list of backends in `scripts/test.sh`.
 Anywhere, `-m one_backend` runs them too.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -19,22 +20,25 @@ PROGRAMS = Path(__file__).resolve().parents[1] / ".pytest_cache/jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-import keras  # noqa: E402
 import pytest  # noqa: E402
 
 ONE_BACKEND = "torch"
+# Files whose tests take longest begin, so that no worker waits at the end.
+FIRST = ("test_guides.py", "test_examples.py")
 
-
-def pytest_configure(config):
-    if keras.config.backend() == "jax":
-        import jax
-
-        # Small graphs, many of them: compiling is nearly all of the time.
-        jax.config.update("jax_disable_most_optimizations", True)
+# Keras, and the framework with it, is imported where it is used: the process
+# from which pytest-xdist starts its workers needs neither.
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    from tests.quick_compiler import use_quick_compiler
+
+    use_quick_compiler()
+    # What was imported stays; the garbage collector need not look at it.
+    gc.collect()
+    gc.freeze()
+    items.sort(key=lambda item: item.path.name not in FIRST)
     for item in items:
         mark_slow(item)
     if "one_backend" not in config.option.markexpr:
@@ -43,6 +47,8 @@ def pytest_collection_modifyitems(config, items):
 
 def mark_slow(item):
     """A test that is marked `slow_on` the backend that runs is slow."""
+    import keras
+
     for mark in item.iter_markers("slow_on"):
         if keras.config.backend() in mark.args:
             item.add_marker(pytest.mark.slow)
@@ -50,6 +56,8 @@ def mark_slow(item):
 
 def deselect_one_backend(config, items):
     """A test that is marked `one_backend` runs on that one."""
+    import keras
+
     kept, left_out = [], []
     for item in items:
         one = item.get_closest_marker("one_backend") is not None
@@ -68,6 +76,8 @@ def deselect_one_backend(config, items):
 
 @pytest.fixture(autouse=True)
 def seeded():
+    import keras
+
     keras.utils.set_random_seed(0)
     yield
     keras.utils.clear_session(free_memory=False)

@@ -17,6 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tests.quick_compiler import use_quick_compiler
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -29,7 +31,8 @@ def train_on_two(worker, folder):
     environment = {
         **os.environ,
         "KERAS_BACKEND": backend,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")
+        + " --xla_force_host_platform_device_count=2",
         "CUDA_VISIBLE_DEVICES": "",
         "GLOO_SOCKET_IFNAME": "lo",
     }
@@ -71,6 +74,7 @@ def train_on_one(worker, case, **kwargs):
 
 
 def main(cases, run):
+    use_quick_compiler()
     folder, rank = sys.argv[1], int(sys.argv[2])
     if keras.config.backend() == "jax":
         run_jax(folder, cases, run)
@@ -85,9 +89,6 @@ def save(folder, rank, case, values):
 
 
 def run_jax(folder, cases, run):
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
     devices = keras.distribution.list_devices("cpu")
     assert len(devices) == 2
     keras.distribution.set_distribution(

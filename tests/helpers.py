@@ -16,6 +16,9 @@ MODEL_POLICIES = ("mixed_float16",)
 if keras.config.backend() == "torch":
     MODEL_POLICIES = ("mixed_float16", "mixed_bfloat16")
 
+# How a few steps are trained soonest: JAX would compile each operation alone.
+EAGER = keras.config.backend() != "jax"
+
 
 def to_numpy(outputs):
     return keras.tree.map_structure(ops.convert_to_numpy, outputs)
@@ -238,8 +241,9 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     for weight, old in zip(model.trainable_weights, before, strict=True):
         assert np.abs(ops.convert_to_numpy(weight) - old).max() > 0, weight.path
 
-    # Whole batches only: every other size is a program more to compile.
-    outputs = model.predict(x, batch_size=48, verbose=0)
+    # Whole batches of one size: every other is a program more to compile.
+    whole = {"batch_size": 16, "verbose": 0}
+    outputs = model.predict(x, **whole)
     assert outputs["logits"].shape == (count, classes)
     assert outputs["probabilities"].shape == (count, classes)
     assert outputs["modality_logits"].shape == (count, modalities, classes)
@@ -249,12 +253,11 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     assert outputs["logits"].dtype == np.float32
     np.testing.assert_allclose(outputs["probabilities"].sum(1), 1, atol=1e-5)
 
-    # Eager and compiled agree; rows do not know of each other at inference.
+    # Eager, all rows at once, and compiled agree; rows do not know of each
+    # other at inference.
     assert_close(dict(model(x, training=False)), outputs, atol=2e-5)
     order = np.random.default_rng(1).permutation(count)
-    shuffled = model.predict(
-        {k: v[order] for k, v in x.items()}, batch_size=16, verbose=0
-    )
+    shuffled = model.predict({k: v[order] for k, v in x.items()}, **whole)
     for key, value in outputs.items():
         np.testing.assert_allclose(shuffled[key], value[order], atol=2e-5)
 
@@ -266,13 +269,9 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     first = next(iter(shapes))
     zeros[first][::2] = 0
     garbage[first][::2] = np.nan
-    expected = model.predict(
-        {**zeros, "modality_mask": mask}, batch_size=48, verbose=0
-    )
+    expected = model.predict({**zeros, "modality_mask": mask}, **whole)
     assert_close(
-        model.predict(
-            {**garbage, "modality_mask": mask}, batch_size=48, verbose=0
-        ),
+        model.predict({**garbage, "modality_mask": mask}, **whole),
         expected,
         atol=0,
     )
@@ -281,9 +280,7 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     # All modalities missing: the class prior, confidence 0, no NaN.
     nothing = {k: np.full_like(v, np.nan) for k, v in x.items()}
     answer = model.predict(
-        {**nothing, "modality_mask": np.zeros_like(mask)},
-        batch_size=48,
-        verbose=0,
+        {**nothing, "modality_mask": np.zeros_like(mask)}, **whole
     )
     prior = (np.bincount(y, minlength=classes) * 3 + 1) / (3 * count + classes)
     np.testing.assert_allclose(
@@ -296,29 +293,30 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     model.save(path)
     loaded = keras.saving.load_model(path)
     assert type(loaded) is type(model)
-    assert_close(
-        loaded.predict(x, batch_size=48, verbose=0), outputs, atol=1e-6
-    )
+    assert_close(loaded.predict(x, **whole), outputs, atol=1e-6)
     continued = loaded.fit(x, y, batch_size=16, epochs=1, verbose=0).history
     assert np.isfinite(continued["loss"][0])
     weights = str(tmp_path / "model.weights.h5")
     model.save_weights(weights)
     fresh = make_model(shapes, classes)
     fresh.load_weights(weights)
-    assert_close(fresh.predict(x, batch_size=48, verbose=0), outputs, atol=1e-6)
+    assert_close(fresh.predict(x, **whole), outputs, atol=1e-6)
 
-    # Training with missing data, one-hot labels, weights, a batch of one.
+    # Training with missing data, one-hot labels, weights; batches of one.
     fresh.compile()
-    history = fresh.fit(
+    data = (
         {**garbage, "modality_mask": mask},
         np.eye(classes, dtype="float32")[y],
-        sample_weight=np.linspace(0.5, 1.5, count),
-        batch_size=24,
-        verbose=0,
+        np.linspace(0.5, 1.5, count, dtype="float32"),
+    )
+    history = fresh.fit(
+        *data[:2], sample_weight=data[2], batch_size=count - 1, verbose=0
     ).history
     assert np.isfinite(history["loss"]).all()
+    row = keras.tree.map_structure(lambda v: v[:1], data)
+    logs = fresh.train_on_batch(*row[:2], sample_weight=row[2])
+    assert np.isfinite(logs).all()
     one = {k: v[:1] for k, v in x.items()}
-    assert np.isfinite(fresh.train_on_batch(one, y[:1])).all()
     assert np.isfinite(fresh.predict(one, verbose=0)["logits"]).all()
 
     for policy in MODEL_POLICIES:
@@ -326,6 +324,6 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
         low.compile()
         logs = low.fit(x, y, batch_size=24, epochs=2, verbose=0).history
         assert np.isfinite(logs["loss"]).all()
-        answer = low.predict(x, batch_size=48, verbose=0)
+        answer = low.predict(x, **whole)
         assert answer["logits"].dtype == np.float32
     return model

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 import keras_mmrel
+from tests.helpers import EAGER
 from tests.helpers import to_numpy
 from tests.helpers import vectors
 
@@ -17,7 +18,7 @@ def make(shapes=None, classes=3, **kwargs):
     return keras_mmrel.MICINet(shapes or SHAPES, classes, **kwargs)
 
 
-def compiled(optimizer=None, run_eagerly=True, **kwargs):
+def compiled(optimizer=None, run_eagerly=EAGER, **kwargs):
     """Eager, as JAX compiles each operation once for all tests of one shape."""
     model = make(**kwargs)
     optimizer = optimizer or keras.optimizers.Adam(1e-2)

@@ -1,8 +1,8 @@
 """The only place of the library that knows which backend runs.
 
-Each backend file offers the same seven functions: `train_step`,
+Each backend file offers the same eight functions: `train_step`,
 `value_and_gradients`, `all_reduce_sum`, `all_reduce_max`, `replica_share`,
-`lgamma` and `digamma`.
+`variable_scope`, `lgamma` and `digamma`.
 """
 
 import keras
@@ -15,6 +15,7 @@ if keras.config.backend() == "jax":
     from keras_mmrel.backend.jax import replica_share
     from keras_mmrel.backend.jax import train_step
     from keras_mmrel.backend.jax import value_and_gradients
+    from keras_mmrel.backend.jax import variable_scope
 elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import all_reduce_max
     from keras_mmrel.backend.tensorflow import all_reduce_sum
@@ -23,6 +24,7 @@ elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import replica_share
     from keras_mmrel.backend.tensorflow import train_step
     from keras_mmrel.backend.tensorflow import value_and_gradients
+    from keras_mmrel.backend.tensorflow import variable_scope
 elif keras.config.backend() == "torch":
     from keras_mmrel.backend.torch import all_reduce_max
     from keras_mmrel.backend.torch import all_reduce_sum
@@ -31,6 +33,7 @@ elif keras.config.backend() == "torch":
     from keras_mmrel.backend.torch import replica_share
     from keras_mmrel.backend.torch import train_step
     from keras_mmrel.backend.torch import value_and_gradients
+    from keras_mmrel.backend.torch import variable_scope
 else:
     raise ImportError(
         "`KERAS_BACKEND` must be 'jax', 'tensorflow' or 'torch' for "
@@ -45,4 +48,5 @@ __all__ = [
     "replica_share",
     "train_step",
     "value_and_gradients",
+    "variable_scope",
 ]

@@ -1,5 +1,6 @@
 """JAX: a stateless train step, global-view reductions."""
 
+import contextlib
 from typing import Any
 
 import jax
@@ -86,6 +87,11 @@ def all_reduce_max(x: Any) -> Any:
 def replica_share(x: Any) -> Any:
     """Return `x`: JAX has one loss for all devices."""
     return x
+
+
+def variable_scope(model: Any) -> Any:
+    """Return the context in which `model`'s variables are made: any."""
+    return contextlib.nullcontext()
 
 
 def lgamma(x: Any) -> Any:

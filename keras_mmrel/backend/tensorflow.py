@@ -83,6 +83,11 @@ def replica_share(x: Any) -> Any:
     return x / tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def variable_scope(model: Any) -> Any:
+    """Return the context in which `model`'s variables are made."""
+    return model.distribute_strategy.scope()
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return tf.math.lgamma(tf.cast(x, "float32"))

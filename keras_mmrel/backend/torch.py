@@ -1,5 +1,6 @@
 """PyTorch: a backward-pass train step, process-group reductions."""
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -79,6 +80,11 @@ def _all_reduce(x: Any, operation: str) -> Any:
 def replica_share(x: Any) -> Any:
     """Return `x`: gradients of the processes are averaged, not summed."""
     return x
+
+
+def variable_scope(model: Any) -> Any:
+    """Return the context in which `model`'s variables are made: any."""
+    return contextlib.nullcontext()
 
 
 def lgamma(x: Any) -> Any:

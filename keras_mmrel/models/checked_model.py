@@ -84,6 +84,8 @@ class CheckedModel(keras.Model):
         if shapes and not self.built:
             self.build(shapes)
         note_informative(self, x, sample_weight)
+        # TensorFlow would trace the step once to make them and once to run.
+        self._build_optimizer()
         return super().fit(
             x,
             y,

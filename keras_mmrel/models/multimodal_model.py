@@ -544,8 +544,14 @@ class MultimodalModel(CheckedModel):
 
     def compile_from_config(self, config: dict) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built and self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
+        self._build_optimizer()
+
+    def _build_optimizer(self) -> None:
+        """Make the optimizer's variables, if the model's are known."""
+        optimizer = self.optimizer
+        if self.built and optimizer is not None and not optimizer.built:
+            with backend.variable_scope(self):
+                optimizer.build(self.trainable_variables)
 
     # -- Running -------------------------------------------------------------
 

@@ -40,6 +40,35 @@ def test_train_step_is_bit_identical_to_keras(policy, optimizer_kwargs):
         np.testing.assert_array_equal(a, b)
 
 
+def test_the_first_step_is_traced_once():
+    """Nothing is made in it, or TensorFlow would trace it again."""
+
+    class Counting(keras_mmrel.ConcatFusion):
+        steps = 0
+
+        def train_step(self, *args):
+            Counting.steps += 1
+            return super().train_step(*args)
+
+    model = Counting({"a": (6,), "b": (4,), "c": (5,)}, 3)
+    model.compile()
+    model.fit(*vectors(), batch_size=48, epochs=1, verbose=0)
+    assert Counting.steps == 1
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="strategies of TensorFlow"
+)
+def test_fit_is_called_outside_of_a_strategys_scope():
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = keras_mmrel.ConcatFusion({"a": (6,), "b": (4,), "c": (5,)}, 3)
+        model.compile()
+    logs = model.fit(*vectors(), batch_size=48, verbose=0).history
+    assert np.isfinite(logs["loss"]).all()
+
+
 def test_hook_edits_the_gradients_of_one_encoder_only():
     class FrozenFirst(keras_mmrel.ConcatFusion):
         def modulate_gradients(self, gradients, variables, signals):
@@ -57,7 +86,7 @@ def test_hook_edits_the_gradients_of_one_encoder_only():
         for name, group in groups.items()
     }
     x, y = vectors()
-    model.fit(x, y, epochs=1, verbose=0)
+    model.fit(x, y, batch_size=24, epochs=1, verbose=0)
     for name, group in model.gradient_groups().items():
         moved = any(
             np.abs(ops.convert_to_numpy(v) - old).max() > 0

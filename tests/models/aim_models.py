@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers
 
 import keras_mmrel
+from tests.helpers import EAGER
 from tests.helpers import to_numpy
 from tests.helpers import vectors
 
@@ -65,7 +66,7 @@ def make(
     return model
 
 
-def compiled(optimizer=None, on=False, run_eagerly=True, **kwargs):
+def compiled(optimizer=None, on=False, run_eagerly=EAGER, **kwargs):
     """`on`: every gate closes, and masks keep the odd channels."""
     model = make(**kwargs)
     optimizer = optimizer or keras.optimizers.SGD(0.1)

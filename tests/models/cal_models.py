@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 import keras_mmrel
+from tests.helpers import EAGER
 from tests.helpers import to_numpy
 from tests.helpers import vectors
 
@@ -54,7 +55,7 @@ def make(shapes=None, model_class=keras_mmrel.CAL, **kwargs):
 def compiled(optimizer=None, modulation="auto", **kwargs):
     model = make(**kwargs)
     optimizer = optimizer or keras.optimizers.SGD(0.1)
-    model.compile(optimizer, modulation=modulation, run_eagerly=True)
+    model.compile(optimizer, modulation=modulation, run_eagerly=EAGER)
     return model
 
 

@@ -8,6 +8,7 @@ import keras_mmrel
 from keras_mmrel.encoders import ConvEncoder
 from keras_mmrel.encoders import MLPEncoder
 from keras_mmrel.encoders import split_backbone
+from tests.helpers import EAGER
 from tests.helpers import to_numpy
 from tests.models.aim_models import OPTIONS
 from tests.models.aim_models import SHAPES
@@ -163,7 +164,7 @@ def test_blocks_of_unknown_input_shape_are_built_by_fit():
         encoders, 3, **{**OPTIONS, "prototypes": "injected"}
     )
     assert not model.built
-    model.compile(run_eagerly=True)
+    model.compile(run_eagerly=EAGER)
     assert np.isfinite(fit(model, epochs=1)["loss"]).all()
     assert to_numpy(model.encoders[0].masks[0]).sum() == 4
 

@@ -77,10 +77,15 @@ BAD_ARRAYS = {
 }
 
 
+@pytest.fixture(scope="module")
+def one_model():
+    return compiled()
+
+
 @pytest.mark.parametrize("case", BAD_ARRAYS)
-def test_fit_refuses_and_leaves_the_model_usable(case):
+def test_fit_refuses_and_leaves_the_model_usable(one_model, case):
     x, y, text = BAD_ARRAYS[case]
-    model = compiled()
+    model = one_model
     before = [ops.convert_to_numpy(w) for w in model.weights]
     with pytest.raises(ValueError, match=text):
         model.fit(x, y, verbose=0)

@@ -4,6 +4,7 @@ import pytest
 
 import keras_mmrel
 from keras_mmrel.modulations import ContributionAcceleration
+from tests.helpers import EAGER
 from tests.helpers import run_model_checks
 from tests.helpers import to_numpy
 from tests.helpers import vectors
@@ -50,7 +51,7 @@ def test_standard_checks(tmp_path):
 def test_with_every_mechanism_off_it_is_concatenation():
     model, plain = make(), make(model_class=keras_mmrel.ConcatFusion)
     for each in (model, plain):
-        each.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        each.compile(keras.optimizers.SGD(0.1), run_eagerly=EAGER)
     np.testing.assert_allclose(
         fit(model, epochs=2)["loss"], fit(plain, epochs=2)["loss"], atol=1e-6
     )
@@ -102,7 +103,7 @@ def test_schemes_have_the_same_mean(scheme, expected):
 def test_acceleration_needs_a_model_that_measures_contributions():
     model = make(model_class=keras_mmrel.ConcatFusion)
     modulation = ContributionAcceleration(0.5)
-    model.compile("sgd", modulation=modulation, run_eagerly=True)
+    model.compile("sgd", modulation=modulation, run_eagerly=EAGER)
     with pytest.raises(ValueError, match="needs one with the output"):
         fit(model)
 

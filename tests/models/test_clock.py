@@ -7,6 +7,7 @@ from keras import ops
 
 import keras_mmrel
 from keras_mmrel.models import Clock
+from tests.helpers import EAGER
 from tests.helpers import SHAPES
 from tests.helpers import vectors
 
@@ -17,7 +18,7 @@ def number(x):
 
 def compiled(cls=keras_mmrel.ConcatFusion, **kwargs):
     model = cls(SHAPES, 3, **kwargs)
-    model.compile("sgd", run_eagerly=True)
+    model.compile("sgd", run_eagerly=EAGER)
     return model
 
 
@@ -211,7 +212,7 @@ def test_a_callback_list_is_taken_and_left_as_it_is():
     x, y = vectors()
     model, record = compiled(), Record()
     model.compile(
-        "sgd", modulation=keras_mmrel.modulations.OGM(), run_eagerly=True
+        "sgd", modulation=keras_mmrel.modulations.OGM(), run_eagerly=EAGER
     )
     callbacks = keras.callbacks.CallbackList(
         [record], add_history=True, model=model

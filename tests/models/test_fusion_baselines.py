@@ -18,7 +18,7 @@ def test_concat_logits_are_the_sum_of_modality_parts():
     model = keras_mmrel.ConcatFusion({"a": (6,), "b": (4,), "c": (5,)}, 3)
     model.bias.assign([0.3, -0.2, 0.1])
     x, _ = vectors()
-    out = model.predict(x, verbose=0)
+    out = model.predict(x, batch_size=48, verbose=0)
     bias = ops.convert_to_numpy(model.bias)
     np.testing.assert_allclose(
         (out["modality_logits"] - bias).sum(axis=1) + bias,
@@ -32,8 +32,10 @@ def test_concat_modality_logits_equal_zeroing_the_other_features():
     x, _ = vectors()
     mask = np.zeros((48, 3))
     mask[:, 1] = 1
-    alone = model.predict({**x, "modality_mask": mask}, verbose=0)
-    together = model.predict(x, verbose=0)
+    alone = model.predict(
+        {**x, "modality_mask": mask}, batch_size=48, verbose=0
+    )
+    together = model.predict(x, batch_size=48, verbose=0)
     np.testing.assert_allclose(
         alone["logits"], together["modality_logits"][:, 1], atol=1e-5
     )
@@ -44,7 +46,7 @@ def test_late_fusion_averages_over_present_modalities():
     x, _ = vectors()
     mask = np.ones((48, 3))
     mask[:, 2] = 0
-    out = model.predict({**x, "modality_mask": mask}, verbose=0)
+    out = model.predict({**x, "modality_mask": mask}, batch_size=48, verbose=0)
     np.testing.assert_allclose(
         out["logits"], out["modality_logits"][:, :2].mean(axis=1), atol=1e-5
     )
@@ -57,7 +59,7 @@ def test_late_fusion_averages_probabilities_over_present_modalities():
     x, _ = vectors()
     mask = np.ones((48, 3))
     mask[:, 2] = 0
-    out = model.predict({**x, "modality_mask": mask}, verbose=0)
+    out = model.predict({**x, "modality_mask": mask}, batch_size=48, verbose=0)
     votes = np.exp(out["modality_logits"])
     votes /= votes.sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(

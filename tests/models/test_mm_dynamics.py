@@ -47,7 +47,7 @@ def test_outputs_and_losses_are_those_of_the_paper():
     mask[::3, 1] = 0
     weight = np.linspace(0.0, 2.0, 48)
     inputs = {**x, "modality_mask": mask}
-    out = model.predict(inputs, verbose=0)
+    out = model.predict(inputs, batch_size=48, verbose=0)
     fused, gates, errors, own = [], 0, 0, 0
     for m, name in enumerate(SHAPES):
         present = mask[:, m]
@@ -135,9 +135,9 @@ def test_confidence_learns_the_true_class_probability():
     assert np.abs(confidence - true).mean() < 0.15
     # What it says of a modality moves with that modality alone.
     np.testing.assert_allclose(
-        model.predict({**test, "a": test["a"] + 1}, verbose=0)["confidence"][
-            :, 1
-        ],
+        model.predict({**test, "a": test["a"] + 1}, batch_size=48, verbose=0)[
+            "confidence"
+        ][:, 1],
         confidence[:, 1],
         atol=1e-6,
     )

@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 import keras_mmrel
+from tests.helpers import EAGER
 from tests.helpers import SHAPES
 from tests.helpers import assert_close
 from tests.helpers import json_round_trip
@@ -29,16 +30,22 @@ def test_default_encoders_take_vectors_images_and_spectrograms():
         {"a": (6,), "image": (8, 8, 1), "sound": (10, 6)}, 3
     )
     model.compile()
-    model.fit(x, y, verbose=0)
-    assert model.predict(x, verbose=0)["logits"].shape == (24, 3)
+    model.fit(x, y, batch_size=24, verbose=0)
+    assert model.predict(x, batch_size=48, verbose=0)["logits"].shape == (24, 3)
     assert model.modality_names == ["a", "image", "sound"]
 
 
 def test_integer_images_are_taken():
     model = keras_mmrel.ConcatFusion({"image": (8, 8, 3)}, 3)
     x = np.arange(4 * 192, dtype="uint8").reshape(4, 8, 8, 3)
-    expected = model.predict({"image": x.astype("float32")}, verbose=0)
-    assert_close(model.predict({"image": x}, verbose=0), expected, atol=1e-6)
+    expected = model.predict(
+        {"image": x.astype("float32")}, batch_size=48, verbose=0
+    )
+    assert_close(
+        model.predict({"image": x}, batch_size=48, verbose=0),
+        expected,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("cls", [keras_mmrel.LateFusion, keras_mmrel.QADMNet])
@@ -56,10 +63,13 @@ def test_an_encoder_may_take_a_dict(cls, tmp_path):
         "a": x["a"],
     }
     model.compile()
-    model.fit(x, y, verbose=0)
+    model.fit(x, y, batch_size=24, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert_close(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert_close(
+        loaded.predict(x, batch_size=48, verbose=0),
+        model.predict(x, batch_size=48, verbose=0),
+    )
     with pytest.raises(ValueError, match="'text' must be a dict with the keys"):
         model.predict({**x, "text": words})
     with pytest.raises(ValueError, match=r"'text/tokens' .*\(48, 4\)"):
@@ -75,7 +85,7 @@ def test_an_exported_model_serves_the_same(tmp_path):
     x, _ = vectors()
     for cls in (keras_mmrel.LateFusion, keras_mmrel.QADMNet):
         model = cls(SHAPES, 3)
-        expected = model.predict(x, verbose=0)
+        expected = model.predict(x, batch_size=48, verbose=0)
         model.export(tmp_path / cls.__name__, verbose=False)
         loaded = tf.saved_model.load(tmp_path / cls.__name__)
         assert_close(dict(loaded.serve(x)), expected, atol=1e-5)
@@ -94,10 +104,13 @@ def test_user_encoders_are_trained_and_saved_with_the_model(tmp_path):
     model = keras_mmrel.ConcatFusion({"image": backbone, "a": (6,)}, 3)
     assert model.built
     model.compile()
-    model.fit(x, y, verbose=0)
+    model.fit(x, y, batch_size=24, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert_close(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert_close(
+        loaded.predict(x, batch_size=48, verbose=0),
+        model.predict(x, batch_size=48, verbose=0),
+    )
     copy = json_round_trip(model)
     assert isinstance(copy.modality_specs["image"], keras.Sequential)
 
@@ -109,19 +122,25 @@ def test_an_encoder_without_a_known_shape_is_built_by_data(tmp_path):
     )
     assert not model.built
     model.compile()
-    model.fit(x, y, verbose=0)
+    model.fit(x, y, batch_size=24, verbose=0)
     assert model.modality_shapes["a"] == (6,)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert_close(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert_close(
+        loaded.predict(x, batch_size=48, verbose=0),
+        model.predict(x, batch_size=48, verbose=0),
+    )
 
 
 def test_one_modality_alone_works():
     x, y = vectors(shapes={"a": (6,)})
     model = keras_mmrel.LateFusion({"a": (6,)}, 3)
     model.compile()
-    model.fit(x, y, verbose=0)
-    assert model.predict(x, verbose=0)["confidence"].shape == (48, 1)
+    model.fit(x, y, batch_size=24, verbose=0)
+    assert model.predict(x, batch_size=48, verbose=0)["confidence"].shape == (
+        48,
+        1,
+    )
 
 
 def test_integer_modalities_reach_their_encoder_as_integers():
@@ -136,8 +155,10 @@ def test_integer_modalities_reach_their_encoder_as_integers():
     x = {"a": x["a"], "text": np.arange(48 * 7).reshape(48, 7) % 10}
     model = keras_mmrel.ConcatFusion({"a": (6,), "text": encoder}, 3)
     model.compile()
-    model.fit(x, y, verbose=0)
-    assert np.isfinite(model.predict(x, verbose=0)["logits"]).all()
+    model.fit(x, y, batch_size=24, verbose=0)
+    assert np.isfinite(
+        model.predict(x, batch_size=48, verbose=0)["logits"]
+    ).all()
 
 
 def test_own_loss_metrics_and_class_weight_act_on_the_fused_logits():
@@ -156,7 +177,7 @@ def test_own_loss_metrics_and_class_weight_act_on_the_fused_logits():
     assert set(history) == {"loss", "hits"}
     model.compile(loss="sparse_categorical_crossentropy")
     loss = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
-    log_p = np.log(model.predict(x, verbose=0)["probabilities"])
+    log_p = np.log(model.predict(x, batch_size=48, verbose=0)["probabilities"])
     np.testing.assert_allclose(loss, -log_p[np.arange(48), y].mean(), rtol=1e-4)
 
 
@@ -325,16 +346,18 @@ def test_labels_of_both_forms_are_scored_alike_whatever_comes_first():
     rows = np.eye(3, dtype="float32")[y]
     for first, second in ((rows, y), (y, rows)):
         model = keras_mmrel.LateFusion(SHAPES, 3)
-        model.compile(run_eagerly=True)
+        model.compile(run_eagerly=EAGER)
         logs = model.fit(
             x, first, validation_data=(x, second), verbose=0
         ).history
-        right = model.predict(x, verbose=0)["logits"].argmax(1) == y
+        right = (
+            model.predict(x, batch_size=48, verbose=0)["logits"].argmax(1) == y
+        )
         np.testing.assert_allclose(logs["val_accuracy"][0], right.mean())
         for labels in (first, second, y[:, None]):
             result = model.evaluate(x, labels, verbose=0, return_dict=True)
             np.testing.assert_allclose(result["accuracy"], right.mean())
-    model.compile(metrics=["acc"], run_eagerly=True)
+    model.compile(metrics=["acc"], run_eagerly=EAGER)
     result = model.evaluate(x, rows, verbose=0, return_dict=True)
     np.testing.assert_allclose(result["acc"], right.mean())
 
@@ -342,7 +365,7 @@ def test_labels_of_both_forms_are_scored_alike_whatever_comes_first():
 def test_positional_arguments_are_those_of_keras():
     x, y = vectors()
     model = keras_mmrel.LateFusion(SHAPES, 3)
-    model.compile(run_eagerly=True)
+    model.compile(run_eagerly=EAGER)
     assert isinstance(model.evaluate(x, y, 24, 0, None, None, None, True), dict)
     assert model.predict(x, 24, 0, None, [])["logits"].shape == (48, 3)
     history = model.fit(

@@ -6,6 +6,7 @@ from keras import ops
 import keras_mmrel
 from keras_mmrel.models.pdf import holo_confidence
 from keras_mmrel.models.pdf import relative_calibration
+from tests.helpers import EAGER
 from tests.helpers import run_model_checks
 from tests.helpers import to_numpy
 from tests.helpers import vectors
@@ -60,8 +61,8 @@ def test_weights_are_those_computed_by_hand(shapes, calibrate):
     x, _ = vectors(shapes=shapes)
     mask = np.ones((48, len(shapes)))
     mask[::3, 1] = 0
-    out = model.predict({**x, "modality_mask": mask}, verbose=0)
-    full = model.predict(x, verbose=0)
+    out = model.predict({**x, "modality_mask": mask}, batch_size=48, verbose=0)
+    full = model.predict(x, batch_size=48, verbose=0)
     expected = [
         weights_of(c, logits, present, calibrate)
         for c, logits, present in zip(
@@ -99,7 +100,7 @@ def test_a_lone_modality_decides_alone():
     x, _ = vectors(shapes=THREE)
     mask = np.zeros((48, 3))
     mask[:, 2] = 1
-    out = make().predict({**x, "modality_mask": mask}, verbose=0)
+    out = make().predict({**x, "modality_mask": mask}, batch_size=48, verbose=0)
     np.testing.assert_allclose(out["fusion_weights"], mask, atol=1e-6)
     np.testing.assert_allclose(
         out["logits"], out["modality_logits"][:, 2], atol=1e-6
@@ -134,7 +135,7 @@ def test_training_does_not_calibrate():
 def test_losses_are_those_of_the_modalities_that_are_present():
     x, y = vectors(shapes=THREE)
     model = make(modality_loss_weight=0.5, confidence_loss_weight=2.0)
-    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=EAGER)
     mask = np.ones((48, 3))
     mask[::3, 1] = 0
     data = {**x, "modality_mask": mask}
@@ -159,7 +160,7 @@ def test_confidence_learns_beside_the_classifier_and_not_through_it():
     weights = {}
     for strength in (0.0, 1.0):
         model = make(confidence_loss_weight=strength)
-        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=EAGER)
         model.fit(x, y, batch_size=48, shuffle=False, verbose=0)
         weights[strength] = model
     before = make()

@@ -24,6 +24,13 @@ def fitted(epochs=10, **kwargs):
     return model, x, y
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """Of the default options, for tests that leave it as it is."""
+    keras.utils.set_random_seed(0)
+    return fitted()
+
+
 def gate_of(model, x):
     clean = model.prepare_inputs(x)
     return model._gate(model.encode(clean), clean["modality_mask"])
@@ -32,7 +39,7 @@ def gate_of(model, x):
 def test_standard_checks(tmp_path):
     model = run_model_checks(small_net, tmp_path)
     x, _ = vectors()
-    out = model.predict(x, verbose=0)
+    out = model.predict(x, batch_size=48, verbose=0)
     assert out["depth"].shape == (48, 3)
     assert out["exit_logits"].shape == (48, 3, model.max_depth, 3)
     assert "training_record" not in out
@@ -41,7 +48,7 @@ def test_standard_checks(tmp_path):
 def test_skipping_predicts_the_same_and_is_saved(tmp_path):
     model, x, _ = fitted(predicted_parameters=True)
     noisy = {**x, "a": x["a"] + 5.0}
-    expected = model.predict(noisy, verbose=0)
+    expected = model.predict(noisy, batch_size=48, verbose=0)
     assert np.unique(expected["depth"]).size > 1
     skipping = small_net(SHAPES, 3, predicted_parameters=True, inference="skip")
     skipping.set_weights(model.get_weights())
@@ -49,12 +56,12 @@ def test_skipping_predicts_the_same_and_is_saved(tmp_path):
     skipping.save(path)
     loaded = keras.saving.load_model(path)
     assert loaded.inference == loaded.fusion.inference == "skip"
-    for key, value in loaded.predict(noisy, verbose=0).items():
+    for key, value in loaded.predict(noisy, batch_size=48, verbose=0).items():
         np.testing.assert_allclose(value, expected[key], atol=1e-5)
 
 
-def test_fit_gathers_exact_class_statistics_from_streamed_batches():
-    model, x, y = fitted()
+def test_fit_gathers_exact_class_statistics_from_streamed_batches(trained):
+    model, x, y = trained
     means = ops.convert_to_numpy(model.gate.means)
     counts = ops.convert_to_numpy(model.gate.counts)
     for m, name in enumerate(SHAPES):
@@ -94,7 +101,7 @@ def test_augmentation_never_enters_a_statistic():
             means[0, k, :6], x["a"][y == k].mean(axis=0), atol=1e-5
         )
     # The depth scale is that of clean samples too.
-    clean = model.predict(x, verbose=0)["confidence"]
+    clean = model.predict(x, batch_size=48, verbose=0)["confidence"]
     assert float(model.fusion.allocator.high) < np.quantile(clean, 0.5)
 
 
@@ -155,8 +162,8 @@ def test_adapt_builds_an_encoder_of_unknown_shape():
     assert float(model.gate.ready) == 1
 
 
-def test_adapt_fits_what_the_warm_up_would_and_keeps_it():
-    streamed, x, y = fitted()
+def test_adapt_fits_what_the_warm_up_would_and_keeps_it(trained):
+    streamed, x, y = trained
     model = small_net(SHAPES, 3)
     model.adapt(x, y, batch_size=20)
     for name in ("counts", "means", "squares"):
@@ -204,7 +211,7 @@ def test_images_train_with_the_default_encoder():
     model.compile()
     history = model.fit(x, y, epochs=3, verbose=0).history
     assert np.isfinite(history["loss"]).all()
-    assert model.predict(x, verbose=0)["depth"].shape == (24, 2)
+    assert model.predict(x, batch_size=48, verbose=0)["depth"].shape == (24, 2)
 
 
 def test_gradients_reach_every_trained_weight_and_no_statistic():
@@ -227,7 +234,7 @@ def test_options_switch_their_mechanism_off():
     judged = to_numpy(gate_of(model, noisy)["typicality"])
     np.testing.assert_array_equal(judged, 1)
     model, x, _ = fitted(dynamic_depth=False)
-    out = model.predict(noisy, verbose=0)
+    out = model.predict(noisy, batch_size=48, verbose=0)
     assert (out["depth"] == model.max_depth).all()
     np.testing.assert_allclose(out["fusion_weights"], 1 / 3, atol=1e-6)
     model, x, _ = fitted(feature_quality=False)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import keras_mmrel
+from tests.helpers import EAGER
 from tests.helpers import run_model_checks
 from tests.helpers import to_numpy
 from tests.helpers import vectors
@@ -27,7 +28,7 @@ class NumberedQMF(keras_mmrel.QMF):
         return super().train_on_batch(x, y, **kwargs)
 
 
-def compiled(rate=0.0, eager=True, **kwargs):
+def compiled(rate=0.0, eager=EAGER, **kwargs):
     """Without learning by default, so that losses stay what they are."""
     keras.utils.set_random_seed(0)
     encoders = {

@@ -8,6 +8,7 @@ from keras import ops
 import keras_mmrel
 from keras_mmrel.contract import TRAINING_RECORD
 from keras_mmrel.models import SideInput
+from tests.helpers import EAGER
 from tests.helpers import SHAPES
 from tests.helpers import vectors
 
@@ -47,7 +48,7 @@ def compiled(**kwargs):
         for name, shape in SHAPES.items()
     }
     model = Curriculum(encoders, 3, **kwargs)
-    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=EAGER)
     return model
 
 

@@ -132,7 +132,7 @@ def test_standard_checks(tmp_path):
     model = run_model_checks(keras_mmrel.TMC, tmp_path)
     assert isinstance(model.loss, EvidentialCrossentropy)
     x, _ = vectors()
-    out = model.predict(x, verbose=0)
+    out = model.predict(x, batch_size=48, verbose=0)
     alpha = np.exp(out["logits"])
     total = alpha.sum(axis=1)
     np.testing.assert_allclose(
@@ -156,7 +156,7 @@ def test_a_missing_modality_is_an_opinion_without_evidence():
     x, _ = vectors()
     mask = np.ones((48, 3), "float32")
     mask[:, 1] = 0
-    out = model.predict({**x, "modality_mask": mask}, verbose=0)
+    out = model.predict({**x, "modality_mask": mask}, batch_size=48, verbose=0)
     np.testing.assert_array_equal(out["modality_logits"][:, 1], 0)
     np.testing.assert_array_equal(out["belief"][:, 1], 0)
     evidence = np.exp(out["modality_logits"].astype("float64")) - 1
@@ -168,7 +168,7 @@ def test_without_any_modality_uncertainty_is_one():
     model = keras_mmrel.TMC(SHAPES, 3)
     x, y = vectors()
     mask = np.zeros((48, 3), "float32")
-    out = model.predict({**x, "modality_mask": mask}, verbose=0)
+    out = model.predict({**x, "modality_mask": mask}, batch_size=48, verbose=0)
     np.testing.assert_allclose(out["uncertainty"], 1.0, rtol=1e-6)
     # psi(3) - psi(1), and no other term.
     model.compile()
@@ -188,7 +188,7 @@ def test_losses_are_those_of_the_paper_weighted_by_sample():
     mask[::3, 2] = 0
     weight = np.linspace(0.0, 2.0, 48)
     inputs = {**x, "modality_mask": mask}
-    out = model.predict(inputs, verbose=0)
+    out = model.predict(inputs, batch_size=48, verbose=0)
     labels = np.eye(3, dtype="float32")[y]
     fused, fused_kl = terms(labels, np.exp(out["logits"]))
     own, own_kl = terms(labels[:, None], np.exp(out["modality_logits"]))
@@ -282,7 +282,7 @@ def test_uncertainty_rises_with_noise_and_the_noisy_modality_loses_confidence():
     for share in (0.0, 0.5, 1.0):
         blurred = clean * (1 - share) + share / 3
         noisy = {**x, "a": blurred + 0.1 * rng.normal(size=clean.shape)}
-        out = model.predict(noisy, verbose=0)
+        out = model.predict(noisy, batch_size=48, verbose=0)
         uncertainty.append(out["uncertainty"].mean())
         confidence.append(out["confidence"].mean(axis=0))
         assert (out["probabilities"].argmax(1) == y).mean() > 0.95
