@@ -4,8 +4,11 @@ One function a name, and one test each in `tests/backend/test_upstream.py`,
 which fails when a new Keras drops it.
 """
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
+
+import keras
 
 # `evaluate(..., _use_cached_eval_dataset=True)`: how `fit` calls it.
 CACHED_EVALUATION = "_use_cached_eval_dataset"
@@ -42,3 +45,25 @@ def weight_averages(optimizer: Any) -> Sequence[Any]:
 def own_state(layer: Any) -> Sequence[Any]:
     """Non-trainable variables of a layer itself, without its sublayers'."""
     return layer._non_trainable_variables
+
+
+def keep_seeds(layer: Any) -> None:
+    """PyTorch: let a layer's dropout draw from its seed generator.
+
+    Without a seed Keras' dropout draws from torch's own generator, whose
+    state no file has; what looks like a given seed makes it use the state of
+    its `keras.random.SeedGenerator`, as on the other backends.
+    """
+    if keras.config.backend() != "torch":
+        return
+    for part in layer._flatten_layers():
+        for generator in part._seed_generators:
+            if generator._initial_seed is None:
+                state = keras.ops.convert_to_numpy(generator.state)
+                generator._initial_seed = int(state[0])
+
+
+def global_seed_generator() -> keras.random.SeedGenerator:
+    """Return what random operations without a seed draw from."""
+    module = importlib.import_module(keras.random.SeedGenerator.__module__)
+    return module.global_seed_generator()

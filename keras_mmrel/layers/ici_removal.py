@@ -7,6 +7,7 @@ from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -25,7 +26,7 @@ class ICIRemoval(keras.layers.Layer):
     grows.
 
     Args:
-        seed: Integer or `None`. Seed of the noise.
+        seed: Integer, or `None` to draw one. Seed of the noise.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
@@ -59,8 +60,8 @@ class ICIRemoval(keras.layers.Layer):
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = known_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(
         self,

@@ -29,10 +29,10 @@ from keras_mmrel.contract import Variables
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
+from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
-from keras_mmrel.models._own_callbacks import with_own_callbacks
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_modulation
 from keras_mmrel.models.compile_arguments import logits_loss
@@ -44,6 +44,7 @@ from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.modulation_slot import ModulationSlot
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
+from keras_mmrel.seeds import known_seed
 from keras_mmrel.state import add_state
 
 
@@ -127,9 +128,10 @@ class MultimodalModel(keras.Model):
             inputs, cleans what is not to be believed or masks it, and has an
             `update_statistics` that learns from clean training samples, such
             as `keras_mmrel.layers.RangeControl`.
-        seed: Non-negative integer or `None`. Seed of all that the model draws
-            (dropout, noise, ...); initial weights follow
-            `keras.utils.set_random_seed`.
+        seed: Non-negative integer, or `None` to draw one, which the
+            attribute `seed` and the config then have. Seed of all that the
+            model draws (dropout, noise, ...); initial weights follow
+            `keras.utils.set_random_seed`, as a drawn seed does.
         auxiliary_loss_names: Names of the terms that `auxiliary_losses`
             returns; each has its own column in `History`.
         **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
@@ -156,7 +158,8 @@ class MultimodalModel(keras.Model):
         # layer casts what it takes to its own compute dtype.
         super().__init__(autocast=False, **kwargs)
         self.num_classes = num_classes
-        self.seed = seed
+        self.seed = known_seed(seed)
+        self.seed_given = seed is not None
         self.modality_names = list(modalities)
         self.modality_specs = {
             name: modality_encoders.layer_or_shape(spec)
@@ -213,6 +216,7 @@ class MultimodalModel(keras.Model):
         self.call(
             map_shapes(lambda s: keras.KerasTensor(with_batch(s)), shapes)
         )
+        upstream.keep_seeds(self)
 
     def get_build_config(self) -> dict | None:
         if not self.built:
@@ -550,6 +554,10 @@ class MultimodalModel(keras.Model):
             pair = isinstance(validation_data, list | tuple)
             held = [*validation_data] if pair else [validation_data]
             self.modality_inputs.check(*[*held, None, None][:2], labelled=True)
+        callbacks = _own_callbacks.callback_list(callbacks)
+        initial_epoch = _own_callbacks.open_state(
+            self, callbacks, epochs, initial_epoch
+        )
         x = self.modality_inputs.complete(x)
         # Callbacks read and assign weights before the first step.
         shapes = validation.data_shapes(x, self.modality_names)
@@ -561,7 +569,9 @@ class MultimodalModel(keras.Model):
             batch_size=batch_size,
             epochs=epochs,
             verbose=verbose,
-            callbacks=with_own_callbacks(self, callbacks, initial_epoch),
+            callbacks=_own_callbacks.with_own_callbacks(
+                self, callbacks, initial_epoch
+            ),
             validation_split=validation_split,
             validation_data=validation_data,
             shuffle=shuffle,
