@@ -13,6 +13,10 @@ import keras
 # `evaluate(..., _use_cached_eval_dataset=True)`: how `fit` calls it.
 CACHED_EVALUATION = "_use_cached_eval_dataset"
 
+# Words of the errors about what is refused because it may run foreign code,
+# reach for other files or fill the memory.
+UNSAFE = ("safe_mode=False", "Not allowed: ", "for security")
+
 # Words of the error about a class that is not registered.
 UNKNOWN_CLASS = "Could not locate class"
 

@@ -3,6 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.branches import branches
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
@@ -95,8 +96,9 @@ class ICIRemoval(keras.layers.Layer):
         if variance is None:
             variance = ops.ones_like(z)
         variance = ops.cast(variance, "float32")
-        distance = ops.square(z - mean) / variance
-        surprise = surprise_of(z, mean, variance)
+        z, near, far, whole = branches(z, 4)
+        distance = ops.square(near - mean) / variance
+        surprise = surprise_of(far, mean, variance)
         gate = ops.sigmoid(
             self.bias
             + self.feature_slope * ops.log1p(distance)
@@ -116,7 +118,7 @@ class ICIRemoval(keras.layers.Layer):
                 ops.shape(z), dtype="float32", seed=self.seed_generator
             )
             ici = ici + ops.exp(0.5 * self.log_variance) * noise
-        kept = z - ici
+        kept = whole - ici
         removed, left = length(ici), length(kept)
         return {
             "kept": kept,

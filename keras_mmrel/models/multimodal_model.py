@@ -663,6 +663,26 @@ class MultimodalModel(keras.Model):
         """
         return _saving.load_model(cls, path, **kwargs)
 
+    def save(
+        self, filepath: Any, overwrite: bool = True, zipped: Any = None
+    ) -> None:
+        if zipped is not False:
+            _saving.check_target(filepath, ".keras")
+        super().save(filepath, overwrite=overwrite, zipped=zipped)
+
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, **kwargs: Any
+    ) -> None:
+        ending = ".weights.json" if kwargs.get("max_shard_size") else ""
+        _saving.check_target(filepath, ending or ".weights.h5")
+        super().save_weights(filepath, overwrite=overwrite, **kwargs)
+
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        load = super().load_weights
+        _saving.load_weights(
+            self, filepath, lambda: load(filepath, *args, **kwargs)
+        )
+
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         _saving.save_seed_states(self, store)
