@@ -117,7 +117,9 @@ class ICIRemoval(keras.layers.Layer):
             noise = keras.random.normal(
                 ops.shape(z), dtype="float32", seed=self.seed_generator
             )
-            ici = ici + ops.exp(0.5 * self.log_variance) * noise
+            drawn = ops.exp(0.5 * self.log_variance) * noise
+            # As in `branches`: plain sums of three become one of any order.
+            ici = ops.sum(ops.stack([mean, shift, drawn]), axis=0)
         kept = whole - ici
         removed, left = length(ici), length(kept)
         return {

@@ -123,19 +123,19 @@ def make(name):
     return model
 
 
-def callbacks(name):
+def callbacks(name, patience):
     """Callbacks with a memory, made anew as a script does."""
     reduce = keras.callbacks.ReduceLROnPlateau(
         factor=0.5, patience=1, min_delta=0.2
     )
     stop = keras.callbacks.EarlyStopping(
-        patience=3, min_delta=0.05, restore_best_weights=True
+        patience=patience, min_delta=0.05, restore_best_weights=True
     )
     # Nothing reduces a rate that has its own schedule.
     return [stop] if name == "QADMNet prepared" else [reduce, stop]
 
 
-def train(name, epochs, extra=()):
+def train(name, epochs, extra=(), patience=3):
     """Return the model and the history of a training, as a script has it."""
     model = make(name)
     x, y = data(name)
@@ -145,7 +145,7 @@ def train(name, epochs, extra=()):
         batch_size=BATCH,
         epochs=epochs,
         validation_data=data(name, seed=1),
-        callbacks=[*extra, *callbacks(name)],
+        callbacks=[*extra, *callbacks(name, patience)],
         verbose=0,
     )
     return model, history
