@@ -20,12 +20,14 @@ UNSEEDED = 87654321
 
 def random_state() -> dict[str, Any]:
     """Return the state of all global generators as plain values."""
-    name, keys, *rest = np.random.get_state()  # type: ignore[misc]
+    python = random.getstate()
     state = {
-        "python": random.getstate(),
-        "numpy": (name, keys, *rest),
+        "python": python,
+        "numpy": tuple(np.random.get_state()),
         "keras": to_numpy(upstream.global_seed_generator().state),
     }
+    # Keras' generator draws its seed when it is first asked for.
+    random.setstate(python)
     torch = sys.modules.get("torch")
     if torch is not None:
         state["torch"] = torch.get_rng_state().numpy()
@@ -36,9 +38,9 @@ def random_state() -> dict[str, Any]:
 
 def restore_random_state(state: dict[str, Any]) -> None:
     """Put the global generators back to where they were."""
+    upstream.global_seed_generator().state.assign(state["keras"])
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
-    upstream.global_seed_generator().state.assign(state["keras"])
     torch = sys.modules.get("torch")
     if torch is not None and "torch" in state:
         torch.set_rng_state(torch.from_numpy(state["torch"]))

@@ -157,3 +157,16 @@ def everything(model):
         np.asarray(keras.ops.convert_to_numpy(v))
         for v in [*model.variables, *model.optimizer.variables]
     ]
+
+
+class Stop(keras.callbacks.Callback):
+    """End the process, as far as the training can tell, after some steps."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt

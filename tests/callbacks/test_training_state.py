@@ -14,25 +14,13 @@ import pytest
 
 from keras_mmrel.callbacks import TrainingState
 from tests.callbacks import resumed_models
+from tests.callbacks.resumed_models import Stop
 from tests.callbacks.resumed_models import everything
 from tests.callbacks.resumed_models import train
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 5
 STEPS = resumed_models.SAMPLES // resumed_models.BATCH
-
-
-class Stop(keras.callbacks.Callback):
-    """End the process, as far as the training can tell, after some steps."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def assert_same(actual, expected):
