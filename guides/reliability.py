@@ -290,7 +290,12 @@ def train_on(folder, *others):
     network.compile()
     state = keras_mmrel.callbacks.TrainingState(folder)
     return network.fit(
-        x_train, y_train, epochs=3, verbose=0, callbacks=[state, *others]
+        x_train,
+        y_train,
+        batch_size=128,
+        epochs=3,
+        verbose=0,
+        callbacks=[state, *others],
     ).history["loss"]
 
 
