@@ -28,6 +28,7 @@ guide needs no download and about a minute on two cores.
 """
 
 import os
+import tempfile
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
@@ -259,6 +260,64 @@ print("the same predictions:", np.array_equal(before, after))
 for name in ("qadm_net.keras", "rule.json", "concat_fusion.png",
              "qadm_net.png", "set_sizes.png"):  # fmt: skip
     os.remove(name)
+
+"""
+## A training that may be killed
+
+A training of hours has to outlive the machine that it runs on. With
+`callbacks.TrainingState` the same script, started again, goes on from the last
+whole epoch and ends with the same weights, bit for bit: the optimizer, the
+state of every dropout, the order of the samples, what `EarlyStopping`
+remembers and `History` are in its file as well. Here a step fails in the
+second epoch.
+"""
+
+
+class PowerCut(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if (
+            float(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+            > 50
+        ):
+            raise RuntimeError("the lights went out")
+
+
+def train_on(folder, *others):
+    keras.utils.set_random_seed(1)
+    network = keras_mmrel.LateFusion(
+        {k: v.shape[1:] for k, v in x_train.items()}, 10
+    )
+    network.compile()
+    state = keras_mmrel.callbacks.TrainingState(folder)
+    return network.fit(
+        x_train,
+        y_train,
+        batch_size=128,
+        epochs=3,
+        verbose=0,
+        callbacks=[state, *others],
+    ).history["loss"]
+
+
+with tempfile.TemporaryDirectory() as folder:
+    whole = train_on(os.path.join(folder, "whole"))
+    try:
+        train_on(os.path.join(folder, "cut"), PowerCut())
+    except RuntimeError as error:
+        print("Stopped:", error)
+    resumed = train_on(os.path.join(folder, "cut"))
+    print("The same losses:", resumed == whole)
+
+"""
+The file is written under another name, handed to the disk and then renamed,
+and the one before is kept: a kill at any moment leaves a whole one.
+`keras.callbacks.BackupAndRestore` keeps weights and the epoch in two files; a
+kill while it writes the second leaves it empty, and from then on no `fit` with
+it starts. A file of another model, of other arguments or of another version is
+refused in one sentence. With TensorFlow set a seed first, as above: what it
+shuffles without one cannot be repeated. A generator of your own begins anew;
+make its order a function of the epoch.
+"""
 
 """
 ## Compare on your own data

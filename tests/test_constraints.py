@@ -27,6 +27,7 @@ MINIMAL = {
     "ModalityMonitor": lambda: {"x": {"a": np.ones((2, 4))}, "y": np.ones(2)},
     "ModalityImbalance": lambda: {"num_modalities": 2},
     "PooledEncoder": lambda: {"backbone": dense()[0]},
+    "TrainingState": lambda: {"folder": "unused"},
     "PrototypeConfidence": lambda: {"num_classes": 3},
     "ResidualBlock": lambda: {"filters": 4},
     "SampleHistory": lambda: {"num_samples": 5},

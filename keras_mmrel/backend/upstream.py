@@ -4,6 +4,7 @@ One function a name, and one test each in `tests/backend/test_upstream.py`,
 which fails when a new Keras drops it.
 """
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,10 @@ import keras
 
 # `evaluate(..., _use_cached_eval_dataset=True)`: how `fit` calls it.
 CACHED_EVALUATION = "_use_cached_eval_dataset"
+
+# Words of the errors about what is refused because it may run foreign code,
+# reach for other files or fill the memory.
+UNSAFE = ("safe_mode=False", "Not allowed: ", "for security")
 
 # Words of the error about a class that is not registered.
 UNKNOWN_CLASS = "Could not locate class"
@@ -50,3 +55,25 @@ def in_symbolic_scope() -> bool:
 def own_state(layer: Any) -> Sequence[Any]:
     """Non-trainable variables of a layer itself, without its sublayers'."""
     return layer._non_trainable_variables
+
+
+def keep_seeds(layer: Any) -> None:
+    """PyTorch: let a layer's dropout draw from its seed generator.
+
+    Without a seed Keras' dropout draws from torch's own generator, whose
+    state no file has; what looks like a given seed makes it use the state of
+    its `keras.random.SeedGenerator`, as on the other backends.
+    """
+    if keras.config.backend() != "torch":
+        return
+    for part in layer._flatten_layers():
+        for generator in part._seed_generators:
+            if generator._initial_seed is None:
+                state = keras.ops.convert_to_numpy(generator.state)
+                generator._initial_seed = int(state[0])
+
+
+def global_seed_generator() -> keras.random.SeedGenerator:
+    """Return what random operations without a seed draw from."""
+    module = importlib.import_module(keras.random.SeedGenerator.__module__)
+    return module.global_seed_generator()

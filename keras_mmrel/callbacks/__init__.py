@@ -1,3 +1,4 @@
 from keras_mmrel.callbacks.modality_monitor import ModalityMonitor
+from keras_mmrel.callbacks.training_state import TrainingState
 
-__all__ = ["ModalityMonitor"]
+__all__ = ["ModalityMonitor", "TrainingState"]

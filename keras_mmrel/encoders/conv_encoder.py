@@ -10,6 +10,7 @@ from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders.residual_block import ResidualBlock
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -36,7 +37,8 @@ class ConvEncoder(keras.layers.Layer):
         groups: Positive integer, the most channel groups a normalisation
             uses; a block takes the largest divisor of its channels up to it.
         dropout: Float in `[0, 1)`, dropout rate on the pooled feature.
-        seed: Integer or `None`, seed of the dropout, see `MLPEncoder`.
+        seed: Integer, or `None` to draw one. Seed of the dropout, see
+            `MLPEncoder`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -70,7 +72,7 @@ class ConvEncoder(keras.layers.Layer):
         self.filters = tuple(filters)
         self.groups = groups
         self.dropout = dropout
-        self.seed = seed
+        self.seed = known_seed(seed)
         self.blocks = [
             ResidualBlock(
                 count,
@@ -83,7 +85,7 @@ class ConvEncoder(keras.layers.Layer):
         ]
         self.pool = keras.layers.GlobalAveragePooling2D(dtype=self.dtype_policy)
         self.drop = keras.layers.Dropout(
-            dropout, seed=seed, dtype=self.dtype_policy
+            dropout, seed=self.seed, dtype=self.dtype_policy
         )
 
     def build(self, input_shape: tuple) -> None:

@@ -9,6 +9,7 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -28,9 +29,10 @@ class MLPEncoder(keras.layers.Layer):
             the last is the feature size `d`.
         dropout: Float in `[0, 1)`, the dropout rate of every block.
         activation: Activation of every block, as in `keras.layers.Dense`.
-        seed: Integer or `None`. Seed of the dropout. With PyTorch, Keras
-            draws unseeded dropout from torch's global generator, which no
-            file saves: set a seed where a resumed run must be exact.
+        seed: Integer, or `None` to draw one. Seed of the dropout. It is
+            drawn when the layer is made, so that the dropout has a state
+            which can be saved: with PyTorch, Keras draws the dropout of a
+            layer without a seed from torch's own generator.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -63,7 +65,7 @@ class MLPEncoder(keras.layers.Layer):
         self.hidden_units = tuple(hidden_units)
         self.dropout = dropout
         self.activation = self._activation(activation)
-        self.seed = seed
+        self.seed = known_seed(seed)
         self.blocks = [
             keras.Sequential(
                 [
@@ -72,7 +74,7 @@ class MLPEncoder(keras.layers.Layer):
                     ),
                     keras.layers.Dropout(
                         dropout,
-                        seed=None if seed is None else seed + index,
+                        seed=self.seed + index,
                         dtype=self.dtype_policy,
                     ),
                 ],

@@ -17,6 +17,7 @@ from keras_mmrel.encoders.block_encoder import check_blocks
 from keras_mmrel.encoders.block_encoder import mean_over_positions
 from keras_mmrel.encoders.block_encoder import restore_blocks
 from keras_mmrel.layers._depth_statistics import DepthStatistics
+from keras_mmrel.seeds import known_seed
 from keras_mmrel.state import add_state
 
 SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
@@ -64,7 +65,8 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
             `"none"`, which removes the whole block's output.
         moving_prototypes: Whether the prototypes are moving averages of the
             class means; otherwise somebody else assigns them.
-        seed: Integer or `None`. Seed of the gates and of random masks.
+        seed: Integer, or `None` to draw one. Seed of the gates and of
+            random masks.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -110,8 +112,8 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         self.mask_fraction = mask_fraction
         self.selection = selection
         self.moving_prototypes = moving_prototypes
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = known_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.statistics = [
             DepthStatistics(
                 num_classes, moving_prototypes, name=f"statistics_{index}"
@@ -224,7 +226,9 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
 
     def refresh_masks(self, epoch: int = 0) -> None:
         """Choose the channels of every mask by the statistics so far."""
-        rng = np.random.default_rng((self.seed or 0, epoch))
+        # The seed that the generator began with is saved with its state.
+        seed = int(ops.convert_to_numpy(self.seed_generator.state)[0])
+        rng = np.random.default_rng((seed, epoch))
         for mask, statistics in zip(self.masks, self.statistics, strict=True):
             scores = ops.convert_to_numpy(statistics.scores)
             if self.selection == "random":

@@ -16,6 +16,7 @@ from keras_mmrel.contract import class_numbers
 from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.seeds import known_seed
 from keras_mmrel.state import add_state
 
 TABLES = ("auto", "pair", "marginal")
@@ -49,7 +50,7 @@ class GlobalICI(keras.layers.Layer):
         tables: `"pair"`, a mean and a variance for each pair of classes;
             `"marginal"`, one for each class, over the classes that it is
             confused with; or `"auto"`, pairs up to 32 classes.
-        seed: Integer or `None`. Seed of the pairs that are drawn.
+        seed: Integer, or `None` to draw one. Seed of the drawn pairs.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
@@ -92,8 +93,8 @@ class GlobalICI(keras.layers.Layer):
         self.pairs = tables == "pair" or (
             tables == "auto" and num_classes <= FEW_CLASSES
         )
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = known_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(
         self, inputs_shape: tuple, probabilities_shape: tuple | None = None

@@ -24,6 +24,7 @@ from keras_mmrel.layers.cross_modality_compensation import (
 from keras_mmrel.layers.discriminative_power import DiscriminativePower
 from keras_mmrel.layers.ici_removal import ICIRemoval
 from keras_mmrel.layers.ici_removal import surprise_of
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -56,7 +57,8 @@ class ICIFusion(keras.layers.Layer):
         compensation: Whether modalities are compensated.
         weighting: Whether experts are weighted by their power; without it
             all present ones weigh the same.
-        seed: Integer or `None`, seed of dropout, noise and drawn pairs.
+        seed: Integer, or `None` to draw one. Seed of dropout, noise and
+            drawn pairs.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -107,8 +109,8 @@ class ICIFusion(keras.layers.Layer):
         self.removal = removal
         self.compensation = compensation
         self.weighting = weighting
-        self.seed = seed
-        seeds = [None if seed is None else seed + i for i in range(3)]
+        self.seed = known_seed(seed)
+        seeds = [self.seed + i for i in range(3)]
         self.drop = keras.layers.Dropout(
             dropout, seed=seeds[0], dtype="float32"
         )

@@ -8,6 +8,7 @@ from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -38,7 +39,7 @@ class ICIInjection(keras.layers.Layer):
         emptying: Float in [0, 1], probability of becoming empty.
         low: Positive float, smallest `κ`.
         high: Float, largest `κ`, at least `low`.
-        seed: Integer or `None`.
+        seed: Integer, or `None` to draw one.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
@@ -98,8 +99,8 @@ class ICIInjection(keras.layers.Layer):
         self.emptying = emptying
         self.low = low
         self.high = high
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = known_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def call(
         self,

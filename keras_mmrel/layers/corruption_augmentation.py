@@ -13,6 +13,7 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_modality_tensors
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -40,7 +41,7 @@ class CorruptionAugmentation(keras.layers.Layer):
         noise_probability: Float in [0, 1].
         shuffle_probability: Float in [0, 1].
         drop_probability: Float in [0, 1].
-        seed: Integer or `None`.
+        seed: Integer, or `None` to draw one.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -78,8 +79,8 @@ class CorruptionAugmentation(keras.layers.Layer):
         self.noise_probability = noise_probability
         self.shuffle_probability = shuffle_probability
         self.drop_probability = drop_probability
-        self.seed = seed
-        self.generator = keras.random.SeedGenerator(seed)
+        self.seed = known_seed(seed)
+        self.generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape: tuple) -> None:
         """Hold no weights."""

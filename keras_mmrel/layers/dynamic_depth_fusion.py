@@ -20,6 +20,7 @@ from keras_mmrel.layers._row_skipping import run_by_depth
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.layers.depth_allocator import DepthAllocator
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -79,7 +80,7 @@ class DynamicDepthFusion(keras.layers.Layer):
         quantiles: Pair of floats `(low, high)` in [0, 1], the quantiles of
             clean training confidence at which depth is 0 and `max_depth`.
         inference: `"masked"` or `"skip"`.
-        seed: Integer or `None`, seed of the dropout.
+        seed: Integer, or `None` to draw one. Seed of the dropout.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -151,10 +152,10 @@ class DynamicDepthFusion(keras.layers.Layer):
         self.predicted_parameters = predicted_parameters
         self.quantiles = tuple(quantiles)
         self.inference = inference
-        self.seed = seed
+        self.seed = known_seed(seed)
         self.allocator = DepthAllocator(max_depth, quantiles, name="allocator")
         self.drop = keras.layers.Dropout(
-            dropout, seed=seed, dtype=self.dtype_policy
+            dropout, seed=self.seed, dtype=self.dtype_policy
         )
 
     def build(self, input_shape: tuple) -> None:

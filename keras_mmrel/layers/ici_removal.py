@@ -3,11 +3,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.branches import branches
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -26,7 +28,7 @@ class ICIRemoval(keras.layers.Layer):
     grows.
 
     Args:
-        seed: Integer or `None`. Seed of the noise.
+        seed: Integer, or `None` to draw one. Seed of the noise.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
@@ -60,8 +62,8 @@ class ICIRemoval(keras.layers.Layer):
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = known_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(
         self,
@@ -100,8 +102,9 @@ class ICIRemoval(keras.layers.Layer):
         check_shape("variance", variance, *shape)
         # A feature without variance is not infinitely surprising.
         variance = ops.maximum(ops.cast(variance, "float32"), 1e-6)
-        distance = ops.square(z - mean) / variance
-        surprise = surprise_of(z, mean, variance)
+        z, near, far, whole = branches(z, 4)
+        distance = ops.square(near - mean) / variance
+        surprise = surprise_of(far, mean, variance)
         gate = ops.sigmoid(
             self.bias
             + self.feature_slope * ops.log1p(distance)
@@ -120,8 +123,10 @@ class ICIRemoval(keras.layers.Layer):
             noise = keras.random.normal(
                 ops.shape(z), dtype="float32", seed=self.seed_generator
             )
-            ici = ici + ops.exp(0.5 * self.log_variance) * noise
-        kept = z - ici
+            drawn = ops.exp(0.5 * self.log_variance) * noise
+            # As in `branches`: plain sums of three become one of any order.
+            ici = ops.sum(ops.stack([mean, shift, drawn]), axis=0)
+        kept = whole - ici
         removed, left = length(ici), length(kept)
         return {
             "kept": kept,

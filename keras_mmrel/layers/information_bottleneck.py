@@ -7,6 +7,7 @@ from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.seeds import known_seed
 from keras_mmrel.state import add_state
 
 
@@ -30,7 +31,7 @@ class InformationBottleneck(keras.layers.Layer):
     Args:
         strength: Non-negative float, the initial value of the weight.
         noise_scale: Likewise.
-        seed: Integer or `None`. Seed of the noise.
+        seed: Integer, or `None` to draw one. Seed of the noise.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -72,8 +73,8 @@ class InformationBottleneck(keras.layers.Layer):
         super().__init__(**kwargs)
         self.initial_strength = strength
         self.initial_noise_scale = noise_scale
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = known_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape: tuple) -> None:
         size = input_shape[-1]

@@ -16,6 +16,7 @@ from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -47,7 +48,7 @@ class PrototypeConfidence(keras.layers.Layer):
             its prototype, the others being orthogonal, has a probability
             of 0.99.
         dropout: Float in `[0, 1)`, on the encoder's hidden units.
-        seed: Integer or `None`, seed of the dropout.
+        seed: Integer, or `None` to draw one. Seed of the dropout.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -94,9 +95,9 @@ class PrototypeConfidence(keras.layers.Layer):
         self.temperature = temperature
         self.tau = temperature or 1.0 / math.log(99.0 * (num_classes - 1))
         self.dropout = dropout
-        self.seed = seed
+        self.seed = known_seed(seed)
         self.drop = keras.layers.Dropout(
-            dropout, seed=seed, dtype=self.dtype_policy
+            dropout, seed=self.seed, dtype=self.dtype_policy
         )
 
     def build(self, input_shape: tuple) -> None:

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.branches import branches
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Number
@@ -74,10 +75,8 @@ def divergence_of_the_rest(labels: Labels, alpha: Tensor) -> Tensor:
 def _entropy_part(x: Tensor) -> Tensor:
     """`lgamma(x) - (x - 1) digamma(x) + x`, which grows like `log(x) / 2`."""
     is_small = x < _LARGE
-    small = ops.where(is_small, x, 1.0)
-    exact = (
-        backend.lgamma(small) - (small - 1.0) * backend.digamma(small) + small
-    )
+    a, b, c, d = branches(ops.where(is_small, x, 1.0), 4)
+    exact = backend.lgamma(a) - (b - 1.0) * backend.digamma(c) + d
     large = ops.where(is_small, _LARGE, x)
     r = 1.0 / large
     rest = r * (1 / 3 + r * (1 / 12 + r * (1 / 90 - r / 120)))

@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_mmrel.branches import branches
 from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
@@ -105,5 +106,6 @@ class RankLoss(keras.losses.Loss):
 
     def call(self, y_true: Labels, y_pred: Tensor) -> Tensor:
         history = y_true - ops.roll(y_true, -1, axis=0)
-        confidence = y_pred - ops.roll(y_pred, -1, axis=0)
+        own, other = branches(y_pred, 2)
+        confidence = own - ops.roll(other, -1, axis=0)
         return ops.relu(ops.sign(history) * confidence + ops.abs(history))

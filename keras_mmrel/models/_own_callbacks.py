@@ -1,24 +1,72 @@
 """What every `fit` of the library does between steps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_mmrel.callbacks.training_state import TrainingState
 from keras_mmrel.contract import Model
 from keras_mmrel.models.clock import Clock
 
 
+def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Return what `fit` was given as a list."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        # Keras makes a list of its own, with all that `fit` knows.
+        callbacks = callbacks.callbacks
+    if isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = [callbacks]
+    listed = keras.tree.flatten(callbacks) if callbacks else []
+    wrong = [c for c in listed if not isinstance(c, keras.callbacks.Callback)]
+    if wrong:
+        raise ValueError(
+            "`callbacks` must hold objects of `keras.callbacks.Callback`. "
+            f"Received: {wrong[0]!r}"
+        )
+    return listed
+
+
+def open_state(
+    model: Model,
+    callbacks: Sequence[keras.callbacks.Callback],
+    epochs: int,
+    initial_epoch: int,
+) -> int:
+    """Return the epoch to begin with: that of a `TrainingState`, if any.
+
+    Raises:
+        ValueError: If there is more than one, or its state is another's.
+    """
+    states = [c for c in callbacks if isinstance(c, TrainingState)]
+    if len(states) > 1:
+        raise ValueError(
+            "`callbacks` must hold one `TrainingState` at most. Received: "
+            f"{len(states)}"
+        )
+    for state in states:
+        return state.open(model, epochs, initial_epoch)
+    return initial_epoch
+
+
 def with_own_callbacks(
-    model: Model, callbacks: Any, initial_epoch: int
+    model: Model,
+    callbacks: Sequence[keras.callbacks.Callback],
+    initial_epoch: int,
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of a `fit`, the library's ahead of the user's.
 
     Args:
         model: The model.
         callbacks: What `fit` was given.
-        initial_epoch: Likewise.
+        initial_epoch: The first epoch of this `fit`.
     """
+    states = [c for c in callbacks if isinstance(c, TrainingState)]
+    others = [c for c in callbacks if not isinstance(c, TrainingState)]
+    methods = model.training_callbacks()
+    for state in states:
+        state.watch([*methods, *others])
     slot = model.modulation_slot
     watch = model.batch_watch
     own = [
@@ -31,24 +79,11 @@ def with_own_callbacks(
             on_epoch_begin=lambda epoch, logs: slot.begin_epoch(),
             on_epoch_end=lambda epoch, logs: logs.update(slot.epoch_logs()),
         ),
-        *model.training_callbacks(),
+        *methods,
     ]
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        # Keras makes a list of its own, with all that `fit` knows.
-        callbacks = callbacks.callbacks
-    if isinstance(callbacks, keras.callbacks.Callback):
-        callbacks = [callbacks]
-    wrong = [
-        c
-        for c in callbacks or []
-        if not isinstance(c, keras.callbacks.Callback)
-    ]
-    if wrong:
-        raise ValueError(
-            "`callbacks` must hold objects of `keras.callbacks.Callback`. "
-            f"Received: {wrong[0]!r}"
-        )
-    return [*own, *(callbacks or [])]
+    # The state of a training is read before all others begin, and written
+    # when all are through with an epoch.
+    return [*states, *own, *others]
 
 
 class ClockCallback(keras.callbacks.Callback):

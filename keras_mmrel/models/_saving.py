@@ -1,5 +1,6 @@
 """What is saved of a model beyond what Keras saves, and a careful load."""
 
+import os
 import pathlib
 from typing import Any
 
@@ -79,6 +80,11 @@ def restore_config(
 
 def load_model(cls: type, path: Any, **kwargs: Any) -> Any:
     """Load a `.keras` file that must hold a `cls`, or say what is wrong."""
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(
+            "`path` must be the name of a `.keras` file. Received: "
+            f"path={path!r}"
+        )
     if not pathlib.Path(path).exists():
         raise FileNotFoundError(
             f"`path` must be a saved model. Received: path={str(path)!r}, "
@@ -90,10 +96,17 @@ def load_model(cls: type, path: Any, **kwargs: Any) -> Any:
         # A class that is not registered is no damage: Keras names it.
         if upstream.UNKNOWN_CLASS in str(error):
             raise
+        if any(words in str(error) for words in upstream.UNSAFE):
+            raise ValueError(
+                "`path` must hold no code and no link to other files; pass "
+                "`safe_mode=False` if you trust who wrote it and it is a "
+                f"Python function. Received: path={str(path)!r}, which Keras "
+                f"refuses for safety ({_first_sentence(error)})"
+            ) from error
         raise ValueError(
             "`path` must be an undamaged `.keras` file. Received: "
             f"path={str(path)!r}, which could not be read "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {_first_sentence(error)})"
         ) from error
     if not isinstance(model, cls):
         raise TypeError(
@@ -101,3 +114,57 @@ def load_model(cls: type, path: Any, **kwargs: Any) -> Any:
             f"path={str(path)!r}, which holds a {type(model).__name__}"
         )
     return model
+
+
+def _first_sentence(error: Exception) -> str:
+    """Return what an error of Keras says first, which goes on for long."""
+    text = " ".join(str(error).split())
+    return text.split(". ")[0].removesuffix(".")
+
+
+def check_target(path: Any, ending: str, argument: str = "filepath") -> None:
+    """Refuse a name that nothing can be saved under.
+
+    Args:
+        path: What `save` or `save_weights` was given.
+        ending: How the name must end.
+        argument: Name of the argument.
+    """
+    named = isinstance(path, str | os.PathLike)
+    if not named or not str(path).endswith(ending):
+        raise ValueError(
+            f"`{argument}` must be a file name that ends in `{ending}`. "
+            f"Received: {argument}={str(path)!r}"
+        )
+    target = pathlib.Path(path)
+    if "://" not in str(path) and not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"`{argument}` must be in a folder that exists. Received: "
+            f"{argument}={str(path)!r}"
+        )
+
+
+def load_weights(model: Any, path: Any, load: Any) -> None:
+    """Load weights wholly, or leave those of the model as they were.
+
+    Args:
+        model: The model.
+        path: What `load_weights` was given.
+        load: Function that loads.
+    """
+    if not isinstance(path, str | os.PathLike) or not os.path.isfile(path):
+        raise FileNotFoundError(
+            "`filepath` must be a file of weights. Received: "
+            f"filepath={str(path)!r}"
+        )
+    before = [keras.ops.copy(v) for v in model.variables]
+    try:
+        load()
+    except Exception as error:
+        for variable, value in zip(model.variables, before, strict=True):
+            variable.assign(value)
+        raise ValueError(
+            f"`filepath` must hold the weights of this {type(model).__name__}, "
+            f"whole and of its shapes. Received: filepath={str(path)!r}, which "
+            f"could not be loaded ({_first_sentence(error)})"
+        ) from error

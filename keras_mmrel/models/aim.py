@@ -161,7 +161,7 @@ class AIM(SharedHeadModel):
                 mask_fraction=mask_fraction,
                 selection=selection,
                 moving_prototypes=prototypes == "centroids",
-                seed=None if self.seed is None else self.seed + index,
+                seed=self.seed + index,
                 name=encoder.name,
                 dtype=self.dtype_policy,
             )

@@ -58,7 +58,7 @@ def _hold_out(model: Any, samples: int) -> Array | None:
     """Draw the samples that `fit` holds out of in-memory data."""
     if 0 in (model.holdout, model.release):
         return None
-    rng = np.random.default_rng(model.seed or 0)
+    rng = np.random.default_rng(model.seed)
     # At least one is left to train on.
     count = min(round(model.holdout * samples), samples - 1)
     chosen = rng.permutation(samples)[:count]
@@ -221,7 +221,7 @@ class CAL(SharedHeadModel):
         self.bottlenecks = [
             InformationBottleneck(
                 noise_scale=0.0 if bottleneck_start else 1.0,
-                seed=None if self.seed is None else self.seed + index,
+                seed=self.seed + index,
                 name=f"bottleneck_{index}",
                 dtype=self.dtype_policy,
             )

@@ -7,8 +7,8 @@ from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import validation
-from keras_mmrel.models._own_callbacks import with_own_callbacks
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.modality_inputs import ModalityInputs
@@ -78,6 +78,10 @@ class CheckedModel(keras.Model):
             class_weight=class_weight,
         )
         self.modality_inputs.check_validation(validation_data)
+        callbacks = _own_callbacks.callback_list(callbacks)
+        initial_epoch = _own_callbacks.open_state(
+            self, callbacks, epochs, initial_epoch
+        )
         x = self.modality_inputs.complete(x)
         # Callbacks read and assign weights before the first step.
         shapes = validation.data_shapes(x, self.modality_names)
@@ -92,7 +96,9 @@ class CheckedModel(keras.Model):
             batch_size=batch_size,
             epochs=epochs,
             verbose=verbose,
-            callbacks=with_own_callbacks(self, callbacks, initial_epoch),
+            callbacks=_own_callbacks.with_own_callbacks(
+                self, callbacks, initial_epoch
+            ),
             validation_split=validation_split,
             validation_data=validation_data,
             shuffle=shuffle,

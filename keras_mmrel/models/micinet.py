@@ -190,7 +190,7 @@ class MICINet(MultimodalModel):
             self.inject = ICIInjection(
                 self.injection_fraction,
                 emptying=self.injection_fraction / 3.0,
-                seed=None if self.seed is None else self.seed + 3,
+                seed=self.seed + 3,
                 name="injection",
             )
         self.scale_gradient = GradientScale(dtype="float32")

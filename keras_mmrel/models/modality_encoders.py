@@ -50,15 +50,13 @@ def encoder_name(modality: str) -> str:
     return f"{modality.replace('/', '_').replace('.', '_')}_encoder"
 
 
-def derive_seed(seed: int | None, name: str) -> int | None:
-    """Seed of one random part of a model, or `None` without a seed."""
-    if seed is None:
-        return None
+def derive_seed(seed: int, name: str) -> int:
+    """Seed of one random part of a model."""
     return zlib.crc32(f"{seed}/{name}".encode()) % 2**31
 
 
 def default_encoder(
-    name: str, shape: tuple[int, ...], dtype: Any, seed: int | None
+    name: str, shape: tuple[int, ...], dtype: Any, seed: int
 ) -> keras.layers.Layer:
     """An MLP for a vector, a convolutional network for two or three axes."""
     options: dict[str, Any] = {

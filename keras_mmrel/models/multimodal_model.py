@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Either
@@ -44,6 +45,7 @@ from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.modulation_slot import ModulationSlot
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
+from keras_mmrel.seeds import known_seed
 from keras_mmrel.state import add_state
 
 
@@ -131,9 +133,10 @@ class MultimodalModel(CheckedModel):
             inputs, cleans what is not to be believed or masks it, and has an
             `update_statistics` that learns from clean training samples, such
             as `keras_mmrel.layers.RangeControl`.
-        seed: Non-negative integer or `None`. Seed of all that the model draws
-            (dropout, noise, ...); initial weights follow
-            `keras.utils.set_random_seed`.
+        seed: Non-negative integer, or `None` to draw one, which the
+            attribute `seed` and the config then have. Seed of all that the
+            model draws (dropout, noise, ...); initial weights follow
+            `keras.utils.set_random_seed`, as a drawn seed does.
         auxiliary_loss_names: Names of the terms that `auxiliary_losses`
             returns; each has its own column in `History`.
         **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
@@ -160,7 +163,8 @@ class MultimodalModel(CheckedModel):
         # layer casts what it takes to its own compute dtype.
         super().__init__(autocast=False, **kwargs)
         self.num_classes = num_classes
-        self.seed = seed
+        self.seed = known_seed(seed)
+        self.seed_given = seed is not None
         self.modality_names = list(modalities)
         self.modality_specs = {
             name: modality_encoders.layer_or_shape(spec)
@@ -221,6 +225,7 @@ class MultimodalModel(CheckedModel):
         self.call(
             map_shapes(lambda s: keras.KerasTensor(with_batch(s)), shapes)
         )
+        upstream.keep_seeds(self)
 
     def get_build_config(self) -> dict | None:
         if not self.built:
@@ -605,6 +610,26 @@ class MultimodalModel(CheckedModel):
             TypeError: If it holds a model of another class.
         """
         return _saving.load_model(cls, path, **kwargs)
+
+    def save(
+        self, filepath: Any, overwrite: bool = True, zipped: Any = None
+    ) -> None:
+        if zipped is not False:
+            _saving.check_target(filepath, ".keras")
+        super().save(filepath, overwrite=overwrite, zipped=zipped)
+
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, **kwargs: Any
+    ) -> None:
+        ending = ".weights.json" if kwargs.get("max_shard_size") else ""
+        _saving.check_target(filepath, ending or ".weights.h5")
+        super().save_weights(filepath, overwrite=overwrite, **kwargs)
+
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        load = super().load_weights
+        _saving.load_weights(
+            self, filepath, lambda: load(filepath, *args, **kwargs)
+        )
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)

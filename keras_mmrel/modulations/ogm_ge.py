@@ -12,6 +12,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import Variables
 from keras_mmrel.modulations.gradient_modulation import Owners
 from keras_mmrel.modulations.ogm import OGM
+from keras_mmrel.seeds import known_seed
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -33,8 +34,9 @@ class OGMGE(OGM):
             `"all"`.
         noise: Non-negative float, standard deviation of the noise in units
             of each gradient's own standard deviation; 1 in the paper.
-        seed: Integer or `None`. Seed of the noise; several processes with
-            PyTorch need one to stay equal, since each draws its own.
+        seed: Integer, or `None` to draw one. Seed of the noise; several
+            processes with PyTorch need one to stay equal, since each draws
+            its own.
         **kwargs: Arguments of `GradientModulation`.
 
     Raises:
@@ -62,8 +64,8 @@ class OGMGE(OGM):
         super().__init__(alpha, **kwargs)
         self.kernels = kernels
         self.noise = noise
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = known_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def touched(self, variables: Variables, owners: Owners) -> Owners:
         """Return the owners, `None` but for what `kernels` names."""

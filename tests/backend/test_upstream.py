@@ -121,3 +121,35 @@ def test_own_state_is_that_of_the_layer_alone():
     assert len(upstream.own_state(layer)) == 2
     assert len(upstream.own_state(outer)) == 0
     np.testing.assert_array_equal(upstream.own_state(layer)[0], np.zeros(3))
+
+
+def test_dropout_without_a_seed_draws_from_its_own_generator():
+    layer = keras.layers.Dropout(0.5)
+    model = keras.Sequential([keras.Input((200,)), layer])
+    upstream.keep_seeds(model)
+    state = ops.convert_to_numpy(layer.seed_generator.state)
+    x = np.ones((4, 200), "float32")
+    first = ops.convert_to_numpy(model(x, training=True))
+    layer.seed_generator.state.assign(state)
+    keras.utils.set_random_seed(99)
+    again = ops.convert_to_numpy(model(x, training=True))
+    np.testing.assert_array_equal(first, again)
+    assert 0 < (first == 0).mean() < 1
+
+
+def test_the_global_seed_generator_is_what_draws_without_a_seed():
+    state = upstream.global_seed_generator().state
+    before = ops.convert_to_numpy(state)
+    first = ops.convert_to_numpy(keras.random.normal((3,)))
+    state.assign(before)
+    again = ops.convert_to_numpy(keras.random.normal((3,)))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_what_keras_refuses_for_safety_has_its_words(tmp_path):
+    layer = keras.layers.Lambda(lambda x: 2 * x)
+    model = keras.Sequential([keras.Input((2,)), layer])
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError) as error:
+        keras.saving.load_model(tmp_path / "model.keras")
+    assert any(words in str(error.value) for words in upstream.UNSAFE)
