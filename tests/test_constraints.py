@@ -105,7 +105,7 @@ def test_a_loader_refuses_bad_values_before_it_reads(name):
     load = keras_mmrel.datasets.load_av_digits
     for value in load.constraints[name].bad:
         with pytest.raises(ValueError, match=f"^`{name}` must be "):
-            load("no such folder", **{name: value})
+            load(**{"path": "no such folder", name: value})
 
 
 @pytest.mark.parametrize("name", ["backbone", "layer_names"])

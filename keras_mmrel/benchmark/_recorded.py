@@ -1,5 +1,6 @@
 """What only the code of a comparison can make, as a folder knows it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras_mmrel.contract import Array
@@ -26,12 +27,18 @@ class Recorded:
 class RecordedCorruption(Corruption):
     """Stands for a corruption of which a folder keeps the text only."""
 
-    def __init__(self, text: str, severity: float = 1.0) -> None:
-        super().__init__(severity)
+    def __init__(
+        self,
+        severity: float,
+        target: str | Sequence[str] = "all",
+        probability: float = 0.5,
+        text: str = "",
+    ) -> None:
+        super().__init__(severity, target, probability)
         self.text = text
 
     def get_config(self) -> dict[str, Any]:
-        return {"text": self.text, "severity": self.severity}
+        return {**super().get_config(), "text": self.text}
 
     def __repr__(self) -> str:
         return self.text

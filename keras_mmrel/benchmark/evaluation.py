@@ -127,7 +127,10 @@ class Evaluation:
         """Rebuild what `to_dict` described, own functions as names."""
         protocols = [
             NoiseProtocol(
-                **{**p, "corruption": RecordedCorruption(p["corruption"])}
+                **{
+                    **p,
+                    "corruption": RecordedCorruption(1.0, text=p["corruption"]),
+                }
             )
             for p in record["corruptions"]
         ]
