@@ -2,14 +2,14 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Instance
+from keras_mmrel.constraints import Names
 from keras_mmrel.constraints import constrained
 
 
 @constrained(
     backbone=Instance(keras.Model, "a functional `keras.Model`"),
-    layer_names=Every(Instance(str, "a string")),
+    layer_names=Names(),
 )
 def split_backbone(
     backbone: keras.Model, layer_names: Sequence[str]
