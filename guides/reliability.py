@@ -277,7 +277,7 @@ class PowerCut(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if (
             float(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-            > 50
+            > 10
         ):
             raise RuntimeError("the lights went out")
 
