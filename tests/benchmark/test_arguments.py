@@ -17,6 +17,16 @@ Comparison = benchmark.Comparison
 GOOD = {"datasets": {"own": lambda: arrays()}, "methods": ["LateFusion"]}
 
 
+class Thing:
+    """Something that nobody expects, with a name that workers agree on."""
+
+    def __repr__(self):
+        return "a thing"
+
+
+THING = Thing()
+
+
 def comparison(**changes):
     return Comparison(**{**GOOD, **changes})
 
@@ -69,37 +79,37 @@ CASES = {}
 for key, values in {
     "datasets": (None, 3, "rosmap", [], {}, [None], {"d": 3}, {"d": None},
                  {"d": []}, [["rosmap"]], {"d": "no.such.function"},
-                 {"d": "nothing"}, {None: len}, object(), {"d": {"source": 3}}),
+                 {"d": "nothing"}, {None: len}, THING, {"d": {"source": 3}}),
     "methods": (None, 3, "TMC", [], {}, [None], {"m": 3}, {"m": []},
                 {"m": "no.such.Model"}, ["Nothing"], {"m": {"model": None}},
-                object(), {"m": {"options": 3}}, {"m": {"x": 1}},
+                THING, {"m": {"options": 3}}, {"m": {"x": 1}},
                 [["TMC"]], ["TMC", "TMC"], {"TMC": {"options": []}}),
     "regimes": (3, "clean", [], {}, {"r": 3}, {"r": "noise"}, {"r": []},
                 {"r": {"noise_probability": "x"}}, {"r": {"sigma": 1}},
-                {"r": {"noise_probability": 2}}, object(),
+                {"r": {"noise_probability": 2}}, THING,
                 {"r": {"training": 3}}),
     "seeds": (None, 0, -1, 1.5, "3", True, [], [1, 1], [-1], [1.5], ["a"],
-              [None], 10**12, {1: 2}, object(), np.arange(3), [True]),
+              [None], 10**12, {1: 2}, THING, np.arange(3), [True]),
     "training": (3, "fast", [], [1], {"epoch": 3}, {"epochs": None},
-                 {"epochs": 0}, {"epochs": "x"}, {"epochs": 1.5}, object()),
+                 {"epochs": 0}, {"epochs": "x"}, {"epochs": 1.5}, THING),
     "tuning": (3, "grid", [], [1], {"grid": 3}, {"grid": {"x": [1]}},
-               {"fraction": 1}, {"repeats": 0}, object(),
+               {"fraction": 1}, {"repeats": 0}, THING,
                {"grid": {"options": {"nothing": [1]}}}),
     "evaluation": (3, "all", [1], {"corruption": []}, {"seeds": None},
-                   object()),
-    "baseline": (3, "nobody", [], object()),
-    "folder": (None, 3, [], object()),
-    "data": (3, [], object()),
-    "title": (object(), 3, [], None),
+                   THING),
+    "baseline": (3, "nobody", [], THING),
+    "folder": (None, 3, [], THING),
+    "data": (3, [], THING),
+    "title": (THING, 3, [], None),
 }.items():  # fmt: skip
     for value in values:
         CASES[f"Comparison {key}={value!r:.60}"] = (
             lambda folder, key=key, value=value: comparison(**{key: value})
         )
 for key, values in {
-    "folder": (None, 3, [], object(), b"x", ""),
+    "folder": (None, 3, [], THING, b"x", ""),
     "shard": (None, 2, "2", (0, 1), (2, 1), (1, 0), (1,), (1, 2, 3),
-              (1.0, 2), (True, 2), ("1", "2"), [], object(), {1: 2, 2: 3}),
+              (1.0, 2), (True, 2), ("1", "2"), [], THING, {1: 2, 2: 3}),
     "verbose": ("no", None, [], -1),
 }.items():  # fmt: skip
     for value in values:
@@ -109,11 +119,11 @@ for key, values in {
             )
         )
 for key, values in {
-    "config": (None, 3, [], object(), "", "no.yaml", "."),
-    "out": (None, 3, [], object(), ""),
-    "data": (3, [], object()),
-    "datasets": (3, "tiny", ["no"], [], [None], [["tiny"]], {"x": 1}, object()),
-    "seeds": (0, "x", 1.5, [], object()),
+    "config": (None, 3, [], THING, "", "no.yaml", "."),
+    "out": (None, 3, [], THING, ""),
+    "data": (3, [], THING),
+    "datasets": (3, "tiny", ["no"], [], [None], [["tiny"]], {"x": 1}, THING),
+    "seeds": (0, "x", 1.5, [], THING),
     "shard": (None, 2, (3, 2)),
 }.items():  # fmt: skip
     for value in values:
@@ -122,25 +132,25 @@ for key, values in {
                 folder, **{key: value}
             )
         )
-for value in (None, 3, [], object(), "", "no folder", b"x"):
+for value in (None, 3, [], THING, "", "no folder", b"x"):
     CASES[f"report folder={value!r:.60}"] = lambda folder, value=value: (
         benchmark.report(value)
     )
     CASES[f"Comparison.report folder={value!r:.60}"] = (
         lambda folder, value=value: comparison().report(value)
     )
-for value in (None, 3, [], object(), "no.yaml", "."):
+for value in (None, 3, [], THING, "no.yaml", "."):
     CASES[f"from_yaml path={value!r:.60}"] = lambda folder, value=value: (
         Comparison.from_yaml(value)
     )
 for key, values in {
-    "source": (None, 3, "nothing", "no.such.function", [], {}, "", object()),
-    "options": (None, 3, "x", [1], object()),
-    "split": (3, "random", [], object()),
-    "test_fraction": ("x", 0, 1, 2, -1, float("nan"), [], True, object()),
-    "scale": (None, 3, "standard", [], object()),
-    "folds": (None, 3, "abc", [1.5], [None], [1, 1], {1: 2}, [[1]], object()),
-    "training": (3, "x", {"epoch": 1}, [1], object()),
+    "source": (None, 3, "nothing", "no.such.function", [], {}, "", THING),
+    "options": (None, 3, "x", [1], THING),
+    "split": (3, "random", [], THING),
+    "test_fraction": ("x", 0, 1, 2, -1, float("nan"), [], True, THING),
+    "scale": (None, 3, "standard", [], THING),
+    "folds": (None, 3, "abc", [1.5], [None], [1, 1], {1: 2}, [[1]], THING),
+    "training": (3, "x", {"epoch": 1}, [1], THING),
 }.items():  # fmt: skip
     for value in values:
         if key == "options" and value is None:
@@ -151,18 +161,18 @@ for key, values in {
             )
         )
 for key, values in {
-    "model": (None, 3, "Nothing", "no.such.Model", [], {}, "", object()),
+    "model": (None, 3, "Nothing", "no.such.Model", [], {}, "", THING),
     "options": (3, "x", [1], {"nothing": 1}, {"average": "x"}, {"seed": 1},
-                {"modalities": {}}, object()),
-    "encoder": (3, "x", [], {"units": 3}, {"hidden_units": "x"}, object()),
+                {"modalities": {}}, THING),
+    "encoder": (3, "x", [], {"units": 3}, {"hidden_units": "x"}, THING),
     "modulation": (3, "Nothing", [], {}, {"OGM": 3}, {"OGM": {"x": 1}},
-                   ["OGM", "AGM"], {"OGM": {"alpha": "x"}}, object()),
-    "quality": (3, "Nothing", [], {}, {"RangeControl": 3}, object()),
-    "inputs": (None, 3, "scaled", [], object()),
-    "modalities": (3, "a", [], {}, [3], [None], ["a", "a"], object()),
-    "training": (3, "x", {"epoch": 1}, [1], object()),
-    "tuning": (3, "x", {"grids": 1}, [1], object()),
-    "probes": (3, "x", [], {}, [3], [None], object()),
+                   ["OGM", "AGM"], {"OGM": {"alpha": "x"}}, THING),
+    "quality": (3, "Nothing", [], {}, {"RangeControl": 3}, THING),
+    "inputs": (None, 3, "scaled", [], THING),
+    "modalities": (3, "a", [], {}, [3], [None], ["a", "a"], THING),
+    "training": (3, "x", {"epoch": 1}, [1], THING),
+    "tuning": (3, "x", {"grids": 1}, [1], THING),
+    "probes": (3, "x", [], {}, [3], [None], THING),
 }.items():  # fmt: skip
     for value in values:
         CASES[f"Method {key}={value!r:.60}"] = (
@@ -170,8 +180,8 @@ for key, values in {
         )
 for key, values in {
     "augmentation": (3, "noise", [], [1], {"x": 1}, {"noise_probability": 2},
-                     {"seed": 1}, object()),
-    "training": (3, "x", {"epoch": 1}, [1], object()),
+                     {"seed": 1}, THING),
+    "training": (3, "x", {"epoch": 1}, [1], THING),
 }.items():  # fmt: skip
     for value in values:
         CASES[f"Regime {key}={value!r:.60}"] = (
@@ -180,17 +190,17 @@ for key, values in {
             )
         )
 for key, values in {
-    "epochs": (None, 0, -1, 1.5, "3", True, [], object()),
-    "batch_size": (None, 0, -1, 1.5, "half", True, [], object()),
+    "epochs": (None, 0, -1, 1.5, "3", True, [], THING),
+    "batch_size": (None, 0, -1, 1.5, "half", True, [], THING),
     "learning_rate": (None, -1, "x", float("nan"), float("inf"), True, [],
-                      object()),
+                      THING),
     "weight_decay": (None, -1, "x", float("nan"), float("inf")),
-    "optimizer": (None, 3, "lion", [], object()),
+    "optimizer": (None, 3, "lion", [], THING),
     "momentum": (None, -1, 2, "x", float("nan")),
-    "schedule": (None, 3, "linear", [], object()),
+    "schedule": (None, 3, "linear", [], THING),
     "step_at": (None, -1, 2, "x"),
     "step_factor": (None, -1, "x"),
-    "whole_batches": (None, 3, "yes", [], 1, object()),
+    "whole_batches": (None, 3, "yes", [], 1, THING),
 }.items():  # fmt: skip
     for value in values:
         CASES[f"Training {key}={value!r:.60}"] = (
@@ -199,12 +209,12 @@ for key, values in {
             )
         )
 for key, values in {
-    "fraction": (None, 0, 1, "x", float("nan"), True, [], object()),
-    "repeats": (None, 0, 1.5, "x", True, [], object()),
+    "fraction": (None, 0, 1, "x", float("nan"), True, [], THING),
+    "repeats": (None, 0, 1.5, "x", True, [], THING),
     "grid": (3, "x", [1], {"x": [1]}, {"epochs": 3}, {"epochs": []},
              {"epochs": "12"}, {"epochs": [0]}, {"options": []},
              {"options": {"a": 3}}, {"options": {"a": []}},
-             {"options": {}}, {"epochs": [1, 1]}, object()),
+             {"options": {}}, {"epochs": [1, 1]}, THING),
 }.items():  # fmt: skip
     for value in values:
         CASES[f"Tuning {key}={value!r:.60}"] = (
@@ -216,16 +226,16 @@ for key, values in {
     "corruptions": (None, 3, "missing", ["no"], [3], [None], {"c": 3},
                     {"c": {"Nothing": {}}}, {"c": {"GaussianNoise": {}}},
                     {"c": None}, ["missing", "missing"], [["missing"]],
-                    {"clean": "missing"}, object()),
+                    {"clean": "missing"}, THING),
     "severities": (3, "x", [], [-1], ["x"], [None], {"no": [1]},
-                   {"missing": 3}, {"missing": []}, [1, 1], object()),
-    "seeds": (None, 0, 1.5, "x", True, [1], object()),
+                   {"missing": 3}, {"missing": []}, [1, 1], THING),
+    "seeds": (None, 0, 1.5, "x", True, [1], THING),
     "scores": (3, "accuracy", [], ["no"], [3], [None], {"accuracy": 3},
-               ["accuracy", "accuracy"], [["accuracy"]], object()),
-    "bins": (None, 0, 1.5, "x", True, object()),
-    "batch_size": (None, 0, 1.5, "x", True, object()),
+               ["accuracy", "accuracy"], [["accuracy"]], THING),
+    "bins": (None, 0, 1.5, "x", True, THING),
+    "batch_size": (None, 0, 1.5, "x", True, THING),
     "probes": (None, 3, "x", ["no"], [3], {"p": 3}, {"p": "no"},
-               {"p": "no.such.function"}, {"p": None}, object()),
+               {"p": "no.such.function"}, {"p": None}, THING),
 }.items():  # fmt: skip
     for value in values:
         CASES[f"Evaluation {key}={value!r:.60}"] = (
@@ -302,7 +312,7 @@ for arguments in (
     CASES[f"command: {' '.join(arguments)}"] = command(*arguments)
 for name in ("rosmap", "brca", "av_digits"):
     load = getattr(datasets, f"load_{name}")
-    for value in (3, [], object(), b"x", True, {}):
+    for value in (3, [], THING, b"x", True, {}):
         CASES[f"load_{name} path={value!r:.40}"] = (
             lambda folder, load=load, value=value: load(value)
         )
@@ -325,7 +335,7 @@ for key, values in {
                 folder, **{key: value}
             )
         )
-for value in (None, 3, [], "pixel", ["pixels", "pixels"], [3], {}, object()):
+for value in (None, 3, [], "pixel", ["pixels", "pixels"], [3], {}, THING):
     CASES[f"load_multiview_digits modalities={value!r:.40}"] = (
         functools.partial(
             lambda value, folder: datasets.load_multiview_digits(value), value
