@@ -38,7 +38,8 @@ def _check_held_out(model: Any, values: Array) -> None:
             f"'{HELD_OUT}' must hold only 0 (trained on) and 1 (held "
             f"out). Received: values {np.unique(values)[:5].tolist()}"
         )
-    if values.all() and len(values) > 1:
+    # A batch may by chance hold nothing else, all of the data may not.
+    if values.all() and len(values) >= FEW:
         raise ValueError(
             f"'{HELD_OUT}' must leave samples to train on. Received: all "
             f"{len(values)} held out"
