@@ -55,3 +55,14 @@ def reads_tables(method: Method) -> Method:
             raise
 
     return call  # type: ignore[return-value]
+
+
+def read_tables_in(*methods: str) -> Callable:
+    """Let methods of a class take tables, each by `reads_tables`."""
+
+    def decorate(cls: type) -> type:
+        for name in methods:
+            setattr(cls, name, reads_tables(vars(cls)[name]))
+        return cls
+
+    return decorate

@@ -33,7 +33,7 @@ from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
 from keras_mmrel.models._own_callbacks import with_own_callbacks
-from keras_mmrel.models._tables import reads_tables
+from keras_mmrel.models._tables import read_tables_in
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_modulation
 from keras_mmrel.models.compile_arguments import logits_loss
@@ -48,6 +48,7 @@ from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.state import add_state
 
 
+@read_tables_in("fit", "evaluate", "predict", "train_on_batch", "test_on_batch")
 @constrained(
     num_classes=NUM_CLASSES,
     augmentation=Either(
@@ -412,8 +413,8 @@ class MultimodalModel(keras.Model):
         y_pred: Outputs,
         sample_weight: Tensor = None,
     ) -> dict:
-        labels, scores = self.metric_routes.slots(y, y_pred)
-        return super().compute_metrics(x, labels, scores, sample_weight)
+        slots = self.metric_routes.slots(y, y_pred)
+        return super().compute_metrics(x, *slots, sample_weight)
 
     # -- Gradients -----------------------------------------------------------
 
@@ -516,11 +517,7 @@ class MultimodalModel(keras.Model):
     def get_compile_config(self) -> dict:
         config = super().get_compile_config()
         if config:
-            # Keras has a slot a metric, which says nothing of its output.
-            config["metrics"] = keras.saving.serialize_keras_object(
-                self.metric_routes
-            )
-            config["weighted_metrics"] = None
+            config.update(self.metric_routes.compile_config())
             config["modulation"] = keras.saving.serialize_keras_object(
                 self.modulation
             )
@@ -541,7 +538,6 @@ class MultimodalModel(keras.Model):
         """
         return []
 
-    @reads_tables
     def fit(
         self,
         x: DataSource = None,
@@ -590,7 +586,6 @@ class MultimodalModel(keras.Model):
             **kwargs,
         )
 
-    @reads_tables
     def evaluate(
         self,
         x: DataSource = None,
@@ -610,7 +605,6 @@ class MultimodalModel(keras.Model):
             x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
         )
 
-    @reads_tables
     def predict(
         self,
         x: DataSource,
@@ -624,14 +618,12 @@ class MultimodalModel(keras.Model):
         self.modality_inputs.check(x, rows=rows)
         return super().predict(x, batch_size, verbose, steps, *args, **kwargs)
 
-    @reads_tables
     def train_on_batch(
         self, x: Modalities, y: Labels = None, *args: Any, **kwargs: Any
     ) -> Any:
         self.modality_inputs.check(x, y, labelled=True, trains=True)
         return super().train_on_batch(x, y, *args, **kwargs)
 
-    @reads_tables
     def test_on_batch(
         self, x: Modalities, y: Labels = None, *args: Any, **kwargs: Any
     ) -> Any:
@@ -643,10 +635,9 @@ class MultimodalModel(keras.Model):
     def get_config(self) -> dict:
         config = super().get_config()
         config.pop("autocast", None)
-        if self.modality_inputs.columns:
-            config["columns"] = self.modality_inputs.columns
         return {
             **config,
+            **_saving.column_config(self),
             "modalities": _saving.serialize_specs(self.modality_specs),
             "num_classes": self.num_classes,
             "augmentation": _saving.serialize(self.augmentation),
@@ -658,10 +649,7 @@ class MultimodalModel(keras.Model):
     def from_config(
         cls, config: dict, custom_objects: dict | None = None
     ) -> "MultimodalModel":
-        columns = config.get("columns", {})
-        model = cls(**_saving.restore_config(cls, config, custom_objects))
-        model.modality_inputs.columns = columns
-        return model
+        return _saving.restore(cls, config, custom_objects)
 
     @classmethod
     def load(cls, path: Any, **kwargs: Any) -> "MultimodalModel":
