@@ -48,6 +48,19 @@ def serialize_specs(specs: ModalitySpecs) -> dict[str, Any]:
     }
 
 
+def column_config(model: Any) -> dict[str, Any]:
+    """Names of the columns of the training data, if there were any."""
+    columns = model.modality_inputs.columns
+    return {"columns": columns} if columns else {}
+
+
+def restore(cls: type, config: dict, custom_objects: dict | None) -> Any:
+    """Return the model of what `get_config` returned."""
+    model: Any = cls(**restore_config(cls, config, custom_objects))
+    model.modality_inputs.columns = config.get("columns", {})
+    return model
+
+
 def restore_config(
     cls: type, config: dict, custom_objects: dict | None
 ) -> dict[str, Any]:

@@ -78,6 +78,14 @@ class MetricRoutes:
         ]
         return labels, scores
 
+    def compile_config(self) -> dict[str, Any]:
+        """Return what a file holds of both arguments.
+
+        Keras keeps the slots, which say nothing of a metric's output.
+        """
+        routes = keras.saving.serialize_keras_object(self)
+        return {"metrics": routes, "weighted_metrics": None}
+
     def get_config(self) -> dict[str, Any]:
         flags = zip(self.routes, self.weighted, strict=True)
         pairs = [

@@ -431,8 +431,8 @@ class MultimodalModel(CheckedModel):
         sample_weight: Tensor = None,
     ) -> dict:
         y, _ = self.batch_watch.usable_labels(y)
-        labels, scores = self.metric_routes.slots(y, y_pred)
-        return super().compute_metrics(x, labels, scores, sample_weight)
+        slots = self.metric_routes.slots(y, y_pred)
+        return super().compute_metrics(x, *slots, sample_weight)
 
     # -- Gradients -----------------------------------------------------------
 
@@ -537,11 +537,7 @@ class MultimodalModel(CheckedModel):
     def get_compile_config(self) -> dict:
         config = super().get_compile_config()
         if config:
-            # Keras has a slot a metric, which says nothing of its output.
-            config["metrics"] = keras.saving.serialize_keras_object(
-                self.metric_routes
-            )
-            config["weighted_metrics"] = None
+            config.update(self.metric_routes.compile_config())
             config["modulation"] = keras.saving.serialize_keras_object(
                 self.modulation
             )
@@ -573,10 +569,9 @@ class MultimodalModel(CheckedModel):
     def get_config(self) -> dict:
         config = super().get_config()
         config.pop("autocast", None)
-        if self.modality_inputs.columns:
-            config["columns"] = self.modality_inputs.columns
         return {
             **config,
+            **_saving.column_config(self),
             "modalities": _saving.serialize_specs(self.modality_specs),
             "num_classes": self.num_classes,
             "augmentation": _saving.serialize(self.augmentation),
@@ -588,10 +583,7 @@ class MultimodalModel(CheckedModel):
     def from_config(
         cls, config: dict, custom_objects: dict | None = None
     ) -> "MultimodalModel":
-        columns = config.get("columns", {})
-        model = cls(**_saving.restore_config(cls, config, custom_objects))
-        model.modality_inputs.columns = columns
-        return model
+        return _saving.restore(cls, config, custom_objects)
 
     @classmethod
     def load(cls, path: Any, **kwargs: Any) -> "MultimodalModel":
