@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -24,10 +25,9 @@ def _is_rate(key: str) -> bool:
 
 def identity(model: Model) -> dict[str, Any]:
     """Describe a compiled model: versions, class, arguments and `compile`."""
-    from keras_mmrel import __version__
-
+    package = sys.modules[__name__.partition(".")[0]]
     config = {
-        "keras_mmrel": __version__,
+        "keras_mmrel": package.__version__,
         "keras": keras.__version__,
         "backend": keras.config.backend(),
         "class": type(model).__name__,

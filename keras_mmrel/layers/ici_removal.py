@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.branches import branches
+from keras_mmrel._branches import branches
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
@@ -125,7 +125,8 @@ class ICIRemoval(keras.layers.Layer):
             )
             drawn = ops.exp(0.5 * self.log_variance) * noise
             # As in `branches`: plain sums of three become one of any order.
-            ici = ops.sum(ops.stack([mean, shift, drawn]), axis=0)
+            own = ops.broadcast_to(mean, ops.shape(z))
+            ici = ops.sum(ops.stack([own, shift, drawn]), axis=0)
         kept = whole - ici
         removed, left = length(ici), length(kept)
         return {

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.branches import branches
+from keras_mmrel._branches import branches
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Number

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_mmrel.branches import branches
+from keras_mmrel._branches import branches
 from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
