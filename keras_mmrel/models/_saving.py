@@ -1,7 +1,9 @@
 """What is saved of a model beyond what Keras saves, and a careful load."""
 
+import json
 import os
 import pathlib
+import zipfile
 from typing import Any
 
 import keras
@@ -103,6 +105,7 @@ def load_model(cls: type, path: Any, **kwargs: Any) -> Any:
             f"`path` must be a saved model. Received: path={str(path)!r}, "
             "which does not exist"
         )
+    _check_classes(path)
     try:
         model = keras.saving.load_model(path, **kwargs)
     except Exception as error:
@@ -127,6 +130,28 @@ def load_model(cls: type, path: Any, **kwargs: Any) -> Any:
             f"path={str(path)!r}, which holds a {type(model).__name__}"
         )
     return model
+
+
+def _check_classes(path: Any) -> None:
+    """Refuse a file that says more classes than its weights have room for.
+
+    Making such a model could take all memory before a weight is read. A file
+    that is no archive, or another one, is left to Keras.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))["config"]
+            room = archive.getinfo("model.weights.h5").file_size
+        classes = int(config["num_classes"])
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, OSError):
+        return
+    # One float32 a class is among the weights of every model.
+    if 4 * classes > room:
+        raise ValueError(
+            "`path` must hold the weights of all its classes. Received: "
+            f"path={str(path)!r}, with num_classes={classes} and {room} bytes "
+            "of weights"
+        )
 
 
 def _first_sentence(error: Exception) -> str:

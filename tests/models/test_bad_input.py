@@ -1,5 +1,6 @@
 """Bad input is refused in one sentence before the first step."""
 
+import json
 import tracemalloc
 import zipfile
 
@@ -270,6 +271,21 @@ def test_a_damaged_file_is_named(tmp_path, damage):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("config.json", config)
     with pytest.raises(ValueError, match="model.keras"):
+        keras_mmrel.ConcatFusion.load(path)
+
+
+def test_a_file_of_more_classes_than_weights_is_refused(tmp_path):
+    path = tmp_path / "model.keras"
+    compiled().save(path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    config["config"]["num_classes"] = 10**12
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="weights of all its classes"):
         keras_mmrel.ConcatFusion.load(path)
 
 
