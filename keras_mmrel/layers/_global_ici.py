@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.branches import branches
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Choice
@@ -218,11 +219,12 @@ class GlobalICI(keras.layers.Layer):
         index, exists = self._draw_samples(labels, partner, mask)
         own = self._film(z, self.specific, partner)
         shared = self._film(z, self.shared, partner)
+        own, exchanged, tested = branches(own, 3)
         wrong = self._decode(own + shared) - z
         loss = {"reconstruction": mean_where(bounded(ops.square(wrong)), mask)}
         # The partner sees the pair the other way round.
         other = self._film(ops.take(z, index, axis=0), self.shared, labels)
-        swapped = self._decode(own + other)
+        swapped = self._decode(exchanged + other)
         again = ops.square(
             self._film(swapped, self.specific, partner) - ops.stop_gradient(own)
         ) + ops.square(
@@ -236,7 +238,9 @@ class GlobalICI(keras.layers.Layer):
             return ops.sum(part * telling, axis=-1)
 
         telling = ops.convert_to_tensor(self.discriminator)
-        loss["specific"] = mean_where(ops.softplus(-score(own, telling)), mask)
+        loss["specific"] = mean_where(
+            ops.softplus(-score(tested, telling)), mask
+        )
         telling = ops.convert_to_tensor(self.adversary)
         seen = score(ops.stop_gradient(shared), telling)
         loss["adversary"] = mean_where(ops.softplus(-seen), mask)

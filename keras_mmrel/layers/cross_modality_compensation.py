@@ -1,6 +1,7 @@
 import keras
 from keras import ops
 
+from keras_mmrel.branches import branches
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._glorot import glorot
@@ -86,7 +87,8 @@ class CrossModalityCompensation(keras.layers.Layer):
         own = ops.eye(power_logits.shape[1], dtype="float32")
         others = ops.where(own > 0, 2.0 * NONE, power_logits[:, None, :])
         weights = ops.cast(ops.softmax(others, axis=-1), self.compute_dtype)
-        hidden = ops.einsum("bmd,mdh->bmh", inputs, self.read)
+        inputs, read, taken = branches(inputs, 3)
+        hidden = ops.einsum("bmd,mdh->bmh", read, self.read)
         hidden = ops.relu(ops.einsum("bmn,bnh->bmh", weights, hidden))
         compensation = ops.einsum("bmh,mhd->bmd", hidden, self.write)
         compensation = compensation + self.bias
@@ -95,7 +97,7 @@ class CrossModalityCompensation(keras.layers.Layer):
         )
         mixed = ops.cast(gate, self.compute_dtype)[:, :, None]
         return {
-            "compensated": inputs + mixed * (compensation - inputs),
+            "compensated": inputs + mixed * (compensation - taken),
             "compensation": compensation,
             "gate": gate,
         }
