@@ -344,6 +344,11 @@ evaluation: {corruptions: [gaussian_one, feature_noise, missing]}
 baseline: LateFusion
 ```
 
+Columns of numbers that only count are no features: name such a column by
+`index:`, and the rows of all files and of the labels are matched by it.
+Otherwise they are joined in order. `header: false` is for files without a
+first row of names.
+
 The same in Python, with models, data and scores of your own as rows, is
 `keras_mmrel.benchmark.Comparison(...).run("results")`.
 `examples/comparison.yaml` is the comparison of all models of the library, and
