@@ -5,7 +5,7 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.branches import branches
+from keras_mmrel._branches import branches
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Choice

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_mmrel.branches import branches
+from keras_mmrel._branches import branches
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._glorot import glorot
