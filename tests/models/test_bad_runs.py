@@ -8,6 +8,9 @@ import keras_mmrel
 from tests.helpers import SHAPES
 from tests.helpers import vectors
 
+# Refused on the host, before any backend is asked.
+pytestmark = pytest.mark.one_backend
+
 X, Y = vectors()
 MASK = np.ones((48, 3), "float32")
 

@@ -136,6 +136,8 @@ BAD_WEIGHTS = {
 }
 
 
+# Refused on the host, before any backend is asked.
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     "method", ["fit", "evaluate", "train_on_batch", "test_on_batch"]
 )
@@ -151,6 +153,7 @@ def test_weights_of_validation_data_are_checked(compiled):
         compiled.fit(X, Y, validation_data=(X, Y, WEIGHT * np.nan), verbose=0)
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("weight", "text"),
     [
