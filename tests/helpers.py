@@ -5,6 +5,7 @@ import tempfile
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 SHAPES = {"a": (6,), "b": (4,), "c": (5,)}
@@ -18,6 +19,17 @@ if keras.config.backend() == "torch":
 
 # How a few steps are trained soonest: JAX would compile each operation alone.
 EAGER = keras.config.backend() != "jax"
+
+
+def everywhere(names, chosen):
+    """Parameters of a test that `chosen` take on every backend.
+
+    The others are slow where a model compiles for long: what is to be seen
+    differs from model to model there less than from backend to backend.
+    """
+    assert set(chosen) <= set(names)
+    slow = pytest.mark.slow_on("jax", "tensorflow")
+    return [pytest.param(n, marks=() if n in chosen else slow) for n in names]
 
 
 def to_numpy(outputs):
