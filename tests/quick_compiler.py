@@ -8,9 +8,5 @@ def use_quick_compiler():
         import jax
 
         jax.config.update("jax_disable_most_optimizations", True)
-    elif keras.config.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.optimizer.set_experimental_options(
-            {"disable_meta_optimizer": True}
-        )
+    # Not so TensorFlow: without its optimiser each function keeps four times
+    # the memory, for good, and thousands of tests then need all there is.
