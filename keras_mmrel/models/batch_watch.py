@@ -81,6 +81,8 @@ class BatchWatch(keras.layers.Layer):
         if y is None:
             return y, ops.zeros(())
         y = ops.convert_to_tensor(y)
+        if keras.backend.standardize_dtype(y.dtype) == "bool":
+            y = ops.cast(y, "int32")
         if len(y.shape) == 2 and y.shape[1] == self.num_classes:
             rows = ops.cast(y, "float32")
             sums = ops.sum(rows, axis=1)
