@@ -7,6 +7,7 @@ from types import ModuleType
 PACKAGES = {
     "matplotlib": ("matplotlib", "report"),
     "pandas": ("pandas", "report"),
+    "rdata": ("rdata", "data"),
     "scipy": ("SciPy", "data"),
     "sklearn": ("scikit-learn", "data"),
     "yaml": ("PyYAML", "report"),

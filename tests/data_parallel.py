@@ -1,10 +1,10 @@
 """Train on two devices, as users of each backend do.
 
 A worker is a module of tests that runs in a process of its own, with PyTorch
-in two: `python -m WORKER FOLDER RANK`. It has a dict `CASES` and a function
-`run(case, rows=None, batch_size=12, compiled=True, parallel=None)` that trains
-one of them on the rows of its 24 samples in fixed order, and returns the model
-and a list of further arrays. It calls `main`, which saves all
+in two: `python -m WORKER FOLDER RANK CASES`. It has a dict `CASES` and a
+function `run(case, rows=None, batch_size=12, compiled=True, parallel=None)`
+that trains one of them on the rows of its 24 samples in fixed order, and
+returns the model and a list of further arrays. It calls `main`, which saves all
 variables of each replica; `train_on_two` starts it and reads that.
 """
 
@@ -25,8 +25,17 @@ ROOT = Path(__file__).parents[1]
 # -- What the tests call ------------------------------------------------------
 
 
-def train_on_two(worker, folder):
-    """Run a worker; return two lists of arrays for every case."""
+def asked_for(request):
+    """Cases that selected tests of a module take, in order."""
+    cases = {}
+    for item in request.session.items:
+        if item.path == request.path and hasattr(item, "callspec"):
+            cases[item.callspec.params["case"]] = None
+    return list(cases)
+
+
+def train_on_two(worker, folder, cases):
+    """Run cases of a worker; return two lists of arrays for each."""
     backend = keras.config.backend()
     environment = {
         **os.environ,
@@ -38,7 +47,8 @@ def train_on_two(worker, folder):
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", worker.__name__, str(folder), str(rank)],
+            [sys.executable, "-m", worker.__name__, str(folder), str(rank)]
+            + cases,
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -59,7 +69,7 @@ def train_on_two(worker, folder):
             list(np.load(folder / f"{case}.{rank}.npz").values())
             for rank in range(2)
         ]
-        for case in worker.CASES
+        for case in cases
     }
 
 
@@ -73,15 +83,15 @@ def train_on_one(worker, case, **kwargs):
 # -- What a worker calls ------------------------------------------------------
 
 
-def main(cases, run):
+def main(run):
     use_quick_compiler()
-    folder, rank = sys.argv[1], int(sys.argv[2])
+    folder, rank, *cases = sys.argv[1:]
     if keras.config.backend() == "jax":
         run_jax(folder, cases, run)
     elif keras.config.backend() == "tensorflow":
         run_tensorflow(folder, cases, run)
     else:
-        run_torch(folder, rank, cases, run)
+        run_torch(folder, int(rank), cases, run)
 
 
 def save(folder, rank, case, values):

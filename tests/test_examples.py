@@ -91,6 +91,7 @@ def test_rows_of_an_example_are_right_and_have_the_range_control(file):
     assert comparison.baseline in comparison.methods
 
 
+@pytest.mark.one_backend
 def test_the_full_comparison_has_every_model():
     comparison = Comparison.from_yaml(ROOT / "examples/comparison.yaml")
     assert list(comparison.datasets) == ["rosmap", "digits"]

@@ -159,6 +159,8 @@ def test_package_is_marked_as_typed():
     assert (PACKAGE / "py.typed").is_file()
 
 
+# Elsewhere the framework loads most of what there is.
+@pytest.mark.one_backend
 def test_importing_the_package_loads_nothing_that_keras_does_not():
     extra = loaded_by("import keras_mmrel") - loaded_by("import keras")
     assert extra - sys.stdlib_module_names == {"keras_mmrel"}

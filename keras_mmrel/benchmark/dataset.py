@@ -38,6 +38,9 @@ LOADERS: dict[str, tuple[str, ...]] = {
     "multiview_digits": ("modalities",),
     "rosmap": ("path",),
     "brca": ("path",),
+    "breast_tcga": ("path",),
+    "cub": ("path",),
+    "wiki": ("path",),
     "av_digits": ("path", "fold", "image_noise", "distractor"),
 }
 FILES: dict[str, tuple[str, ...]] = {
@@ -45,6 +48,8 @@ FILES: dict[str, tuple[str, ...]] = {
     "csv": ("modalities", "labels", "header", "index"),
 }
 SOURCES = {**LOADERS, **FILES}
+# Loaders that cannot do without a path.
+NOT_DOWNLOADED = ("breast_tcga", "cub", "wiki")
 # Folder of a loader's files where it is not called like the loader.
 FOLDERS = {"av_digits": "fsdd"}
 
@@ -56,8 +61,9 @@ class Dataset:
     Args:
         source: A function that returns `((x, y), (x_test, y_test))`, or
             `(x, y)` without a split of its own; the name of a loader
-            (`"multiview_digits"`, `"rosmap"`, `"brca"`, `"av_digits"`), of a
-            kind of file (`"npz"`, `"csv"`), or a path to a function
+            (`"multiview_digits"`, `"rosmap"`, `"brca"`, `"breast_tcga"`,
+            `"cub"`, `"wiki"`, `"av_digits"`), of a kind of file (`"npz"`,
+            `"csv"`), or a path to a function
             (`"my_package.my_module.load"`). `x` is a dict of modality name ->
             array, with or without `"modality_mask"`; `y` holds class numbers,
             one-hot rows, or names of classes.
@@ -207,6 +213,11 @@ class Dataset:
             options["path"] = folder / options["path"]
         elif data is not None:
             options["path"] = data / FOLDERS.get(source, source)
+        elif source in NOT_DOWNLOADED:
+            raise ValueError(
+                f"`path` must say where {source!r} is, or `data` (`--data`) "
+                "where the folders of data sets are. Received: path=None"
+            )
         return getattr(datasets, f"load_{source}")(**options)
 
     @classmethod

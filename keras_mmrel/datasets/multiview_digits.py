@@ -1,12 +1,10 @@
 from collections.abc import Sequence
 
-import numpy as np
-
 from keras_mmrel.datasets._digit_views import VIEWS
+from keras_mmrel.datasets._split import stratified_split
 from keras_mmrel.optional import require
 
 TEST_SAMPLES = 540
-SPLIT_SEED = 0
 
 
 def load_multiview_digits(
@@ -57,26 +55,11 @@ def load_multiview_digits(
     load_digits = require(
         "sklearn.datasets", "load_multiview_digits"
     ).load_digits
-    train_test_split = require(
-        "sklearn.model_selection", "load_multiview_digits"
-    ).train_test_split
     digits = load_digits()
-    train, test = train_test_split(
-        np.arange(len(digits.target)),
-        test_size=TEST_SAMPLES,
-        stratify=digits.target,
-        random_state=SPLIT_SEED,
+    views = {name: VIEWS[name](digits.images) for name in names}
+    return stratified_split(
+        views, digits.target, TEST_SAMPLES, "load_multiview_digits"
     )
-    x_train, x_test = {}, {}
-    for name in names:
-        view = VIEWS[name](digits.images)
-        low, high = view[train].min(axis=0), view[train].max(axis=0)
-        constant = np.isclose(low, high)
-        scaled = (view - low) / np.where(constant, 1.0, high - low)
-        scaled = np.where(constant, 0.0, scaled).astype("float32")
-        x_train[name], x_test[name] = scaled[train], scaled[test]
-    y = digits.target.astype("int32")
-    return (x_train, y[train]), (x_test, y[test])
 
 
 def _check_modalities(modalities: str | Sequence[str]) -> list[str]:

@@ -39,7 +39,7 @@ def assert_same(actual, expected):
     "name",
     everywhere(
         resumed_models.MODELS,
-        ["QADMNet prepared", "MICINet", "AIM injected", "CAL", "QMF", "OGMGE"],
+        ["QADMNet prepared", "MICINet", "CAL"],
     ),
 )
 def test_every_model_goes_on_with_the_same_numbers(name, tmp_path):
@@ -116,6 +116,8 @@ def assert_same_results(folder, other, names):
                 )
 
 
+# Elsewhere most of it is the start of four processes.
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_killed_process_goes_on_with_the_same_numbers(tmp_path):
     names = ["ConcatFusion"]
     chance = random.Random(1)

@@ -38,4 +38,4 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
 
 
 if __name__ == "__main__":
-    data_parallel.main(CASES, run)
+    data_parallel.main(run)

@@ -304,7 +304,7 @@ def test_bad_arguments_are_refused(name):
 @pytest.mark.slow_on("jax")
 def test_two_devices_have_the_statistics_of_one(tmp_path):
     """The lowest and highest values are on different devices."""
-    replicas = train_on_two(_range_worker, tmp_path)["range"]
+    replicas = train_on_two(_range_worker, tmp_path, ["range"])["range"]
     one = train_on_one(_range_worker, "range")
     model, _ = _range_worker.run("range")
     kept = {id(v) for v in model.non_trainable_variables}

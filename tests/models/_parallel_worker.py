@@ -122,4 +122,4 @@ def estimates(model):
 
 
 if __name__ == "__main__":
-    data_parallel.main(CASES, run)
+    data_parallel.main(run)

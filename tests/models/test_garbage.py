@@ -100,7 +100,7 @@ def trained(model, start, x, y):
 
 @pytest.mark.filterwarnings("ignore:CAL measures", "ignore:invalid value")
 @pytest.mark.parametrize(
-    "name", everywhere(MODELS, ["ConcatFusion", "QADMNet", "MICINet"])
+    "name", everywhere(MODELS, ["ConcatFusion", "QADMNet"])
 )
 def test_garbage_under_the_mask_changes_no_bit(name):
     model = make(name)

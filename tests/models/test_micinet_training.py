@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests.helpers import everywhere
 from tests.helpers import to_numpy
 from tests.helpers import vectors
 from tests.micinet_models import SHAPES
@@ -127,7 +128,7 @@ def test_it_learns_and_finds_what_was_confused():
     assert (out["logits"].argmax(axis=1) == y).mean() > 0.85
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", everywhere(OPTIONS, ["compensation"]))
 def test_every_ablation_trains_without_what_it_leaves_out(name):
     model = compiled(**{name: False})
     before = [to_numpy(w) for w in model.trainable_weights]

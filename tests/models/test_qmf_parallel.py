@@ -51,10 +51,15 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
     return model, []
 
 
+# JAX sees all devices' data as one array; nothing is reduced by us there.
+pytestmark = pytest.mark.slow_on("jax")
+
+
 @pytest.fixture(scope="module")
 def replicas(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel")
-    return data_parallel.train_on_two(sys.modules[__name__], folder)
+    worker = sys.modules[__name__]
+    return data_parallel.train_on_two(worker, folder, list(CASES))
 
 
 @functools.cache
@@ -82,4 +87,4 @@ def test_ranks_teach_something():
 
 
 if __name__ == "__main__":
-    data_parallel.main(CASES, run)
+    data_parallel.main(run)

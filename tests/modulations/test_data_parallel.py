@@ -5,15 +5,19 @@ import functools
 import numpy as np
 import pytest
 
+from tests.data_parallel import asked_for
 from tests.data_parallel import train_on_one
 from tests.data_parallel import train_on_two
+from tests.helpers import everywhere
 from tests.modulations import _parallel_worker
+
+CHOSEN = ["AGM on updates"]
 
 
 @pytest.fixture(scope="module")
-def replicas(tmp_path_factory):
+def replicas(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parallel")
-    return train_on_two(_parallel_worker, folder)
+    return train_on_two(_parallel_worker, folder, asked_for(request))
 
 
 @functools.cache
@@ -21,14 +25,16 @@ def one_device(case, **kwargs):
     return train_on_one(_parallel_worker, case, **kwargs)
 
 
-@pytest.mark.parametrize("case", ["OGM on gradients", "AGM on updates"])
+@pytest.mark.parametrize(
+    "case", everywhere(["OGM on gradients", "AGM on updates"], CHOSEN)
+)
 def test_two_devices_train_the_weights_of_one(replicas, case):
     for values in replicas[case]:
         for value, one in zip(values, one_device(case), strict=True):
             np.testing.assert_allclose(value, one, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", _parallel_worker.CASES)
+@pytest.mark.parametrize("case", everywhere(_parallel_worker.CASES, CHOSEN))
 def test_the_replicas_stay_equal(replicas, case):
     first, second = replicas[case]
     for a, b in zip(first, second, strict=True):
