@@ -1,9 +1,10 @@
-"""Every guide runs from its first line to its last."""
+"""Every guide runs from its first line to its last, with few epochs here."""
 
 from pathlib import Path
 
 import pytest
 
+from tests import few_epochs
 from tests.test_examples import ROOT
 from tests.test_examples import run
 
@@ -23,11 +24,22 @@ def test_guide_has_the_header_that_keras_io_reads(guide):
         assert line.startswith(f"{name}: ")
 
 
-@pytest.mark.slow_on("jax", "tensorflow")
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
-def test_guide_runs(guide, tmp_path, monkeypatch):
+def guide_runs(*command, folder, monkeypatch):
     # Pictures need no screen, and what is saved goes to an empty folder.
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    text = run(guide, cwd=tmp_path)
+    text = run(*command, cwd=folder)
     assert "the same predictions: True" in text
-    assert not list(Path(tmp_path).iterdir())
+    assert not list(Path(folder).iterdir())
+
+
+@pytest.mark.slow_on("jax", "tensorflow")
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_every_line_of_a_guide_runs(guide, tmp_path, monkeypatch):
+    script = few_epochs.__file__
+    guide_runs(script, guide, folder=tmp_path, monkeypatch=monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_a_guide_runs_as_it_stands(guide, tmp_path, monkeypatch):
+    guide_runs(guide, folder=tmp_path, monkeypatch=monkeypatch)

@@ -122,13 +122,10 @@ def test_a_killed_process_goes_on_with_the_same_numbers(tmp_path):
     names = ["ConcatFusion"]
     chance = random.Random(1)
     whole = start(tmp_path / "whole", 30, names)
-    kills = 0
-    for _ in range(2):
-        process = start(tmp_path / "killed", 30, names)
-        # Steps are short here: most of the time it writes.
-        steps = chance.randint(2, 20)
-        kills += kill_after(process, steps, chance.uniform(0, 0.01))
-    assert kills == 2
+    process = start(tmp_path / "killed", 30, names)
+    # Steps are short here: most of the time it writes.
+    steps = chance.randint(2, 20)
+    assert kill_after(process, steps, chance.uniform(0, 0.01))
     finish(start(tmp_path / "killed", 30, names))
     finish(whole)
     assert_same_results(tmp_path / "killed", tmp_path / "whole", names)
