@@ -184,7 +184,7 @@ def test_the_whole_check_runs_the_tests_of_one_backend():
     assert check.splitlines()[-1] == "bash scripts/test.sh"
     assert "BACKENDS" not in check
     loop = re.search(
-        r"for backend in \$\{BACKENDS:-(.*?)\}",
+        r"\$\{BACKENDS:-(.*?)\}",
         (ROOT / "scripts/test.sh").read_text(),
     )
     assert sorted(loop[1].split()) == ["jax", "tensorflow", "torch"]
