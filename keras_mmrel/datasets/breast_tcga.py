@@ -3,6 +3,7 @@ import gzip
 import io
 import lzma
 import os
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,7 +25,11 @@ FEATURES = {"mirna": 184, "mrna": 200, "protein": 142}
 MISSING = {"data.test": "protein"}
 CLASSES = ("Basal", "Her2", "LumA")
 # What R compresses its files by.
-OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+OPENERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}
 
 
 @constrained(path=FILE)
