@@ -34,6 +34,8 @@ TRAINING_RECORD = "training_record"
 
 # The largest size of a value: sums of squares must fit into float32.
 LARGEST = 1e15
+# What float16 cannot hold becomes infinite in the first layer.
+LARGEST_HALF = 65504.0
 
 # -- Types -------------------------------------------------------------------
 

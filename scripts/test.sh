@@ -43,7 +43,7 @@ test_backend() {
     XLA_FLAGS="$flags" KERAS_BACKEND="$backend" PYTHONUNBUFFERED=1 \
         "${VENV:-.venv}/bin/python" -m pytest -q "$@" 2>&1 |
         tee "$results/$backend.log" |
-        awk -v name="$backend" '{ print name ": " $0; fflush() }'
+        while IFS= read -r line; do printf '%s: %s\n' "$backend" "$line"; done
     echo "${PIPESTATUS[0]}" >"$results/$backend"
 }
 

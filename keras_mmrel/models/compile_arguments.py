@@ -22,7 +22,12 @@ def logits_loss(loss: Any) -> Any:
             "`loss` must be one loss, which is applied to the fused logits. "
             f"Received: loss={loss!r}"
         )
-    if loss is None or isinstance(loss, LabelledLoss):
+    if loss is None:
+        raise ValueError(
+            "`loss` must be a loss or 'auto': without one the fused logits "
+            "are not trained. Received: loss=None"
+        )
+    if isinstance(loss, LabelledLoss):
         return loss
     try:
         chosen = keras.losses.get(loss)

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.contract import LARGEST
+from keras_mmrel.contract import LARGEST_HALF
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
@@ -224,8 +226,13 @@ class ModalityInputs:
     ) -> None:
         """Check arrays: a batch of a data source, or all of the data."""
         plain = self.modalities(x) if isinstance(x, Mapping) else x
+        half = self.model.compute_dtype == "float16"
         count = validation.check_arrays(
-            plain, self.model.modality_shapes, rows, hints=fits
+            plain,
+            self.model.modality_shapes,
+            rows,
+            hints=fits,
+            limit=LARGEST_HALF if half else LARGEST,
         )
         validation.check_order(plain, self.names)
         if sample_weight is not None:

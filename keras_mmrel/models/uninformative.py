@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.contract import LARGEST
+from keras_mmrel.contract import LARGEST_HALF
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import DataSource
@@ -15,11 +17,8 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import to_numpy
-from keras_mmrel.models.validation import LARGEST
 
 ROWS = 4096
-# What float16 cannot hold either becomes infinite in the first layer.
-LARGEST_HALF = 65504.0
 
 
 def note_informative(

@@ -232,6 +232,7 @@ def check_arrays(
     shapes: Shapes,
     rows: int | None = None,
     hints: bool = False,
+    limit: float = LARGEST,
 ) -> int:
     """Check the values of in-memory inputs and return the sample count.
 
@@ -241,6 +242,7 @@ def check_arrays(
         rows: Number of the first samples whose values are looked at, or
             `None` for all.
         hints: Whether to warn of values that look unscaled.
+        limit: Largest size of a value.
     """
     check_structure(inputs, shapes)
     inputs = {k: v for k, v in inputs.items() if v is not None}
@@ -266,7 +268,7 @@ def check_arrays(
     for index, name in enumerate(shapes):
         present = None if mask is None else mask[:, index]
         for array in keras.tree.flatten(inputs[name]):
-            largest = check_finite(name, to_numpy(array)[used], present)
+            largest = check_finite(name, to_numpy(array)[used], present, limit)
             if hints and largest > RAW:
                 warnings.warn(
                     f"Modality '{name}' holds values up to {largest:.4g}: "
@@ -277,7 +279,9 @@ def check_arrays(
     return count
 
 
-def check_finite(name: str, array: Array, present: Array | None) -> float:
+def check_finite(
+    name: str, array: Array, present: Array | None, limit: float
+) -> float:
     """Refuse NaN, infinity and huge numbers where a modality is present.
 
     Returns:
@@ -312,9 +316,9 @@ def check_finite(name: str, array: Array, present: Array | None) -> float:
             f"'{MASK}' to 0 for a missing one, or impute. Received: {bad} NaN "
             "or infinite values"
         )
-    if largest > LARGEST and array.dtype.itemsize > 2:
+    if largest > limit:
         raise ValueError(
-            f"Modality '{name}' must hold values of at most {LARGEST:g} "
+            f"Modality '{name}' must hold values of at most {limit:g} "
             f"in size; scale it. Received: {largest:.3g}"
         )
     return largest

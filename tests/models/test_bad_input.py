@@ -356,3 +356,27 @@ def test_a_generator_is_checked_by_its_first_batch():
     model = compiled()
     with pytest.raises(ValueError, match="Modality 'a' must be finite"):
         model.fit(batches, steps_per_epoch=2, verbose=0)
+
+
+@pytest.mark.filterwarnings("ignore:Modality 'b' holds values up to")
+def test_what_float16_cannot_hold_is_refused_by_a_model_that_computes_in_it():
+    x = {k: v.copy() for k, v in X.items()}
+    x["b"][3, 1] = 7e4
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    model.compile()
+    model.fit(x, Y, verbose=0)
+    half = keras_mmrel.ConcatFusion(SHAPES, 3, dtype="mixed_float16")
+    half.compile()
+    text = "Modality 'b' must hold values of at most 65504 .* Received: 7e.04"
+    for run in (half.fit, half.evaluate):
+        with pytest.raises(ValueError, match=text):
+            run(x, Y, verbose=0)
+    with pytest.raises(ValueError, match=text):
+        half.predict(x, verbose=0)
+    half.fit(X, Y, verbose=0)
+
+
+def test_a_model_is_not_compiled_without_a_loss():
+    model = keras_mmrel.LateFusion(SHAPES, 3)
+    with pytest.raises(ValueError, match="`loss` must be .* Received: loss="):
+        model.compile(loss=None)
