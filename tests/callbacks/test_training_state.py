@@ -87,7 +87,7 @@ def start(folder, epochs, names):
 
 
 def finish(process):
-    process.communicate(timeout=1200)
+    process.communicate(timeout=3600)
     assert process.returncode == 0
 
 
