@@ -74,6 +74,17 @@ def deselect_one_backend(config, items):
         items[:] = kept
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen():
+    """What a module leaves (compiled programs) is not looked at again.
+
+    Each whole collection would go through all of it, for a second and more.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     import keras

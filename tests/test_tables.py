@@ -11,6 +11,7 @@ import keras_mmrel
 from keras_mmrel import contract
 from keras_mmrel import corruptions
 from keras_mmrel import evaluation
+from tests.helpers import everywhere
 
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(12, 3)).astype("float32")
@@ -121,7 +122,11 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("name", LABELS)
+# Those whose dtype or shape reaches the backend, on all.
+REACHING = ["series", "dummies", "uint64", "uint16", "column", "rows", "tensor"]
+
+
+@pytest.mark.parametrize("name", everywhere(LABELS, REACHING))
 def test_labels_are_read_as_what_they_hold(name, model):
     x = {"a": FRAME_A, "b": FRAME_B}
     model.compile(run_eagerly=True)
