@@ -16,6 +16,7 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers._batches import batches_of
 from keras_mmrel.layers._batches import first_batch
@@ -374,11 +375,14 @@ class FeatureGate(keras.layers.Layer):
             modality_mask: `None` or `(samples, modalities)`, 1 = present.
 
         Raises:
-            ValueError: If a label is outside `[0, num_classes)`, a mask holds
-                other values than 0 and 1, or the data set can be read only
-                once or is empty.
+            ValueError: If a label is outside `[0, num_classes)`, tables have
+                rows of different labels, a mask holds other values than 0
+                and 1, or the data set can be read only once or is empty.
         """
         if y is not None:
+            check_rows_agree(
+                {"`data`": data, "`y`": y, "`modality_mask`": modality_mask}
+            )
             data = [(data, y, modality_mask)]
         self._check_data_set(data)
         # The distances need the means of all classes.

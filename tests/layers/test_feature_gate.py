@@ -298,3 +298,17 @@ def test_statistics_build_the_layer():
     layer = FeatureGate(2)
     layer.update_statistics(np.ones((4, 2, 3)), np.array([0, 1, 0, 1]))
     assert layer.built and layer.non_trainable_weights
+
+
+@pytest.mark.one_backend
+def test_adapt_does_not_join_tables_of_other_rows():
+    pd = pytest.importorskip("pandas")
+    x, y = clean_data()
+    frame = pd.DataFrame(x[:, 0], index=[f"p{i}" for i in range(len(x))])
+    labels = pd.Series(y, index=frame.index)
+    gate, expected = FeatureGate(2), FeatureGate(2)
+    gate.adapt([frame, frame.copy()], labels)
+    expected.adapt([x[:, 0], x[:, 0]], y)
+    assert_same_state(gate, expected)
+    with pytest.raises(ValueError, match="`data` and `y` must have the same"):
+        gate.adapt([frame, frame.copy()], labels[::-1])
