@@ -37,6 +37,12 @@ LARGEST = 1e15
 # What float16 cannot hold becomes infinite in the first layer.
 LARGEST_HALF = 65504.0
 
+
+def largest_value(dtype: str) -> float:
+    """Return the largest size of a value for a model that computes in it."""
+    return LARGEST_HALF if dtype == "float16" else LARGEST
+
+
 # -- Types -------------------------------------------------------------------
 
 # Keras is untyped: these say what a thing is, not how it is stored.

@@ -24,13 +24,19 @@ class BatchWatch(keras.layers.Layer):
     Args:
         names: Modalities, in the order of the mask's columns.
         num_classes: Number of classes.
+        limit: Largest size of a value that is no integer.
         **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(
-        self, names: list[str], num_classes: int, **kwargs: Any
+        self,
+        names: list[str],
+        num_classes: int,
+        limit: float = LARGEST,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**{"name": "batch_watch", **kwargs})
+        self.limit = limit
         self.names = names
         self.num_classes = num_classes
         # Values of each modality, of the mask, of labels and of weights.
@@ -73,7 +79,8 @@ class BatchWatch(keras.layers.Layer):
         for index, name in enumerate(self.names):
             there = None if present is None else present[:, index]
             leaves = keras.tree.flatten(x[name]) if name in x else []
-            counts.append(sum((_count_wrong(v, there) for v in leaves), none))
+            wrong = (_count_wrong(v, there, self.limit) for v in leaves)
+            counts.append(sum(wrong, none))
         return [*counts, wrong_mask]
 
     def usable_labels(self, y: Labels) -> tuple[Labels, Tensor]:
@@ -123,8 +130,8 @@ class BatchWatch(keras.layers.Layer):
         if index < len(self.names):
             return (
                 f"Modality '{self.names[index]}' must be finite, and at most "
-                f"{LARGEST:g} in size, where it is present; set '{MASK}' to 0 "
-                "for a missing one, or impute"
+                f"{self.limit:g} in size, where it is present; set '{MASK}' "
+                "to 0 for a missing one, or impute"
             )
         return (
             f"'{MASK}' must hold only 0 (missing) and 1 (present)",
@@ -141,22 +148,25 @@ def _count(wrong: Tensor) -> Tensor:
     return ops.sum(ops.cast(wrong, "float32"))
 
 
-def _count_wrong(x: Tensor, present: Tensor | None) -> Tensor:
+def _count_wrong(x: Tensor, present: Tensor | None, limit: float) -> Tensor:
     """Number of values that are no usable numbers, where there are any."""
-    wrong = unusable(x)
+    floating = keras.backend.is_float_dtype(
+        keras.backend.standardize_dtype(x.dtype)
+    )
+    wrong = unusable(x, limit if floating else LARGEST)
     if present is not None:
         present = ops.reshape(present, (-1, *[1] * (len(x.shape) - 1)))
         wrong = ops.logical_and(wrong, present)
     return _count(wrong)
 
 
-def unusable(x: Tensor) -> Tensor:
-    """Where `x` is NaN, or of a size whose square does not fit into float32.
+def unusable(x: Tensor, limit: float) -> Tensor:
+    """Where `x` is NaN, or of a size beyond `limit`.
 
     Not the negation of a comparison: XLA turns that round, and NaN is lost.
     """
     x = ops.cast(x, "float32")
-    return ops.logical_or(ops.isnan(x), ops.abs(x) > LARGEST)
+    return ops.logical_or(ops.isnan(x), ops.abs(x) > limit)
 
 
 def _usable_weights(sample_weight: Tensor) -> tuple[Tensor, Tensor]:

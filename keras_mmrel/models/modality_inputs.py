@@ -7,14 +7,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel.contract import LARGEST
-from keras_mmrel.contract import LARGEST_HALF
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.models import validation
 from keras_mmrel.models.side_input import SideInput
@@ -226,13 +225,12 @@ class ModalityInputs:
     ) -> None:
         """Check arrays: a batch of a data source, or all of the data."""
         plain = self.modalities(x) if isinstance(x, Mapping) else x
-        half = self.model.compute_dtype == "float16"
         count = validation.check_arrays(
             plain,
             self.model.modality_shapes,
             rows,
             hints=fits,
-            limit=LARGEST_HALF if half else LARGEST,
+            limit=largest_value(self.model.compute_dtype),
         )
         validation.check_order(plain, self.names)
         if sample_weight is not None:

@@ -26,6 +26,7 @@ from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import Variables
+from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
@@ -177,7 +178,9 @@ class MultimodalModel(CheckedModel):
 
         # === Parts ===
         self.modality_inputs = ModalityInputs(self)
-        self.batch_watch = BatchWatch(self.modality_names, num_classes)
+        self.batch_watch = BatchWatch(
+            self.modality_names, num_classes, largest_value(self.compute_dtype)
+        )
         self.clock = Clock()
         self.modulation_slot = ModulationSlot(lambda: self.encoders)
         self.augmentation = augmentation

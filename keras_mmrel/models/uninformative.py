@@ -8,14 +8,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel.contract import LARGEST
-from keras_mmrel.contract import LARGEST_HALF
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import to_numpy
 
 ROWS = 4096
@@ -128,8 +127,8 @@ def measured(
     for x in keras.tree.flatten(value):
         dtype = keras.backend.standardize_dtype(x.dtype)
         if keras.backend.is_float_dtype(dtype):
-            half = "float16" in (dtype, compute_dtype)
-            good = ops.abs(x) <= (LARGEST_HALF if half else LARGEST)
+            limit = min(largest_value(dtype), largest_value(compute_dtype))
+            good = ops.abs(x) <= limit
             axes = tuple(range(1, len(x.shape)))
             good = ops.all(good, axis=axes) if axes else good
             present = present * ops.cast(good, present.dtype)

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import keras_mmrel
+from tests.helpers import EAGER
 from tests.helpers import SHAPES
 from tests.helpers import vectors
 
@@ -193,3 +194,29 @@ def test_steps_are_counted_together(model):
     compiled.compile(steps_per_execution=3)
     with pytest.raises(ValueError, match=text):
         compiled.fit(Pipeline(**changes), verbose=0)
+
+
+def test_what_float16_cannot_hold_ends_the_epoch_of_a_model_that_uses_it():
+    x, y = vectors()
+    x["b"][40, 1] = 7e4
+    # Numbers of tokens may be as large as they like.
+    x["tokens"] = np.full((48, 3), 100_000, "int32")
+    modalities = {**SHAPES, "tokens": (3,)}
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            part = slice(16 * index, 16 * index + 16)
+            return {k: v[part] for k, v in x.items()}, y[part]
+
+    for dtype, refused in (("float32", False), ("mixed_float16", True)):
+        model = keras_mmrel.ConcatFusion(modalities, 3, dtype=dtype)
+        model.compile(run_eagerly=EAGER)
+        if not refused:
+            model.fit(Batches(), verbose=0)
+            continue
+        text = "Modality 'b' must be finite, and at most 65504 .* Received: 1 "
+        with pytest.raises(ValueError, match=text):
+            model.fit(Batches(), verbose=0)
