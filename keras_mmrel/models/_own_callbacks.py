@@ -1,9 +1,11 @@
 """What every `fit` of the library does between steps."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mmrel.callbacks.training_state import TrainingState
@@ -74,6 +76,9 @@ def with_own_callbacks(
             on_epoch_begin=lambda epoch, logs: watch.reset(training=True),
             on_epoch_end=lambda epoch, logs: watch.stop_if_wrong(training=True),
         ),
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: warn_of_infinity(logs, epoch)
+        ),
         ClockCallback(initial_epoch),
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: slot.begin_epoch(),
@@ -84,6 +89,18 @@ def with_own_callbacks(
     # The state of a training is read before all others begin, and written
     # when all are through with an epoch.
     return [*states, *own, *others]
+
+
+def warn_of_infinity(logs: dict, epoch: int) -> None:
+    """Say that a training has gone wrong, which Keras does not."""
+    value = logs.get("loss")
+    if value is not None and not np.isfinite(value):
+        warnings.warn(
+            f"The loss of epoch {epoch + 1} must be finite: check the learning "
+            "rate, the loss and the scale of the inputs; weights may be lost. "
+            f"Received: loss={value}",
+            stacklevel=3,
+        )
 
 
 class ClockCallback(keras.callbacks.Callback):

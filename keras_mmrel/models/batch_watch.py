@@ -174,5 +174,5 @@ def _usable_weights(sample_weight: Tensor) -> tuple[Tensor, Tensor]:
         return None, ops.zeros(())
     weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
     infinite = ops.isnan(weight) | (ops.abs(weight) == float("inf"))
-    wrong = infinite | (weight < 0)
+    wrong = infinite | (weight < 0) | (weight > LARGEST)
     return ops.where(wrong, ops.zeros_like(weight), weight), _count(wrong)

@@ -66,6 +66,7 @@ class CheckedModel(keras.Model):
             validation_split=validation_split,
             shuffle=shuffle,
             initial_epoch=initial_epoch,
+            verbose=verbose,
             **kwargs,
         )
         self.modality_inputs.check(
@@ -123,11 +124,15 @@ class CheckedModel(keras.Model):
         # `fit` has checked what it hands over after every epoch.
         if not kwargs.get(upstream.CACHED_EVALUATION):
             validation.check_compiled(self)
-            validation.check_run(batch_size=batch_size, steps=steps)
+            validation.check_run(
+                batch_size=batch_size, steps=steps, verbose=verbose, **kwargs
+            )
+            _own_callbacks.callback_list(kwargs.get("callbacks"))
             rows = steps and steps * (batch_size or 32)
             self.modality_inputs.check(
                 x, y, labelled=True, rows=rows, sample_weight=sample_weight
             )
+            x = self.modality_inputs.watched(x, labelled=True, trains=False)
         self.batch_watch.reset(training=False)
         scores = super().evaluate(
             x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
@@ -152,11 +157,15 @@ class CheckedModel(keras.Model):
         as missing, as `modality_mask` in the outputs says; without a mask
         among the inputs it is refused.
         """
-        validation.check_run(batch_size=batch_size, steps=steps)
+        validation.check_run(
+            batch_size=batch_size, steps=steps, verbose=verbose
+        )
+        _own_callbacks.callback_list(kwargs.get("callbacks"))
         rows = steps and steps * (batch_size or 32)
         self.modality_inputs.check(x, rows=rows)
+        watched = self.modality_inputs.watched(x, labelled=False, trains=False)
         outputs = super().predict(
-            x, batch_size, verbose, steps, *args, **kwargs
+            watched, batch_size, verbose, steps, *args, **kwargs
         )
         if validation.is_pipeline(x):
             self.modality_inputs.check_predictions(x, outputs)
@@ -171,6 +180,8 @@ class CheckedModel(keras.Model):
         class_weight: dict | None = None,
         **kwargs: Any,
     ) -> Any:
+        validation.check_compiled(self)
+        validation.check_run(**kwargs)
         self.modality_inputs.check(
             x,
             y,
@@ -191,6 +202,8 @@ class CheckedModel(keras.Model):
         sample_weight: Tensor = None,
         **kwargs: Any,
     ) -> Any:
+        validation.check_compiled(self)
+        validation.check_run(**kwargs)
         self.modality_inputs.check(
             x, y, labelled=True, sample_weight=sample_weight
         )

@@ -4,6 +4,10 @@ from typing import Any
 
 import keras
 
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
 from keras_mmrel.models import _keras_kinds as kinds
 from keras_mmrel.models._labelled_loss import LabelledLoss
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
@@ -59,6 +63,47 @@ def logits_loss(loss: Any) -> Any:
             options["from_logits"] = True
         chosen = kinds.loss_class(kind)(**options)
     return LabelledLoss(chosen, form)
+
+
+OPTIONS = {
+    "loss_weights": Either(Number(0), None),
+    "run_eagerly": Flag(),
+    "auto_scale_loss": Flag(),
+    "steps_per_execution": Integer(1),
+    "jit_compile": Either(Flag(), "auto"),
+}
+
+
+def check_options(**options: Any) -> None:
+    """Refuse words and other nonsense among the options of `compile`."""
+    for name, value in options.items():
+        if name in OPTIONS:
+            OPTIONS[name](name, value)
+
+
+def check_metric_names(metrics: Any, model: Any) -> None:
+    """Refuse a metric whose column in `History` is that of a loss term."""
+    for metric in keras.tree.flatten(metrics):
+        name = getattr(metric, "name", None)
+        if name is not None and name in ("loss", *model.auxiliary_trackers):
+            raise ValueError(
+                "`metrics` must have other names than the terms of the loss. "
+                f"Received: a metric with the name {name!r}"
+            )
+
+
+def known_optimizer(optimizer: Any) -> Any:
+    """Return an optimizer, or say that it is none."""
+    if optimizer is None:
+        # A model may be compiled to be evaluated only.
+        return None
+    try:
+        return keras.optimizers.get(optimizer)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "`optimizer` must be an optimizer, its name or 'auto'. Received: "
+            f"optimizer={optimizer!r}"
+        ) from error
 
 
 def check_modulation(modulation: Any, model: Any) -> None:

@@ -106,7 +106,7 @@ class ModalityInputs:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if sample_weight is None or not isinstance(x, Mapping):
             return data
-        weight = ops.reshape(ops.convert_to_tensor(sample_weight), (-1, 1))
+        weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
         counted = ops.cast(weight > 0, "float32")
         mask = x.get(MASK)
         if mask is None:
@@ -169,7 +169,12 @@ class ModalityInputs:
             ValueError: With the first thing that is wrong.
         """
         if class_weight is not None:
-            validation.check_class_weight(class_weight, self.model.num_classes)
+            known = y is not None and isinstance(x, Mapping)
+            validation.check_class_weight(
+                class_weight,
+                self.model.num_classes,
+                self._classes(y) if known else (),
+            )
             if sample_weight is not None:
                 raise ValueError(
                     "`sample_weight` must be None where `class_weight` is "
@@ -231,6 +236,11 @@ class ModalityInputs:
             rows,
             hints=fits,
             limit=largest_value(self.model.compute_dtype),
+            encoded=[
+                name
+                for name, spec in self.model.modality_specs.items()
+                if not isinstance(spec, tuple)
+            ],
         )
         validation.check_order(plain, self.names)
         if sample_weight is not None:
@@ -251,6 +261,15 @@ class ModalityInputs:
         for side in self.side_inputs if trains else ():
             self._check_side(side, x, count, fits)
 
+    def _classes(self, y: Labels) -> Sequence[int]:
+        """Classes that labels have, none if the labels are wrong."""
+        try:
+            labels = check_labels(y, self.model.num_classes, soft=True)
+        except ValueError:
+            # What is wrong with them is said after the weights.
+            return ()
+        return np.unique(labels).tolist()
+
     def _check_side(
         self, side: SideInput, x: Modalities, count: int, fits: bool
     ) -> None:
@@ -265,6 +284,11 @@ class ModalityInputs:
     def _check_values(
         self, side: SideInput, value: Any, count: int, fits: bool
     ) -> None:
+        if isinstance(value, list | tuple | str):
+            raise ValueError(
+                f"'{side.name}' must be an array or a tensor. Received: "
+                f"{type(value).__name__}"
+            )
         values = to_numpy(value)
         if values.size != count:
             raise ValueError(
@@ -283,18 +307,20 @@ class ModalityInputs:
             f"of arrays adds it by itself{side.missing}. Received: {received}"
         )
 
-    def complete(self, x: DataSource) -> DataSource:
-        """Return the checked data of a `fit`, with their side inputs.
+    def watched(self, x: DataSource, *, labelled: bool, trains: bool) -> Any:
+        """Let the first batch of a generator be checked when it is drawn."""
+        if not isinstance(x, GeneratorType):
+            return x
+        return validation.checked_batches(
+            x,
+            lambda *batch: self.check_batch(
+                *batch, labelled=labelled, trains=trains
+            ),
+        )
 
-        The first batch of a generator is checked when it is drawn.
-        """
-        if isinstance(x, GeneratorType):
-            return validation.checked_batches(
-                x,
-                lambda *batch: self.check_batch(
-                    *batch, labelled=True, trains=True
-                ),
-            )
+    def complete(self, x: DataSource) -> DataSource:
+        """Return the checked data of a `fit`, with their side inputs."""
+        x = self.watched(x, labelled=True, trains=True)
         if not isinstance(x, Mapping):
             return x
         plain = self.modalities(x)

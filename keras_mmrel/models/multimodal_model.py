@@ -36,7 +36,10 @@ from keras_mmrel.models import validation
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.checked_model import CheckedModel
 from keras_mmrel.models.clock import Clock
+from keras_mmrel.models.compile_arguments import check_metric_names
 from keras_mmrel.models.compile_arguments import check_modulation
+from keras_mmrel.models.compile_arguments import check_options
+from keras_mmrel.models.compile_arguments import known_optimizer
 from keras_mmrel.models.compile_arguments import logits_loss
 from keras_mmrel.models.metric_routes import MetricRoutes
 from keras_mmrel.models.modality_encoders import map_shapes
@@ -163,6 +166,7 @@ class MultimodalModel(CheckedModel):
         # Inputs stay in float32: statistics are kept from them, and every
         # layer casts what it takes to its own compute dtype.
         super().__init__(autocast=False, **kwargs)
+        validation.check_compute_dtype(self.compute_dtype)
         self.num_classes = num_classes
         self.seed = known_seed(seed)
         self.seed_given = seed is not None
@@ -392,6 +396,10 @@ class MultimodalModel(CheckedModel):
             sample_weight: `(batch,)` or `None`.
             training: Whether this is a training step.
         """
+        if y is None:
+            raise ValueError(
+                "`y` must hold a label for each sample. Received: y=None"
+            )
         outputs = dict(y_pred or {})
         y, sample_weight = self.batch_watch.look(x, y, sample_weight, training)
         if training:
@@ -527,6 +535,9 @@ class MultimodalModel(CheckedModel):
             if isinstance(value, str) and value == "auto":
                 given[name] = self.compile_defaults()[name]
         check_modulation(given["modulation"], self)
+        check_options(**kwargs)
+        check_metric_names([metrics, weighted_metrics], self)
+        given["optimizer"] = known_optimizer(given["optimizer"])
         routes = MetricRoutes.of(metrics, weighted_metrics)
         super().compile(
             optimizer=given["optimizer"],

@@ -87,6 +87,15 @@ def is_block_list(spec: object) -> bool:
     )
 
 
+def check_compute_dtype(dtype: str) -> None:
+    """Refuse a model that would compute in anything but floats."""
+    if not keras.backend.is_float_dtype(dtype):
+        raise ValueError(
+            "`dtype` must be a floating one or a policy, such as 'float32' or "
+            f"'mixed_float16'. Received: dtype={dtype!r}"
+        )
+
+
 # -- Runs --------------------------------------------------------------------
 
 # What `fit`, `evaluate` and `predict` take beside data.
@@ -98,6 +107,8 @@ RUN_ARGUMENTS = {
     "initial_epoch": Integer(0),
     "validation_split": Number(0, 1, high_open=True),
     "shuffle": Flag(),
+    "return_dict": Flag(),
+    "verbose": Either(Integer(0), Flag(), "auto"),
     "steps_per_epoch": _COUNT,
     "validation_steps": _COUNT,
     "validation_batch_size": _COUNT,
@@ -110,6 +121,12 @@ def check_run(**arguments: Any) -> None:
     for name, value in arguments.items():
         if name in RUN_ARGUMENTS:
             RUN_ARGUMENTS[name](name, value)
+    epochs = arguments.get("epochs")
+    if epochs is not None and arguments.get("initial_epoch", 0) > epochs:
+        raise ValueError(
+            f"`initial_epoch` must be at most `epochs`, {epochs}. Received: "
+            f"initial_epoch={arguments['initial_epoch']}"
+        )
 
 
 def check_compiled(model: Model) -> None:
@@ -154,10 +171,15 @@ def check_structure(inputs: Modalities, shapes: Shapes) -> None:
         )
     leaves = [leaf for n, s in shapes.items() for leaf in _leaves(n, s, inputs)]
     for name, shape, value in leaves:
-        if isinstance(value, list | tuple | str):
+        if value is None or isinstance(value, list | tuple | str):
             raise ValueError(
                 f"Modality '{name}' must be an array or a tensor. Received: "
                 f"{type(value).__name__}"
+            )
+        if isinstance(value, np.ndarray) and value.dtype.kind in "OSUV":
+            raise ValueError(
+                f"Modality '{name}' must hold numbers. Received: "
+                f"dtype={value.dtype}"
             )
         if shape is None:
             continue
@@ -233,6 +255,7 @@ def check_arrays(
     rows: int | None = None,
     hints: bool = False,
     limit: float = LARGEST,
+    encoded: Sequence[str] = (),
 ) -> int:
     """Check the values of in-memory inputs and return the sample count.
 
@@ -243,6 +266,8 @@ def check_arrays(
             `None` for all.
         hints: Whether to warn of values that look unscaled.
         limit: Largest size of a value.
+        encoded: Modalities whose encoder is the user's: what it makes of
+            integers (numbers of tokens, say) is its own affair.
     """
     check_structure(inputs, shapes)
     inputs = {k: v for k, v in inputs.items() if v is not None}
@@ -268,7 +293,13 @@ def check_arrays(
     for index, name in enumerate(shapes):
         present = None if mask is None else mask[:, index]
         for array in keras.tree.flatten(inputs[name]):
-            largest = check_finite(name, to_numpy(array)[used], present, limit)
+            values = to_numpy(array)[used]
+            numbers = name in encoded and values.dtype.kind in "biu"
+            largest = check_finite(
+                name, values, present, LARGEST if numbers else limit
+            )
+            if numbers:
+                continue
             if hints and largest > RAW:
                 warnings.warn(
                     f"Modality '{name}' holds values up to {largest:.4g}: "
@@ -285,15 +316,15 @@ def check_finite(
     """Refuse NaN, infinity and huge numbers where a modality is present.
 
     Returns:
-        The largest size of a number that is no integer.
+        The largest size of a number.
     """
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise ValueError(
             f"Modality '{name}' must hold numbers. Received: "
             f"dtype={array.dtype}"
         )
-    if array.dtype.kind in "biu":
-        return 0.0
+    if array.dtype.kind == "b":
+        return 1.0
     bad, largest = 0, 0.0
     row_bytes = array.dtype.itemsize * max(int(np.prod(array.shape[1:])), 1)
     step = max(1, CHUNK_BYTES // row_bytes)
@@ -349,6 +380,11 @@ def check_sample_weight(sample_weight: ArrayLike, count: int) -> None:
             "`sample_weight` must be finite and not negative. Received: "
             f"{wrong.size} others, such as {wrong[0]}"
         )
+    if weight.max(initial=0) > LARGEST:
+        raise ValueError(
+            f"`sample_weight` must be at most {LARGEST:g}. Received: "
+            f"{weight.max():g}"
+        )
     if not weight.any():
         raise ValueError(
             "`sample_weight` must be above 0 for a sample at least. Received: "
@@ -356,8 +392,16 @@ def check_sample_weight(sample_weight: ArrayLike, count: int) -> None:
         )
 
 
-def check_class_weight(class_weight: Mapping, num_classes: int) -> None:
-    """Refuse all but one finite, non-negative weight a class."""
+def check_class_weight(
+    class_weight: Mapping, num_classes: int, classes: Sequence[int] = ()
+) -> None:
+    """Refuse all but one finite, non-negative weight a class.
+
+    Args:
+        class_weight: As in `fit`.
+        num_classes: Number of classes.
+        classes: Those that occur, where they are known.
+    """
     expected = (
         "`class_weight` must be a dict with a finite, non-negative weight for "
         f"each class from 0 to {num_classes - 1}"
@@ -375,6 +419,11 @@ def check_class_weight(class_weight: Mapping, num_classes: int) -> None:
     wrong = {k: w for k, w in class_weight.items() if not weight.accepts(w)}
     if wrong or not any(class_weight.values()):
         raise ValueError(f"{expected}. Received: {wrong or 'only zeros'}")
+    if len(classes) and not any(class_weight[int(k)] for k in classes):
+        raise ValueError(
+            "`class_weight` must be above 0 for a class that `y` has. "
+            f"Received: 0 for all of them, {[int(k) for k in classes]}"
+        )
 
 
 # -- What a model makes of a pipeline ----------------------------------------

@@ -142,7 +142,12 @@ def test_losses_are_those_of_the_modalities_that_are_present():
     weight = np.linspace(0.0, 2.0, 48)
     out = model.predict(data, verbose=0)
     logs = model.evaluate(
-        data, y, sample_weight=weight, batch_size=48, verbose=0, return_dict=1
+        data,
+        y,
+        sample_weight=weight,
+        batch_size=48,
+        verbose=0,
+        return_dict=True,
     )
     p = softmax(out["modality_logits"])[np.arange(48), :, y]
     losses = -np.log(p) * mask * weight[:, None]

@@ -201,7 +201,14 @@ def test_what_float16_cannot_hold_ends_the_epoch_of_a_model_that_uses_it():
     x["b"][40, 1] = 7e4
     # Numbers of tokens may be as large as they like.
     x["tokens"] = np.full((48, 3), 100_000, "int32")
-    modalities = {**SHAPES, "tokens": (3,)}
+    encoder = keras.Sequential(
+        [
+            keras.Input((3,), dtype="int32"),
+            keras.layers.Embedding(100_001, 2),
+            keras.layers.Flatten(),
+        ]
+    )
+    modalities = {**SHAPES, "tokens": encoder}
 
     class Batches(keras.utils.PyDataset):
         def __len__(self):

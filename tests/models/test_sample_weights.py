@@ -188,3 +188,11 @@ def test_usable_weights_of_all_forms_train(compiled):
         assert np.isfinite(history["loss"]).all()
     weights = {np.int64(k): np.float64(1.5) for k in range(3)}
     compiled.fit(X, Y, class_weight=weights, verbose=0)
+
+
+def test_weights_may_be_truth_values():
+    model = new_model("ConcatFusion")
+    model.fit(X, Y, sample_weight=Y != 2, verbose=0)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(model.class_counts), [16, 16, 0]
+    )
