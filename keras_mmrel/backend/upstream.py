@@ -20,6 +20,19 @@ UNSAFE = ("safe_mode=False", "Not allowed: ", "for security")
 # Words of the error about a class that is not registered.
 UNKNOWN_CLASS = "Could not locate class"
 
+# Mark of an error to which Keras has added what it called the layer with.
+CALL_INFO = "_keras_call_info_injected"
+
+
+def plain(error: ValueError) -> ValueError:
+    """Return an error of a layer's `call` that Keras leaves as it is.
+
+    Keras adds many lines about the arguments, unless the error is marked as
+    one that has them already.
+    """
+    setattr(error, CALL_INFO, True)
+    return error
+
 
 def compute_loss(model: Any, **arguments: Any) -> Any:
     """`compute_loss`, by the signature that a subclass has."""

@@ -1,10 +1,13 @@
 """Batches of a data set of any framework, for layers that `adapt` to it."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 
 import keras
 
 from keras_mmrel.contract import DataSource
+from keras_mmrel.layers._checks import describe
 
 
 def batches_of(data: DataSource) -> Iterator[tuple]:
@@ -12,13 +15,21 @@ def batches_of(data: DataSource) -> Iterator[tuple]:
     if isinstance(data, keras.utils.PyDataset):
         # It has a length and no end of its own.
         data = map(data.__getitem__, range(len(data)))
-    for inputs, y, *mask in data:
+    for batch in data:
+        if not isinstance(batch, list | tuple) or len(batch) not in (2, 3):
+            raise ValueError(
+                "`data` must hold batches (inputs, y) or (inputs, y, "
+                f"modality_mask). Received: {describe(batch)}"
+            )
+        inputs, y, *mask = batch
         yield inputs, y, mask[0] if mask else None
 
 
 def first_batch(data: DataSource) -> tuple:
     """Return the first batch of a data set that can be read twice."""
-    if iter(data) is data:
+    whole = isinstance(data, Mapping | str) or hasattr(data, "shape")
+    readable = isinstance(data, Iterable | keras.utils.PyDataset)
+    if whole or not readable or iter(data) is data:
         raise ValueError(
             "`data` must be arrays with `y`, or a data set that can be read "
             f"twice. Received: {type(data).__name__}"

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.backend import upstream
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
@@ -19,9 +21,7 @@ def check_shape(name: str, value: Tensor, *axes: int | str) -> None:
         value: The tensor, or what was given in its place.
         *axes: Size of every axis, or a name for one that may have any.
     """
-    shape = getattr(value, "shape", None)
-    if shape is None and isinstance(value, list | tuple):
-        shape = np.shape(value)
+    shape = _shape_of(value)
     sizes = tuple(shape) if shape is not None else ()
     if (
         shape is None
@@ -31,13 +31,20 @@ def check_shape(name: str, value: Tensor, *axes: int | str) -> None:
             for size, axis in zip(sizes, axes, strict=True)
         )
     ):
-        received = f"shape={sizes}"
-        if shape is None:
-            received = f"{name}={value!r}"
-        raise ValueError(
-            f"`{name}` must have the shape ({', '.join(map(str, axes))}). "
-            f"Received: {received}"
+        raise refused(
+            f"`{name}` must have the shape ({', '.join(map(str, axes))})",
+            f"shape={sizes}" if shape is not None else describe(value),
         )
+
+
+def _shape_of(value: Any) -> Any:
+    """Shape of a tensor or of a regular list, or `None`."""
+    if isinstance(value, list | tuple):
+        try:
+            return np.shape(value)
+        except (ValueError, TypeError):
+            return None
+    return getattr(value, "shape", None)
 
 
 def presence(modality_mask: Tensor | None, rows: Tensor) -> Tensor:
@@ -70,19 +77,44 @@ def check_modality_tensors(inputs: Any, count: int | None = None) -> Modalities:
     names = []
     if isinstance(inputs, Mapping):
         names = [name for name in inputs if name != MASK]
-    if not names or any(inputs[name] is None for name in names):
-        raise ValueError(
-            "`inputs` must be a dict of modality names to tensors, with or "
-            f"without '{MASK}'. Received: {describe(inputs)}"
-        )
+    if not names:
+        raise refused(_DICT_OF_TENSORS, describe(inputs))
+    rows: int | None = None
+    for name in names:
+        # Rows of a modality may be nested tensors: each has the batch first.
+        for x in keras.tree.flatten(inputs[name]) or [None]:
+            if not getattr(x, "shape", None):
+                raise refused(
+                    _DICT_OF_TENSORS, f"{describe(inputs[name])} for '{name}'"
+                )
+            if None not in (rows, x.shape[0]) and rows != x.shape[0]:
+                raise refused(
+                    "`inputs` must hold the same number of samples of every "
+                    "modality",
+                    f"{x.shape[0]} of '{name}' and {rows} of '{names[0]}'",
+                )
+            rows = x.shape[0] if rows is None else rows
     if count is not None and len(names) != count:
-        raise ValueError(
+        raise refused(
             f"`inputs` must hold {count} modalities, as when the layer was "
-            f"built. Received: {names}"
+            "built",
+            str(names),
         )
     if inputs.get(MASK) is not None:
-        check_shape(MASK, inputs[MASK], "batch", len(names))
+        batch = "batch" if rows is None else rows
+        check_shape(MASK, inputs[MASK], batch, len(names))
     return inputs
+
+
+_DICT_OF_TENSORS = (
+    "`inputs` must be a dict of modality names to tensors with the batch "
+    f"first, with or without '{MASK}'"
+)
+
+
+def refused(expected: str, received: str) -> ValueError:
+    """Return the error of one sentence about what a layer cannot take."""
+    return upstream.plain(ValueError(f"{expected}. Received: {received}"))
 
 
 def describe(value: Any) -> str:

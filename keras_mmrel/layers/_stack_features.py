@@ -1,11 +1,13 @@
 """Features of several modalities as one tensor, padded with zeros."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 from keras import ops
 
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import refused
 
 
 def stack_features(features: Tensor | Sequence[Tensor]) -> Tensor:
@@ -22,17 +24,21 @@ def stack_features(features: Tensor | Sequence[Tensor]) -> Tensor:
         Tensor `(batch, modalities, max(d_m))`.
     """
     if not isinstance(features, list | tuple):
+        check_shape("inputs", features, "batch", "modalities", "features")
         return ops.cast(features, "float32")
-    for index, feature in enumerate(features):
-        check_shape(f"inputs[{index}]", feature, "batch", "features")
-    width = max(feature.shape[1] for feature in features)
-    padded = [
-        ops.pad(
-            ops.cast(feature, "float32"),
-            ((0, 0), (0, width - feature.shape[1])),
+    if not features:
+        raise refused(
+            "`inputs` must hold at least one modality", "an empty list"
         )
-        for feature in features
-    ]
+    rows: int | str = "batch"
+    tensors = []
+    for index, feature in enumerate(features):
+        check_shape(f"inputs[{index}]", feature, rows, "features")
+        tensors.append(ops.cast(feature, "float32"))
+        size = tensors[0].shape[0]
+        rows = "batch" if size is None else size
+    width = max(x.shape[1] for x in tensors)
+    padded = [ops.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in tensors]
     return ops.stack(padded, axis=1)
 
 
@@ -48,16 +54,20 @@ def without_missing(x: Tensor, mask: Tensor) -> Tensor:
 
 def check_stacked(shape: Sequence) -> None:
     """Refuse inputs that are not stacked like that."""
-    if len(shape) != 3:
-        raise ValueError(
-            "`inputs` must have the shape (batch, modalities, features). "
-            f"Received: shape={tuple(shape)}"
+    nested = isinstance(shape, Mapping) or any(
+        isinstance(size, list | tuple) for size in shape
+    )
+    if nested or len(shape) != 3:
+        raise refused(
+            "`inputs` must have the shape (batch, modalities, features)",
+            f"the shapes {shape}" if nested else f"shape={tuple(shape)}",
         )
 
 
 def sizes_of(shape: Sequence) -> tuple[int, ...]:
     """Number of features of each modality, of a stack or of a list."""
-    if shape and isinstance(shape[0], list | tuple):
+    listed = not isinstance(shape, Mapping) and shape
+    if listed and isinstance(shape[0], list | tuple):
         return tuple(one[-1] for one in shape)
     check_stacked(shape)
     return (shape[2],) * shape[1]

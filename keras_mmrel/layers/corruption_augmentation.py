@@ -13,6 +13,7 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_modality_tensors
+from keras_mmrel.layers._checks import refused
 from keras_mmrel.seeds import known_seed
 
 
@@ -21,7 +22,7 @@ from keras_mmrel.seeds import known_seed
     sigmas=Every(Number(0, low_open=True)),
     noise_probability=Number(0, 1),
     shuffle_probability=Number(0, 1),
-    drop_probability=Number(0, 1),
+    drop_probability=Number(0, 1, high_open=True),
     seed=SEED,
 )
 class CorruptionAugmentation(keras.layers.Layer):
@@ -40,7 +41,8 @@ class CorruptionAugmentation(keras.layers.Layer):
             modality draws one.
         noise_probability: Float in [0, 1].
         shuffle_probability: Float in [0, 1].
-        drop_probability: Float in [0, 1].
+        drop_probability: Float in [0, 1). A sample that would lose all its
+            modalities keeps them all.
         seed: Integer, or `None` to draw one.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -94,9 +96,9 @@ class CorruptionAugmentation(keras.layers.Layer):
         names = [name for name in inputs if name != MASK]
         nested = [name for name in names if isinstance(inputs[name], Mapping)]
         if nested:
-            raise ValueError(
-                "`inputs` must hold one tensor a modality to be corrupted. "
-                f"Received: a dict of tensors for '{nested[0]}'"
+            raise refused(
+                "`inputs` must hold one tensor a modality to be corrupted",
+                f"a dict of tensors for '{nested[0]}'",
             )
         batch = ops.shape(inputs[names[0]])[0]
         mask = inputs.get(MASK)

@@ -202,11 +202,11 @@ class DynamicDepthFusion(keras.layers.Layer):
         check_shape("confidence", confidence, "batch", modalities)
         if depth is not None:
             check_shape("depth", depth, "batch", modalities)
+        mask = presence(modality_mask, inputs)
         confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
         if depth is None:
             depth = self.allocator(confidence, modality_mask, training=training)
         depth = ops.stop_gradient(ops.cast(depth, "float32"))
-        mask = presence(modality_mask, inputs)
         inputs = without_missing(inputs, mask)
         confidence = ops.where(mask > 0, confidence, 0.0)
         runs = ops.cast(depth > 0, "float32")

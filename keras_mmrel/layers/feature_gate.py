@@ -11,6 +11,7 @@ from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
@@ -18,6 +19,7 @@ from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import one_hot_labels
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._batches import batches_of
 from keras_mmrel.layers._batches import first_batch
 from keras_mmrel.layers._checks import check_shape
@@ -377,7 +379,8 @@ class FeatureGate(keras.layers.Layer):
         Raises:
             ValueError: If a label is outside `[0, num_classes)`, tables have
                 rows of different labels, a mask holds other values than 0
-                and 1, or the data set can be read only once or is empty.
+                and 1, a value of a present modality is not finite, or the
+                data set can be read only once or is empty.
         """
         if y is not None:
             check_rows_agree(
@@ -388,9 +391,7 @@ class FeatureGate(keras.layers.Layer):
         # The distances need the means of all classes.
         for moments, distances in ((1.0, 0.0), (0.0, 1.0)):
             for inputs, labels, mask in batches_of(data):
-                inputs = stack_features(inputs)
-                if mask is not None:
-                    check_mask_values(mask)
+                inputs = _checked_inputs(inputs, mask)
                 self.update_statistics(
                     inputs,
                     check_labels(labels, self.num_classes, len(inputs)),
@@ -402,7 +403,8 @@ class FeatureGate(keras.layers.Layer):
 
     def _check_data_set(self, data: DataSource) -> None:
         """Build for its first batch and forget all, if it can be read."""
-        first, _, _ = first_batch(data)
+        first, _, mask = first_batch(data)
+        _checked_inputs(first, mask)
         if not self.built:
             self.build(_shape_of(first))
         self.reset_statistics()
@@ -424,6 +426,26 @@ class FeatureGate(keras.layers.Layer):
             "minimum_deviation": self.minimum_deviation,
             "forgetting": self.forgetting,
         }
+
+
+def _checked_inputs(inputs: Tensor, mask: Tensor | None) -> Tensor:
+    """Stack a batch that has samples, finite where they are present."""
+    x = stack_features(inputs)
+    values = to_numpy(x)
+    if not len(values):
+        raise ValueError(
+            "`data` must hold at least one sample in every batch. Received: "
+            f"shape={values.shape}"
+        )
+    if mask is not None:
+        check_shape(MASK, mask, *values.shape[:2])
+        values = values[check_mask_values(mask)]
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "`data` must be finite where a modality is present. Received: "
+            f"{values[~np.isfinite(values)][0]}"
+        )
+    return x
 
 
 def _shape_of(inputs: Tensor) -> Sequence:

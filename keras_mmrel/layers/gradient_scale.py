@@ -6,6 +6,8 @@ from keras import ops
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import describe
+from keras_mmrel.layers._checks import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -34,7 +36,8 @@ class GradientScale(keras.layers.Layer):
         A tensor equal to `inputs`.
 
     Raises:
-        ValueError: If `scale` is negative or not finite.
+        ValueError: If `inputs` is no tensor, or `scale` is negative or not
+            finite, or of a shape that does not broadcast to `inputs`.
 
     Example:
 
@@ -47,9 +50,17 @@ class GradientScale(keras.layers.Layer):
         super().__init__(**kwargs)
         self.scale = scale
 
+    def __call__(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        # Keras refuses a list by its first number, without a name.
+        if not hasattr(inputs, "shape"):
+            raise refused("`inputs` must be a tensor", describe(inputs))
+        return super().__call__(inputs, *args, **kwargs)
+
     def call(self, inputs: Tensor, scale: Tensor | None = None) -> Tensor:
+        scale = self.scale if scale is None else scale
+        _check_scale(inputs, scale)
         fixed = ops.stop_gradient(inputs)
-        scale = ops.cast(self.scale if scale is None else scale, inputs.dtype)
+        scale = ops.cast(scale, inputs.dtype)
         return fixed + ops.stop_gradient(scale) * (inputs - fixed)
 
     def compute_output_shape(self, input_shape: tuple, *args: Tensor) -> tuple:
@@ -57,3 +68,24 @@ class GradientScale(keras.layers.Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "scale": self.scale}
+
+
+def _check_scale(inputs: Tensor, scale: Tensor | float) -> None:
+    """Refuse a scale that is no number and does not broadcast to `inputs`."""
+    number = Number(0)
+    if not hasattr(scale, "shape") and not number.accepts(scale):
+        raise refused(
+            f"`scale` must be {number.expected}, or a tensor",
+            f"scale={scale!r}",
+        )
+    own, sizes = tuple(getattr(scale, "shape", ())), tuple(inputs.shape)
+    fits = all(
+        size == 1 or size is None or room is None or size == room
+        for size, room in zip(own[::-1], sizes[::-1], strict=False)
+    )
+    if len(own) > len(sizes) or not fits:
+        raise refused(
+            f"`scale` must have a shape that broadcasts to {sizes}, that of "
+            "`inputs`",
+            f"shape={own}",
+        )

@@ -7,6 +7,7 @@ from keras import ops
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._checks import refused
 from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.layers.running_standardization import RunningStandardization
 
@@ -96,9 +97,10 @@ class ModalityEmbedding(keras.layers.Layer):
         self, inputs: Sequence[Tensor], modality_mask: Tensor | None
     ) -> Tensor:
         if len(inputs) != len(self.projections):
-            raise ValueError(
+            raise refused(
                 f"`inputs` must hold {len(self.projections)} modalities, as "
-                f"when the layer was built. Received: {len(inputs)}"
+                "when the layer was built",
+                str(len(inputs)),
             )
         centred = self.center(
             stack_features(inputs), modality_mask, training=False

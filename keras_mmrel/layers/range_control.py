@@ -17,6 +17,8 @@ from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._checks import check_modality_tensors
+from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import refused
 from keras_mmrel.state import add_state
 
 # Beyond any value that a check of finite inputs lets through.
@@ -46,7 +48,8 @@ class RangeControl(keras.layers.Layer):
     Integer tensors (token numbers, but images of bytes too: make them
     floating), nested inputs, and tensors with a dimension beside the batch
     that varies pass unchanged and count as in range. A sample with NaN or
-    infinity in a modality does not enter its statistics.
+    infinity in a modality does not enter its statistics in training; `adapt`
+    refuses it.
 
     Args:
         margin: Number of at least 0.
@@ -92,6 +95,7 @@ class RangeControl(keras.layers.Layer):
                 "`inputs` must be a dict of modality names to tensors. "
                 f"Received: shape={input_shape}"
             )
+        self.names = [name for name in input_shape if name != MASK]
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.count, self.total, self.low, self.high = {}, {}, {}, {}
         for index, (name, shape) in enumerate(input_shape.items()):
@@ -108,7 +112,7 @@ class RangeControl(keras.layers.Layer):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        check_modality_tensors(inputs)
+        self._check(inputs)
         if training:
             self.update_statistics(inputs)
         mask = _mask(inputs)
@@ -122,9 +126,23 @@ class RangeControl(keras.layers.Layer):
         best = ops.max(fraction * mask, axis=1, keepdims=True)
         kept = ops.cast(fraction >= self.threshold * best, "float32")
         announced = mask * kept
-        if MASK in inputs:
+        if inputs.get(MASK) is not None:
             announced = ops.cast(announced, inputs[MASK].dtype)
         return {**values, MASK: announced}
+
+    def _check(self, inputs: Modalities) -> None:
+        """Refuse what is no dict of the modalities that it was built for."""
+        check_modality_tensors(inputs)
+        names = [name for name in inputs if name != MASK]
+        if not set(names) <= set(self.names):
+            raise refused(
+                f"`inputs` must hold the modalities {self.names}, as when the "
+                "layer was built",
+                str(names),
+            )
+        for name, shape in self.shapes.items():
+            if name in names:
+                check_shape(f"inputs['{name}']", inputs[name], "batch", *shape)
 
     def _is_controlled(self, name: str, x: Tensor) -> bool:
         return name in self.shapes and _is_float(x)
@@ -154,7 +172,10 @@ class RangeControl(keras.layers.Layer):
         Args:
             inputs: As in a call.
         """
-        mask = _mask(check_modality_tensors(inputs))
+        if not self.built:
+            self.build(keras.tree.map_structure(lambda x: x.shape, inputs))
+        self._check(inputs)
+        mask = _mask(inputs)
         for index, (name, x) in enumerate(modality_arrays(inputs).items()):
             if self._is_controlled(name, x):
                 self._add(name, x, mask[:, index])
@@ -195,14 +216,14 @@ class RangeControl(keras.layers.Layer):
             inputs: As in a call, but of arrays or eager tensors.
 
         Raises:
-            ValueError: If the inputs are none, or a mask holds other values
-                than 0 and 1.
+            ValueError: If the inputs are none, hold no sample or not the same
+                number of them, a value of a present modality is not finite,
+                or a mask holds other values than 0 and 1.
         """
         check_modality_tensors(inputs)
         inputs, _, _ = read_tables(dict(inputs))
         inputs = keras.tree.map_structure(to_numpy, inputs)
-        if MASK in inputs:
-            check_mask_values(inputs[MASK])
+        _check_samples(inputs)
         if not self.built:
             self.build(keras.tree.map_structure(lambda a: a.shape, inputs))
         for states in (self.count, self.total):
@@ -220,6 +241,28 @@ class RangeControl(keras.layers.Layer):
         }
 
 
+def _check_samples(inputs: Modalities) -> None:
+    """Refuse arrays without a sample, and what is not finite but present."""
+    mask = inputs.get(MASK)
+    present = None if mask is None else check_mask_values(mask)
+    for index, (name, x) in enumerate(modality_arrays(inputs).items()):
+        for array in keras.tree.flatten(x):
+            if not len(array):
+                raise ValueError(
+                    "`inputs` must hold at least one sample. Received: "
+                    f"shape={array.shape} for '{name}'"
+                )
+            if array.dtype.kind in "biu":
+                continue
+            there = array if present is None else array[present[:, index]]
+            bad = ~np.isfinite(there.astype("float64"))
+            if bad.any():
+                raise ValueError(
+                    "`inputs` must be finite where a modality is present. "
+                    f"Received: {there[bad][0]} in '{name}'"
+                )
+
+
 def _is_float(x: Tensor) -> bool:
     return not isinstance(x, Mapping) and keras.backend.is_float_dtype(
         keras.backend.standardize_dtype(x.dtype)
@@ -228,7 +271,7 @@ def _is_float(x: Tensor) -> bool:
 
 def _mask(inputs: Modalities) -> Tensor:
     """The mask `(batch, modalities)` in float32, ones by default."""
-    if MASK in inputs:
+    if inputs.get(MASK) is not None:
         mask = ops.cast(inputs[MASK], "float32")
         return ops.cast(mask > 0, "float32")
     names = [name for name in inputs if name != MASK]

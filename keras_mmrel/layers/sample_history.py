@@ -8,6 +8,7 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
+from keras_mmrel.layers._checks import refused
 from keras_mmrel.state import add_state
 
 
@@ -29,9 +30,10 @@ class SampleHistory(keras.layers.Layer):
     contributions of all of them, which moves `num_samples * columns * 2`
     numbers a step, and only there.
 
-    An id outside the range is never written or read, as a compiled step
-    cannot raise; `outside` counts them. A value that is not finite is not
-    added.
+    An id outside the range counts as one that was never seen, as a compiled
+    step cannot raise: it is not written, a call answers 0 for it, and
+    `outside` counts those that were to be written. A value that is not
+    finite is not added.
 
     Args:
         num_samples: Positive integer, the number of samples there is room
@@ -142,10 +144,12 @@ class SampleHistory(keras.layers.Layer):
         ids = ops.convert_to_tensor(ids)
         dtype = keras.backend.standardize_dtype(ids.dtype)
         if not keras.backend.is_int_dtype(dtype):
-            raise ValueError(
-                "`ids` must be integers of shape (batch,) or (batch, 1). "
-                f"Received: dtype={dtype}"
+            raise refused(
+                "`ids` must be integers of shape (batch,) or (batch, 1)",
+                f"dtype={dtype}",
             )
+        if len(ids.shape) != 1:
+            check_shape("ids", ids, "batch", 1)
         ids = ops.reshape(ids, (-1,))
         inside = ops.logical_and(ids >= 0, ids < self.num_samples)
         rows = ops.where(inside, ids, ops.zeros_like(ids))

@@ -153,3 +153,24 @@ def test_what_keras_refuses_for_safety_has_its_words(tmp_path):
     with pytest.raises(ValueError) as error:
         keras.saving.load_model(tmp_path / "model.keras")
     assert any(words in str(error.value) for words in upstream.UNSAFE)
+
+
+def test_keras_leaves_a_marked_error_as_it_is():
+    class Layer(keras.layers.Layer):
+        def __init__(self, mark):
+            super().__init__()
+            self.mark = mark
+
+        def call(self, x):
+            raise self.mark(ValueError("One sentence."))
+
+    x = np.ones((2, 3))
+    with pytest.raises(ValueError) as error:
+        Layer(upstream.plain)(x)
+    assert str(error.value) == "One sentence."
+    with pytest.raises(ValueError, match="Exception encountered"):
+        Layer(lambda error: error)(x)
+    with pytest.raises(ValueError) as error:
+        Layer(lambda error: error)(x)
+    # The mark is Keras' own.
+    assert hasattr(error.value, upstream.CALL_INFO)

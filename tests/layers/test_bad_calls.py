@@ -113,10 +113,9 @@ def one_sentence(function, named):
     """Call what must fail; the error is ours and names the argument."""
     with pytest.raises(ValueError) as error:
         function()
-    # Keras adds what it called the layer with.
     text = str(error.value)
-    found = re.search(rf"`{re.escape(named)}[^`]*` must .* Received: .+", text)
-    assert found, text
+    pattern = rf"`{re.escape(named)}[^`]*` must .* Received: .+"
+    assert re.fullmatch(pattern, text), text
 
 
 @pytest.mark.parametrize(
@@ -173,6 +172,63 @@ def test_layers_of_a_dict_name_what_is_none(layer, inputs, named):
     one_sentence(lambda: layer()(inputs, training=True), named)
 
 
+@pytest.mark.parametrize(
+    "layer", [layers.RangeControl, layers.CorruptionAugmentation]
+)
+@pytest.mark.parametrize(
+    "inputs",
+    [{**DICT, "b": X[:4, 1]}, {**DICT, "modality_mask": MASK[:4]}],
+    ids=["modality", "mask"],
+)
+def test_layers_of_a_dict_name_what_has_other_rows(layer, inputs):
+    named = "modality_mask" if "modality_mask" in inputs else "inputs"
+    one_sentence(lambda: layer()(inputs, training=True), named)
+
+
+def test_a_range_control_takes_the_modalities_that_it_knows():
+    layer = layers.RangeControl()
+    layer.adapt(DICT)
+    unknown = {"a": DICT["a"], "z": DICT["b"]}
+    with pytest.raises(ValueError, match="Received: .'a', 'z'.$"):
+        layer(unknown)
+    for function in (layer, layer.update_statistics, layer.adapt):
+        one_sentence(lambda function=function: function(unknown), "inputs")
+    narrow = {**DICT, "b": DICT["b"][:, :2]}
+    one_sentence(lambda: layer(narrow), "inputs")
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        "x",
+        -1.0,
+        float("nan"),
+        [0.5, 1.0],
+        np.ones(7, "float32"),
+        np.ones((7, 1), "float32"),
+        np.ones((6, 5, 1), "float32"),
+    ],
+    ids=["text", "negative", "NaN", "list", "row", "column", "three axes"],
+)
+def test_a_gradient_scale_names_a_scale_that_it_cannot_take(scale):
+    layer = layers.GradientScale()
+    one_sentence(lambda: layer(X[:, 0], scale=scale), "scale")
+
+
+def test_a_gradient_scale_takes_a_tensor_alone():
+    for inputs in ([[1.0, 2.0]], [X], {"a": X}, 1.0, None):
+        one_sentence(
+            lambda inputs=inputs: layers.GradientScale()(inputs), "inputs"
+        )
+
+
+def test_the_layer_itself_names_its_mask():
+    layer, arguments = built("DynamicDepthFusion")
+    for mask in (MASK[:4], MASK[:, :2]):
+        with pytest.raises(ValueError, match="^`modality_mask` must .*6, 3"):
+            layer(**arguments, modality_mask=mask)
+
+
 def test_nested_inputs_are_not_corrupted():
     layer = layers.CorruptionAugmentation()
     nested = {"text": {"tokens": Y[:, None]}, "a": X[:, 0]}
@@ -180,7 +236,50 @@ def test_nested_inputs_are_not_corrupted():
 
 
 BATCHES = [(X, Y)]
+
+DIRTY = X.copy()
+DIRTY[2, 1, 3] = np.nan
+SEEN = MASK.copy()
+SEEN[2, 1] = 0
+
+
+def of_columns(x):
+    return {name: x[:, index] for index, name in enumerate("abc")}
+
+
 ADAPT = {
+    "a dict": (lambda: layers.FeatureGate(4).adapt(DICT, Y), "inputs"),
+    "a dict alone": (lambda: layers.FeatureGate(4).adapt(DICT), "data"),
+    "an array alone": (lambda: layers.FeatureGate(4).adapt(X), "data"),
+    "a number": (lambda: layers.FeatureGate(4).adapt(5), "data"),
+    "batches of inputs": (lambda: layers.FeatureGate(4).adapt([X]), "data"),
+    "NaN": (lambda: layers.FeatureGate(4).adapt(DIRTY, Y), "data"),
+    "infinity": (
+        lambda: layers.FeatureGate(4).adapt([X[:, 0] + np.inf, X[:, 1]], Y),
+        "data",
+    ),
+    "no sample": (lambda: layers.FeatureGate(4).adapt(X[:0], Y[:0]), "data"),
+    "other rows": (
+        lambda: layers.FeatureGate(4).adapt([X[:, 0], X[:4, 1]], Y),
+        "inputs",
+    ),
+    "no modality": (lambda: layers.FeatureGate(4).adapt([], Y), "inputs"),
+    "range of NaN": (
+        lambda: layers.RangeControl().adapt(of_columns(DIRTY)),
+        "inputs",
+    ),
+    "range of no sample": (
+        lambda: layers.RangeControl().adapt(of_columns(X[:0])),
+        "inputs",
+    ),
+    "range of other rows": (
+        lambda: layers.RangeControl().adapt({**DICT, "b": X[:4, 1]}),
+        "inputs",
+    ),
+    "range of lists": (
+        lambda: layers.RangeControl().adapt({"a": [[1.0, 2.0]]}),
+        "inputs",
+    ),
     "a generator": (
         lambda: layers.FeatureGate(4).adapt(b for b in BATCHES),
         "data",
@@ -223,6 +322,30 @@ def test_adapt_names_what_it_cannot_take(case):
         return one_sentence(function, named)
     with pytest.raises(ValueError, match="'modality_mask' must hold only 0"):
         function()
+
+
+def test_adapt_reads_nothing_of_what_is_missing():
+    gate, clean = layers.FeatureGate(4), layers.FeatureGate(4)
+    gate.adapt(DIRTY, Y, SEEN)
+    clean.adapt(X, Y, SEEN)
+    control = layers.RangeControl()
+    control.adapt({**of_columns(DIRTY), "modality_mask": SEEN})
+    np.testing.assert_array_equal(to_numpy(gate.means), to_numpy(clean.means))
+    assert float(control.count["b"]) == 5
+    assert np.isfinite(to_numpy(control.high["b"])).all()
+
+
+def test_a_refused_adapt_leaves_the_statistics_as_they_were():
+    gate, control = layers.FeatureGate(4), layers.RangeControl()
+    gate.adapt(X, Y)
+    control.adapt(DICT)
+    before = [to_numpy(w) for w in gate.weights + control.weights]
+    with pytest.raises(ValueError):
+        gate.adapt(DIRTY, Y)
+    with pytest.raises(ValueError):
+        control.adapt(of_columns(DIRTY))
+    after = [to_numpy(w) for w in gate.weights + control.weights]
+    keras.tree.map_structure(np.testing.assert_array_equal, after, before)
 
 
 def test_a_history_takes_integers_and_its_own_number_of_columns():
