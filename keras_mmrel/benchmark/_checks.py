@@ -111,6 +111,17 @@ def path(where: str, value: Any) -> Path:
     return Path(value)
 
 
+def folder(where: str, value: Any) -> Path:
+    """The path of a folder that is there."""
+    found = path(where, value)
+    if not found.is_dir():
+        raise FileNotFoundError(
+            f"`{where}` must be a folder. Received: {where}={str(value)!r}, "
+            "which is none"
+        )
+    return found
+
+
 def different_names(where: str, value: Any) -> None:
     """A non-empty list of different texts."""
     good = isinstance(value, list | tuple) and bool(value)
@@ -169,7 +180,12 @@ def attempt(where: str, make: Callable[[], Made], received: Any) -> Made:
             f"`{where}` cannot be made: {error}. Received: {received!r}"
         ) from error
     except ValueError as error:
-        raise ValueError(f"`{where}` cannot be made: {error}") from error
+        text = " ".join(str(error).split())
+        if text.startswith("`") and not text.startswith(f"`{where}`"):
+            text = f"`{where}.{text[1:]}"
+        elif not text.startswith("`"):
+            text = f"`{where}`: {text}"
+        raise ValueError(text) from error
 
 
 @functools.cache

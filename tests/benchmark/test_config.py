@@ -315,7 +315,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 def test_a_file_without_sections_is_refused(tmp_path, text):
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="`the config`|`datasets`"):
+    with pytest.raises(ValueError, match="`config`|`datasets`"):
         Comparison.from_yaml(path)
 
 
