@@ -38,7 +38,7 @@ def within(where: str) -> Iterator[None]:
         if text.startswith("`"):
             text = f"`{where}.{text[1:]}"
         else:
-            text = f"`{where}` cannot be made: {text}"
+            text = f"`{where}`: {text}"
         kind = next(k for k in ERRORS if isinstance(error, k))
         raise kind(text) from error
 
@@ -171,20 +171,30 @@ def count(where: str, value: Any, instead: str = "") -> int:
     return value
 
 
-def attempt(where: str, make: Callable[[], Made], received: Any) -> Made:
-    """Make something of an entry, or name the entry in its error."""
+def attempt(
+    where: str, make: Callable[[], Made], received: Any, beside: str = ""
+) -> Made:
+    """Make something of an entry, or name the entry in its error.
+
+    Args:
+        where: Name of the entry.
+        make: Function that makes it.
+        received: The entry.
+        beside: Name of another entry that the error may be about.
+    """
     try:
         return make()
     except TypeError as error:
         raise ValueError(
-            f"`{where}` cannot be made: {error}. Received: {received!r}"
+            f"`{where}` must be made of what it takes "
+            f"({' '.join(str(error).split())}). Received: {received!r}"
         ) from error
     except ValueError as error:
         text = " ".join(str(error).split())
-        if text.startswith("`") and not text.startswith(f"`{where}`"):
-            text = f"`{where}.{text[1:]}"
-        elif not text.startswith("`"):
+        if not text.startswith("`"):
             text = f"`{where}`: {text}"
+        elif not text.startswith((f"`{where}`", f"`{beside}`")):
+            text = f"`{where}.{text[1:]}"
         raise ValueError(text) from error
 
 
