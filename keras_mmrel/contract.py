@@ -349,8 +349,8 @@ def _fed_labels(y: Labels) -> Labels:
             # PyTorch has no large unsigned integers to speak of.
             if y.size and y.max() > np.iinfo("int64").max:
                 raise ValueError(
-                    "`y` must hold class numbers, which 64 bits with a sign "
-                    f"can hold. Received: values from {y.min()} to {y.max()}"
+                    "`y` must hold class numbers in [0, 2**63). Received: "
+                    f"values from {y.min()} to {y.max()}"
                 )
             y = y.astype("int64")
     return y[:, 0] if len(y.shape) == 2 and y.shape[1] == 1 else y
