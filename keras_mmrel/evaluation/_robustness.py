@@ -149,9 +149,9 @@ def evaluate_robustness(
     # Who is corrupted is drawn before the first prediction: a corruption that
     # names an unknown modality, or lacks labels, is found now.
     for protocol in protocols:
-        protocol.at(protocol.severities[0]).corrupted(
-            inputs, seed_numbers[0], y
-        )
+        corruption = protocol.at(protocol.severities[0])
+        labels = y if corruption.needs_labels else None
+        corruption.corrupted(inputs, seed_numbers[0], labels)
     jobs = [
         (protocol, severity, seed)
         for protocol in protocols
