@@ -5,6 +5,8 @@ numbers and as one-hot rows, and the checks of arrays that a user passes.
 Checks of constructor arguments are in `keras_mmrel.constraints`.
 """
 
+import os
+import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -85,10 +87,12 @@ def to_numpy(array: ArrayLike, name: str = "An array") -> Array:
     if isinstance(array, np.ma.MaskedArray):
         hidden = int(np.ma.count_masked(array))
         if hidden:
+            advice = "fill them, or leave their samples out"
+            if name.startswith("Modality"):
+                advice = f"fill them, or set '{MASK}' to 0 where it is missing"
             raise ValueError(
-                f"{name} must have no masked entries: fill them, or set "
-                f"'{MASK}' to 0 for a missing modality. Received: {hidden} "
-                "masked entries"
+                f"{name} must have no masked entries: {advice}. Received: "
+                f"{hidden} masked entries"
             )
         return to_numpy(np.asarray(array.data), name)
     if isinstance(array, np.ndarray):
@@ -149,6 +153,16 @@ def _is_sparse_or_ragged(array: ArrayLike) -> bool:
         or str(getattr(array, "layout", "")).startswith("torch.sparse")
         or getattr(array, "is_nested", False) is True  # PyTorch
     )
+
+
+# -- Paths ------------------------------------------------------------------
+
+
+def as_path(name: str, value: Any) -> pathlib.Path:
+    """Return a path that a user gave, or say which argument is none."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError(f"`{name}` must be a path. Received: {name}={value!r}")
+    return pathlib.Path(value)
 
 
 # -- Tables ------------------------------------------------------------------
@@ -333,6 +347,11 @@ def _fed_labels(y: Labels) -> Labels:
         y = to_numpy(y, "`y`")
         if y.dtype.kind in "u" and y.dtype.itemsize > 1:
             # PyTorch has no large unsigned integers to speak of.
+            if y.size and y.max() > np.iinfo("int64").max:
+                raise ValueError(
+                    "`y` must hold class numbers in [0, 2**63). Received: "
+                    f"values from {y.min()} to {y.max()}"
+                )
             y = y.astype("int64")
     return y[:, 0] if len(y.shape) == 2 and y.shape[1] == 1 else y
 
@@ -397,7 +416,7 @@ def check_labels(
         raise ValueError(
             f"`y` must be an array or a tensor. Received: {type(y).__name__}"
         )
-    y = to_numpy(y)
+    y = to_numpy(y, "`y`")
     if samples is not None and (y.ndim == 0 or len(y) != samples):
         raise ValueError(
             "`y` must have one label a sample. Received: "

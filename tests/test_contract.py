@@ -98,3 +98,36 @@ def test_a_function_and_its_module_do_not_share_a_name():
         if inspect.isfunction(getattr(module, name, None)):
             shared.append(info.name)
     assert shared == []
+
+
+@pytest.mark.one_backend
+def test_the_message_about_a_large_label_tells_it():
+    y = np.array([0, 2**63], dtype="uint64")
+    with pytest.raises(ValueError, match="`y`.*from 0 to 9223372036854775808"):
+        contract.read_tables({"a": ROWS[:2]}, y)
+    with pytest.raises(ValueError, match="`y`.*from 0 to 9223372036854775808"):
+        contract.check_labels(y, 3)
+    _, y, _ = contract.read_tables({"a": ROWS}, np.arange(3, dtype="uint64"))
+    assert y.dtype == np.int64
+
+
+@pytest.mark.one_backend
+def test_masked_entries_are_advised_about_by_what_they_are_in():
+    y = np.ma.masked_equal(np.array([0, 1, 2]), 2)
+    for call in (
+        lambda: contract.read_tables({"a": ROWS}, y),
+        lambda: contract.check_labels(y, 3),
+    ):
+        with pytest.raises(ValueError, match="`y`.*leave their") as error:
+            call()
+        assert "modality_mask" not in str(error.value)
+    hidden = np.ma.masked_equal(ROWS, 1)
+    with pytest.raises(ValueError, match="'modality_mask' to 0"):
+        contract.read_tables({"a": hidden}, np.arange(3))
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("path", [None, 3, "", [], b""])
+def test_a_path_is_a_path(path):
+    with pytest.raises(ValueError, match="`p` must be a path. Received: p="):
+        contract.as_path("p", path)

@@ -38,7 +38,7 @@ def within(where: str) -> Iterator[None]:
         if text.startswith("`"):
             text = f"`{where}.{text[1:]}"
         else:
-            text = f"`{where}` cannot be made: {text}"
+            text = f"`{where}`: {text}"
         kind = next(k for k in ERRORS if isinstance(error, k))
         raise kind(text) from error
 
@@ -111,6 +111,17 @@ def path(where: str, value: Any) -> Path:
     return Path(value)
 
 
+def folder(where: str, value: Any) -> Path:
+    """The path of a folder that is there."""
+    found = path(where, value)
+    if not found.is_dir():
+        raise FileNotFoundError(
+            f"`{where}` must be a folder. Received: {where}={str(value)!r}, "
+            "which is none"
+        )
+    return found
+
+
 def different_names(where: str, value: Any) -> None:
     """A non-empty list of different texts."""
     good = isinstance(value, list | tuple) and bool(value)
@@ -160,16 +171,31 @@ def count(where: str, value: Any, instead: str = "") -> int:
     return value
 
 
-def attempt(where: str, make: Callable[[], Made], received: Any) -> Made:
-    """Make something of an entry, or name the entry in its error."""
+def attempt(
+    where: str, make: Callable[[], Made], received: Any, beside: str = ""
+) -> Made:
+    """Make something of an entry, or name the entry in its error.
+
+    Args:
+        where: Name of the entry.
+        make: Function that makes it.
+        received: The entry.
+        beside: Name of another entry that the error may be about.
+    """
     try:
         return make()
     except TypeError as error:
         raise ValueError(
-            f"`{where}` cannot be made: {error}. Received: {received!r}"
+            f"`{where}` must be made of what it takes "
+            f"({' '.join(str(error).split())}). Received: {received!r}"
         ) from error
     except ValueError as error:
-        raise ValueError(f"`{where}` cannot be made: {error}") from error
+        text = " ".join(str(error).split())
+        if not text.startswith("`"):
+            text = f"`{where}`: {text}"
+        elif not text.startswith((f"`{where}`", f"`{beside}`")):
+            text = f"`{where}.{text[1:]}"
+        raise ValueError(text) from error
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from keras_mmrel.benchmark._candidate import Candidate
 from keras_mmrel.benchmark._checks import build
 from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import different_names
+from keras_mmrel.benchmark._checks import folder as as_folder
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import nearest
@@ -116,8 +117,8 @@ class Comparison:
                 f"`title` must be a text. Received: title={title!r}"
             )
         self.title = title
-        self.folder = as_path("folder", folder)
-        self.data = None if data is None else as_path("data", data)
+        self.folder = as_folder("folder", folder)
+        self.data = None if data is None else as_folder("data", data)
         self.training = build(Training, "training", training)
         self.tuning = build(Tuning, "tuning", tuning)
         self.evaluation = build(Evaluation, "evaluation", evaluation)
@@ -185,7 +186,7 @@ class Comparison:
                 "`config` must be a YAML file. Received: "
                 f"config={str(path)!r}, which is none"
             )
-        given = mapping("the config", read_yaml(path), SECTIONS)
+        given = mapping("config", read_yaml(path), SECTIONS)
         for key in ("datasets", "methods"):
             given.setdefault(key, None)
         if datasets is not None:

@@ -91,7 +91,9 @@ class Evaluation:
             )
         put(
             "protocols",
-            attempt("corruptions", self._protocols, self.corruptions),
+            attempt(
+                "corruptions", self._protocols, self.corruptions, "severities"
+            ),
         )
         chosen = [*SCORES] if self.scores is None else self.scores
         if not isinstance(chosen, list | tuple) or not chosen:

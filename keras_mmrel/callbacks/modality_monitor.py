@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -61,7 +62,9 @@ class ModalityMonitor(keras.callbacks.Callback):
 
     Raises:
         ValueError: If `accuracy` is unknown, a probe has no training data, or
-            `x` has a mask.
+            `x` has a mask, data are no dict of arrays and labels of as many
+            samples, or, in `fit`, the model is none of this library or has
+            other modalities.
 
     Example:
 
@@ -91,13 +94,14 @@ class ModalityMonitor(keras.callbacks.Callback):
                 "`training_data` must be (x, y) to fit the probes. Received: "
                 "training_data=None"
             )
-        x, y, _ = read_tables(x, y)
-        if MASK in x:
-            raise ValueError(
-                f"`x` must hold complete samples. Received: an '{MASK}'"
-            )
-        self.x = dict(x)
-        self.y = _class_numbers(y)
+        if training_data is not None:
+            if not isinstance(training_data, tuple) or len(training_data) != 2:
+                raise ValueError(
+                    "`training_data` must be a tuple (x, y) of a dict of "
+                    f"arrays and labels. Received: {_kind(training_data)}"
+                )
+            training_data = _read("training_data", *training_data)
+        self.x, self.y = _read("x", x, y)
         self.accuracy = accuracy
         self.training_data = training_data
         self.contributions = contributions
@@ -108,6 +112,21 @@ class ModalityMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.epochs, self.history = [], {}
+        names = getattr(self.model, "modality_names", None)
+        if names is None:
+            raise ValueError(
+                "`ModalityMonitor` must be given to `fit` of a model of "
+                f"keras_mmrel. Received: model={type(self.model).__name__}"
+            )
+        data = {"x": self.x}
+        if self.accuracy == "probe" and self.training_data is not None:
+            data["training_data"] = self.training_data[0]
+        for argument, arrays in data.items():
+            if set(arrays) != set(names):
+                raise ValueError(
+                    f"`{argument}` must hold the modalities {list(names)} of "
+                    f"the model. Received: {list(arrays)}"
+                )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         last = epoch + 1 == self.params.get("epochs")
@@ -171,7 +190,7 @@ class ModalityMonitor(keras.callbacks.Callback):
             preprocessing.StandardScaler(),
             linear.LogisticRegression(C=0.1, max_iter=200),
         )
-        classifier.fit(self._features(index, x[name]), _class_numbers(y))
+        classifier.fit(self._features(index, x[name]), y)
         return float(
             classifier.score(self._features(index, self.x[name]), self.y)
         )
@@ -241,6 +260,40 @@ class ModalityMonitor(keras.callbacks.Callback):
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
+
+
+def _read(
+    argument: str, x: Modalities, y: Labels
+) -> tuple[dict[str, Any], Array]:
+    """Arrays of the modalities, and the class number of each sample."""
+    if not isinstance(x, Mapping) or not x:
+        raise ValueError(
+            f"`{argument}` must be a non-empty dict of modality names to "
+            f"arrays. Received: {_kind(x)}"
+        )
+    x, y, _ = read_tables(x, y)
+    if MASK in x:
+        raise ValueError(
+            f"`{argument}` must hold complete samples. Received: an '{MASK}'"
+        )
+    sizes = {
+        name: {sum(np.shape(v)[:1]) for v in keras.tree.flatten(value)}
+        for name, value in x.items()
+    }
+    labels = np.zeros(0) if y is None else _class_numbers(y)
+    if any(n != len(labels) for parts in sizes.values() for n in parts):
+        raise ValueError(
+            f"`{argument}` must hold as many samples in every modality as "
+            f"there are labels. Received: {sizes} samples and {len(labels)} "
+            "labels"
+        )
+    return dict(x), labels
+
+
+def _kind(value: Any) -> str:
+    """`a tuple of 1`, or the name of another type."""
+    size = f" of {len(value)}" if isinstance(value, tuple | list) else ""
+    return f"a {type(value).__name__}{size}"
 
 
 def _class_numbers(y: Labels) -> Array:

@@ -14,6 +14,7 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Model
+from keras_mmrel.contract import as_path
 from keras_mmrel.contract import to_numpy
 
 NEWEST, PREVIOUS, UNFINISHED = "newest.state", "previous.state", "unfinished"
@@ -91,7 +92,7 @@ class TrainingState(keras.callbacks.Callback):
 
     def __init__(self, folder: Any, every: int = 1) -> None:
         super().__init__()
-        self.folder = Path(folder)
+        self.folder = as_path("folder", folder)
         self.every = every
         self._begin()
 

@@ -191,6 +191,11 @@ class Corruption:
 
     def _labels(self, labels: Labels | None, samples: int) -> dict[str, Array]:
         if not self.needs_labels:
+            if labels is not None and np.shape(labels)[:1] != (samples,):
+                raise ValueError(
+                    "`labels` must have one label a sample. Received: "
+                    f"labels.shape={np.shape(labels)} for {samples} samples"
+                )
             return {}
         if labels is None:
             raise ValueError(

@@ -97,6 +97,23 @@ def check_logits(name: str, logits: ArrayLike) -> Array:
     return array
 
 
+def check_model(model: Model, function: bool = False) -> None:
+    """Refuse what does not predict, such as the class of a model.
+
+    Args:
+        model: What stands where a model must.
+        function: Whether a function may.
+    """
+    works = hasattr(model, "predict") or (function and callable(model))
+    if isinstance(model, type) or not works:
+        kind = "a Keras model or a function" if function else "a Keras model"
+        raise ValueError(
+            f"`model` must be {kind} that takes a dict of modalities. "
+            f"Received: model={model!r}"
+            + (", which is a class" if isinstance(model, type) else "")
+        )
+
+
 def takes_mask(model: Model) -> bool:
     """Whether a model reads `"modality_mask"`, as far as it tells."""
     if hasattr(model, "modality_names"):

@@ -22,6 +22,7 @@ from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import check_matrix
+from keras_mmrel.evaluation._checks import check_model
 from keras_mmrel.evaluation._checks import check_probabilities
 from keras_mmrel.evaluation._checks import takes_mask
 from keras_mmrel.evaluation._coalitions import masked
@@ -129,11 +130,7 @@ def modality_contributions(
       `"information"`.
     """
     pd = require("pandas", "modality_contributions")
-    if not hasattr(model, "predict"):
-        raise ValueError(
-            "`model` must be a Keras model that takes a dict of modalities. "
-            f"Received: model={model!r}"
-        )
+    check_model(model)
     x, y, _ = read_tables(x, y)
     arrays = _read_inputs(model, x)
     names = [name for name in arrays if name != MASK]

@@ -27,6 +27,7 @@ from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions import Corruption
+from keras_mmrel.evaluation._checks import check_model
 from keras_mmrel.evaluation._checks import takes_mask
 from keras_mmrel.evaluation._outputs import read_outputs
 from keras_mmrel.evaluation._scores import as_scores
@@ -138,6 +139,7 @@ def evaluate_robustness(
     [0.0, 0.5, 1.0]
     """
     pandas = require("pandas", "evaluate_robustness")
+    check_model(model, function=True)
     chosen = as_scores(scores)
     seed_numbers = _as_seeds(seeds)
     protocols = as_protocols(corruptions, severities)
@@ -147,9 +149,9 @@ def evaluate_robustness(
     # Who is corrupted is drawn before the first prediction: a corruption that
     # names an unknown modality, or lacks labels, is found now.
     for protocol in protocols:
-        protocol.at(protocol.severities[0]).corrupted(
-            inputs, seed_numbers[0], y
-        )
+        corruption = protocol.at(protocol.severities[0])
+        labels = y if corruption.needs_labels else None
+        corruption.corrupted(inputs, seed_numbers[0], labels)
     jobs = [
         (protocol, severity, seed)
         for protocol in protocols
@@ -316,11 +318,6 @@ def _predictor(
     model: Model, names: list[str], samples: int, batch_size: int
 ) -> Predict:
     """Return a function that predicts every test set by the same program."""
-    if not hasattr(model, "predict") and not callable(model):
-        raise ValueError(
-            "`model` must be a Keras model or a function of a dict of "
-            f"modalities. Received: model={model!r}"
-        )
     told = takes_mask(model)
 
     def predict(x: Modalities) -> ArrayLike:

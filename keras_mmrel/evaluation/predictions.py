@@ -118,7 +118,11 @@ class Predictions:
         Args:
             samples: Their numbers, repeated ones among them maybe, or a
                 boolean array.
+
+        Raises:
+            ValueError: If there are no such samples.
         """
+        samples = self._numbers(samples)
         arrays = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -129,6 +133,23 @@ class Predictions:
             part = value[samples] if isinstance(value, np.ndarray) else value
             object.__setattr__(taken, name, part)
         return taken
+
+    def _numbers(self, samples: ArrayLike) -> Array:
+        """Numbers or flags that choose among the samples."""
+        chosen = to_numpy(samples, "`samples`")
+        count = len(self.labels)
+        if chosen.shape == (0,):
+            return chosen.astype("int64")
+        flags = chosen.dtype.kind == "b" and chosen.shape == (count,)
+        numbers = chosen.dtype.kind in "iu" and chosen.ndim == 1
+        if flags or (numbers and 0 <= chosen.min() <= chosen.max() < count):
+            return chosen
+        raise ValueError(
+            f"`samples` must hold numbers of samples in [0, {count}), or a "
+            f"boolean for each of the {count}. Received: "
+            f"dtype={chosen.dtype}, shape={chosen.shape}, "
+            f"values {chosen.reshape(-1)[:3].tolist()}"
+        )
 
     def has(self, need: str) -> bool:
         """Whether there is what a `Score` needs, one of its `NEEDS`."""

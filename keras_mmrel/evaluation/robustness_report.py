@@ -12,6 +12,7 @@ import numpy as np
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Figure
 from keras_mmrel.contract import Frame
+from keras_mmrel.contract import as_path
 from keras_mmrel.evaluation._columns import COUNT
 from keras_mmrel.evaluation._columns import column_scores
 from keras_mmrel.evaluation._columns import legend
@@ -195,8 +196,14 @@ class RobustnessReport:
         Raises:
             FileExistsError: If the folder holds a report and `overwrite` is
                 false.
+            ValueError: If `folder` is no path, or a file.
         """
-        folder = pathlib.Path(folder)
+        folder = as_path("folder", folder)
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(
+                "`folder` must be a folder, or be made as one. Received: "
+                f"folder={str(folder)!r}, which is a file"
+            )
         if (folder / "report.json").exists() and not overwrite:
             raise FileExistsError(
                 "`folder` must hold no report yet, unless `overwrite=True`. "
@@ -240,11 +247,12 @@ class RobustnessReport:
 
         Raises:
             FileNotFoundError: If there is no whole report in the folder.
-            ValueError: If a file was cut off or changed, or is of another
+            ValueError: If `folder` is no path, a file was cut off or changed,
+                or it is of another
                 version's format.
         """
         pandas = require("pandas", "RobustnessReport.load")
-        folder = pathlib.Path(folder)
+        folder = as_path("folder", folder)
         names = ("report.json", "scores.csv", "curves.csv")
         lost = [name for name in names if not (folder / name).exists()]
         if lost:

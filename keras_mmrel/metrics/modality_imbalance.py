@@ -17,7 +17,7 @@ SCORES = ("accuracy", "probability")
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    num_modalities=Integer(1), score=Choice(*SCORES), from_logits=Flag()
+    num_modalities=Integer(2), score=Choice(*SCORES), from_logits=Flag()
 )
 class ModalityImbalance(keras.metrics.Metric):
     """How far the weakest modality lags behind the strongest one.
@@ -36,7 +36,7 @@ class ModalityImbalance(keras.metrics.Metric):
     model trains.
 
     Args:
-        num_modalities: Positive integer.
+        num_modalities: Integer of at least 2: one has nothing to lag behind.
         score: `"accuracy"`, or `"probability"`, the mean probability of the
             true class.
         from_logits: Whether predictions are logits, as in every model of the

@@ -160,6 +160,11 @@ def _first_sentence(error: Exception) -> str:
     return text.split(". ")[0].removesuffix(".")
 
 
+def _shown(path: Any) -> str:
+    """A path as its text, and what is none as itself."""
+    return repr(str(path) if isinstance(path, os.PathLike) else path)
+
+
 def check_target(path: Any, ending: str, argument: str = "filepath") -> None:
     """Refuse a name that nothing can be saved under.
 
@@ -172,7 +177,12 @@ def check_target(path: Any, ending: str, argument: str = "filepath") -> None:
     if not named or not str(path).endswith(ending):
         raise ValueError(
             f"`{argument}` must be a file name that ends in `{ending}`. "
-            f"Received: {argument}={str(path)!r}"
+            f"Received: {argument}={_shown(path)}"
+        )
+    if os.path.isdir(path):
+        raise ValueError(
+            f"`{argument}` must be a file name that ends in `{ending}`. "
+            f"Received: {argument}={_shown(path)}, which is a folder"
         )
     target = pathlib.Path(path)
     if "://" not in str(path) and not target.parent.is_dir():
@@ -193,7 +203,7 @@ def load_weights(model: Any, path: Any, load: Any) -> None:
     if not isinstance(path, str | os.PathLike) or not os.path.isfile(path):
         raise FileNotFoundError(
             "`filepath` must be a file of weights. Received: "
-            f"filepath={str(path)!r}"
+            f"filepath={_shown(path)}"
         )
     before = [keras.ops.copy(v) for v in model.variables]
     try:

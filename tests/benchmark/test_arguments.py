@@ -366,3 +366,26 @@ def test_a_wrong_argument_is_one_sentence(case, tmp_path, capsys, monkeypatch):
         assert capsys.readouterr().err.count("\n") == 1
     # Nothing was trained for it.
     assert not (tmp_path / "out/runs.jsonl").exists()
+
+
+def test_data_and_folder_are_folders(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("x")
+    for key in ("data", "folder"):
+        for path in (file, tmp_path / "none"):
+            with pytest.raises(OSError, match=f"`{key}` must be a folder"):
+                comparison(**{key: path})
+        comparison(**{key: tmp_path})
+    with pytest.raises(OSError, match="`data` must be a folder. Received"):
+        run_file(tmp_path, data=file)
+
+
+def test_a_message_names_the_argument_once(tmp_path):
+    with pytest.raises(ValueError, match="^`config` must be a mapping"):
+        run_text(tmp_path, "[1]")
+    for corruptions in (["noise"], {"a": 3}, [3]):
+        with pytest.raises(ValueError, match="^`corruptions") as error:
+            benchmark.Evaluation(corruptions=corruptions)
+        text = str(error.value)
+        assert "cannot be made" not in text
+        assert text.count("Received: ") == 1

@@ -154,26 +154,28 @@ WRONG = [
      "resampled", "0.3"),
     (dataset(source="rosmap", training={"epochs": 0}),
      "`datasets.d.training.epochs`", "positive integer", "0"),
-    (method(options={"average": "mode"}), "`methods.m.options`", "'logits'",
-     "'mode'"),
-    (method(options={"modality_loss_weight": "x"}), "`methods.m.options`",
-     "cannot",
+    (method(options={"average": "mode"}), "`methods.m.options.average`",
+     "'logits'", "'mode'"),
+    (method(options={"modality_loss_weight": "x"}),
+     "`methods.m.options.modality_loss_weight`", "number",
      "'x'"),
     (method(options=[1]), "`methods.m.options`", "mapping", "[1]"),
-    (method(encoder={"hidden_units": 0}), "`methods.m.encoder`",
-     "hidden_units", "0"),
+    (method(encoder={"hidden_units": 0}), "`methods.m.encoder.hidden_units`",
+     "positive", "0"),
     (method(inputs="scaled"), "`methods.m.inputs`", "raw", "'scaled'"),
-    (method(modulation={"OGM": {"alpha": -1}}), "`methods.m.modulation.OGM`",
-     "alpha", "-1"),
+    (method(modulation={"OGM": {"alpha": -1}}),
+     "`methods.m.modulation.OGM.alpha`", "number", "-1"),
     (method(modulation=["OGM", "ARL"]), "`methods.m.modulation`", "one", "ARL"),
     (method(tuning={"grid": {"options": {"average": ["mode"]}}}),
-     "`methods.m.tuning.grid.options`", "'logits'", "'mode'"),
+     "`methods.m.tuning.grid.options.average`", "'logits'", "'mode'"),
     ({"tuning": {"grid": {"options": {"average": ["mode"]}}}},
-     "`methods.LateFusion.tuning.grid.options`", "'logits'", "'mode'"),
+     "`methods.LateFusion.tuning.grid.options.average`", "'logits'",
+     "'mode'"),
     ({"regimes": "noisy"}, "`regimes`", "list of names", "'noisy'"),
-    ({"regimes": {"r": {"sigmas": 1}}}, "`regimes.r.augmentation`", "cannot",
-     "1"),
-    ({"regimes": {"r": {"noise_probability": 2}}}, "`regimes.r.augmentation`",
+    ({"regimes": {"r": {"sigmas": 1}}},
+     "`regimes.r.augmentation.sigmas`", "must", "1"),
+    ({"regimes": {"r": {"noise_probability": 2}}},
+     "`regimes.r.augmentation.noise_probability`",
      "[0, 1]",
      "2"),
     ({"seeds": 0}, "`seeds`", "positive", "0"),
@@ -211,8 +213,8 @@ WRONG = [
     ({"evaluation": {"corruptions": ["fog"]}}, "`evaluation.corruptions`",
      "missing",
      "'fog'"),
-    ({"evaluation": {"severities": 1}}, "`evaluation.corruptions`",
-     "severities", "1"),
+    ({"evaluation": {"severities": 1}}, "`evaluation.severities`",
+     "list or tuple", "1"),
     ({"evaluation": {"seeds": 0}}, "`evaluation.seeds`", "positive", "0"),
     ({"evaluation": {"bins": "x"}}, "`evaluation.bins`", "positive", "'x'"),
 ]  # fmt: skip
@@ -315,7 +317,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 def test_a_file_without_sections_is_refused(tmp_path, text):
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="`the config`|`datasets`"):
+    with pytest.raises(ValueError, match="`config`|`datasets`"):
         Comparison.from_yaml(path)
 
 

@@ -186,3 +186,45 @@ def test_bad_arguments_are_named(kwargs, text):
 def test_a_plot_before_any_epoch_is_refused():
     with pytest.raises(ValueError, match="must come after `fit`"):
         ModalityMonitor(HELD, HELD_Y).plot()
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "kwargs, text",
+    [
+        ({"x": HELD["a"]}, "`x` must be a non-empty dict.*a ndarray"),
+        ({"x": None}, "`x` must be a non-empty dict.*a NoneType"),
+        ({"x": {}}, "`x` must be a non-empty dict"),
+        ({"y": None}, "0 labels"),
+        ({"y": HELD_Y[:5]}, "5 labels"),
+        ({"training_data": (X,)}, r"must be a tuple \(x, y\).*a tuple of 1"),
+        ({"training_data": X}, r"must be a tuple \(x, y\).*a dict"),
+        ({"training_data": (X["a"], Y)}, "`training_data` must be a non-empty"),
+        ({"training_data": (X, Y[:3])}, "`training_data`.*3 labels"),
+    ],
+)
+def test_data_that_do_not_fit_are_named(kwargs, text):
+    with pytest.raises(ValueError, match=text) as error:
+        ModalityMonitor(**{"x": HELD, "y": HELD_Y, **kwargs})
+    assert "Received: " in str(error.value)
+
+
+@pytest.mark.one_backend
+def test_it_needs_a_model_of_its_modalities():
+    inputs = {k: keras.Input(v, name=k) for k, v in SHAPES.items()}
+    both = keras.layers.Concatenate()(list(inputs.values()))
+    plain = keras.Model(inputs, keras.layers.Dense(3)(both))
+    plain.compile("sgd", "mse")
+    monitor = ModalityMonitor(HELD, HELD_Y)
+    with pytest.raises(ValueError, match="a model of keras_mmrel. Received"):
+        plain.fit(X, np.eye(3)[Y], verbose=0, callbacks=[monitor])
+    data = ({"a": X["a"]}, Y)
+    for other, text in (
+        (ModalityMonitor(*data), "`x` must hold the modalities"),
+        (
+            ModalityMonitor(HELD, HELD_Y, "probe", training_data=data),
+            "`training_data` must hold the modalities",
+        ),
+    ):
+        with pytest.raises(ValueError, match=text):
+            fit(other, epochs=1)

@@ -363,3 +363,10 @@ def test_pipelines_that_global_generators_shuffle_go_on(tmp_path, source):
     set_seeds(4)
     for a, b in zip(train("a"), whole, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("folder", [None, 5, "", ["a"]])
+def test_a_folder_is_a_path(folder):
+    with pytest.raises(ValueError, match="`folder` must be a path. Received"):
+        TrainingState(folder)

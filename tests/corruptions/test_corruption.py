@@ -349,3 +349,15 @@ def test_labels_are_taken_and_change_nothing_where_none_are_needed(corruption):
     expected = corruption(inputs, 8)
     received = corruption(inputs, 8, labels=np.arange(40) % 3)
     assert all(np.array_equal(expected[k], received[k]) for k in expected)
+
+
+@pytest.mark.one_backend
+def test_labels_of_another_length_are_refused_where_none_are_needed():
+    inputs = make_inputs(n=8)
+    corruption = GaussianNoise(1.0)
+    labels = np.arange(8) % 2
+    for call in (corruption, corruption.corrupted):
+        call(inputs, labels=labels)
+        for bad in (labels[:3], np.array(1), list(labels[:3])):
+            with pytest.raises(ValueError, match="`labels`.*Received: labels."):
+                call(inputs, labels=bad)

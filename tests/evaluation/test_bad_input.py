@@ -243,3 +243,82 @@ def test_every_evaluation_takes_what_a_model_returns(model):
     np.testing.assert_array_equal(
         sets.predict(tensors), sets.predict(calibrated)
     )
+
+
+def test_a_class_is_no_model():
+    for model in (keras_mmrel.ConcatFusion, keras.Model):
+        for call in (
+            lambda m: evaluation.evaluate_robustness(m, X, Y, verbose=0),
+            lambda m: evaluation.modality_contributions(m, X, Y),
+        ):
+            refused(
+                lambda call=call, model=model: call(model),
+                "`model` must be a Keras model.*which is a class",
+            )
+    for given in (
+        keras_mmrel.ConcatFusion,
+        keras_mmrel.LateFusion({"a": (4,), "b": (2,)}, 3),
+    ):
+        refused(
+            lambda given=given: evaluation.selective_prediction(given, Y),
+            "`probabilities` must hold numbers",
+        )
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [[100], [-1], 3, [0.5], "a", None, [[0]], np.ones(5, bool)],
+)
+def test_samples_that_are_not_there_cannot_be_taken(samples):
+    refused(
+        lambda: Predictions(P, Y).take(samples),
+        r"`samples` must hold numbers of samples in \[0, 30\)",
+    )
+
+
+def test_none_of_the_samples_may_be_taken():
+    assert len(Predictions(P, Y).take([]).labels) == 0
+    assert len(Predictions(P, Y).take(Y == 1).labels) == 10
+
+
+SAVED = {
+    "rule": SelectiveRule(0.5, 0.5, 0.1, 0.1, 0.1, 0.1, 30),
+    "sets": evaluation.ConformalSets(),
+    "scaling": TemperatureScaling(),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_what_is_saved_has_a_path(name, tmp_path):
+    saved = SAVED[name]
+    for path in (None, 3, ""):
+        for call in (saved.save, saved.load):
+            refused(
+                lambda call=call, path=path: call(path),
+                "`path` must be a path. Received: path=",
+            )
+    refused(lambda: saved.save(tmp_path), "which is a folder")
+    with pytest.raises(FileNotFoundError, match="must be in a folder that"):
+        saved.save(tmp_path / "none" / "a.json")
+    for path in (tmp_path, tmp_path / "none.json"):
+        with pytest.raises(FileNotFoundError, match="which is no file"):
+            saved.load(path)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    refused(lambda: saved.load(tmp_path / "bytes"), "could not be read")
+
+
+def test_a_report_has_a_folder(model, tmp_path):
+    pytest.importorskip("pandas")
+    report = evaluation.evaluate_robustness(model, X, Y, ["missing"], verbose=0)
+    for path in (None, 3, ""):
+        for call in (report.save, report.load):
+            refused(
+                lambda call=call, path=path: call(path),
+                "`folder` must be a path. Received: folder=",
+            )
+    file = tmp_path / "file"
+    file.write_text("mine")
+    refused(lambda: report.save(file), "`folder` must be a folder.*is a file")
+    assert file.read_text() == "mine"
+    with pytest.raises(FileNotFoundError, match="must hold a saved report"):
+        report.load(file)

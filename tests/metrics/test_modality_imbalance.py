@@ -92,7 +92,6 @@ def test_nothing_to_compare_is_not_balance():
     assert np.isnan(value(metric, y, np.stack([wrong, wrong], 1)))
     mask = np.array([[1, 0]] * 3)
     assert np.isnan(value(metric, y, np.stack([right, wrong], 1), mask))
-    assert np.isnan(value(ModalityImbalance(1), y, right[:, None]))
 
 
 def test_it_says_what_the_monitor_says_of_a_model():
@@ -147,3 +146,9 @@ def test_config_survives_json():
 def test_other_outputs_than_modality_logits_are_refused(shape):
     with pytest.raises(ValueError, match=f"y_pred.shape=\\({shape[0]}, "):
         ModalityImbalance(3).update_state(np.zeros(5), np.zeros(shape))
+
+
+@pytest.mark.one_backend
+def test_one_modality_has_none_to_lag_behind():
+    with pytest.raises(ValueError, match="num_modalities=1"):
+        ModalityImbalance(1)

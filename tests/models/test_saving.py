@@ -99,6 +99,49 @@ def test_a_config_that_does_not_fit_its_weights_is_one_sentence(tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "call, ending",
+    [("save", ".keras"), ("save_weights", ".weights.h5")],
+)
+def test_nothing_is_saved_under_the_name_of_a_folder(tmp_path, call, ending):
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    folder = tmp_path / f"folder{ending}"
+    folder.mkdir()
+    for path, text in (
+        (folder, "which is a folder"),
+        (str(folder), "which is a folder"),
+        (tmp_path, f"ends in `{ending}`"),
+        (None, "Received: filepath=None$"),
+        (3, "Received: filepath=3$"),
+    ):
+        with pytest.raises(ValueError, match=text) as error:
+            getattr(model, call)(path)
+        assert "`filepath` must be a file name" in str(error.value)
+    with pytest.raises(FileNotFoundError, match="filepath=None$"):
+        model.load_weights(None)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "target, source",
+    [("QADMNet", "TMC"), ("TMC", "QADMNet"), ("MICINet", "CAL")],
+)
+def test_weights_of_another_class_leave_a_model_as_it_was(
+    tmp_path, target, source
+):
+    path = tmp_path / "other.weights.h5"
+    getattr(keras_mmrel, source)(SHAPES, 3).save_weights(path)
+    model = getattr(keras_mmrel, target)(SHAPES, 3)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=f"weights of this {target}") as error:
+        model.load_weights(path)
+    assert "Received: filepath=" in str(error.value)
+    assert "\n" not in str(error.value)
+    for weight, old in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
 # -- Seeds -------------------------------------------------------------------
 
 
