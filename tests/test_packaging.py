@@ -19,6 +19,9 @@ import keras_mmrel
 import keras_mmrel.contract
 from tests.conftest import ONE_BACKEND
 
+# Files are the same on every backend.
+pytestmark = pytest.mark.one_backend
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "keras_mmrel"
 FRAMEWORKS = {"jax", "jaxlib", "tensorflow", "torch"}
@@ -27,6 +30,7 @@ OPTIONAL = {
     "keras_hub",
     "matplotlib",
     "pandas",
+    "rdata",
     "scipy",
     "sklearn",
     "tensorflow_io",
@@ -159,14 +163,11 @@ def test_package_is_marked_as_typed():
     assert (PACKAGE / "py.typed").is_file()
 
 
-# Elsewhere the framework loads most of what there is.
-@pytest.mark.one_backend
 def test_importing_the_package_loads_nothing_that_keras_does_not():
     extra = loaded_by("import keras_mmrel") - loaded_by("import keras")
     assert extra - sys.stdlib_module_names == {"keras_mmrel"}
 
 
-@pytest.mark.one_backend
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_module_keeps_to_keras_and_loads_the_optional_late(name):
     path = MODULES[name]
@@ -214,7 +215,6 @@ def test_no_module_imports_from_the_root_namespace():
     assert not [name for name, others in graph.items() if "" in others]
 
 
-@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("below", "above"),
     [

@@ -83,6 +83,8 @@ def one_model():
     return compiled()
 
 
+# Refused on the host, before any backend is asked.
+@pytest.mark.one_backend
 @pytest.mark.parametrize("case", BAD_ARRAYS)
 def test_fit_refuses_and_leaves_the_model_usable(one_model, case):
     x, y, text = BAD_ARRAYS[case]

@@ -51,8 +51,9 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
     return model, []
 
 
-# JAX sees all devices' data as one array; nothing is reduced by us there.
-pytestmark = pytest.mark.slow_on("jax")
+# JAX sees all devices' data as one array; nothing is reduced by us there. On
+# TensorFlow test_data_parallel.py trains two devices by the same sums.
+pytestmark = pytest.mark.slow_on("jax", "tensorflow")
 
 
 @pytest.fixture(scope="module")
