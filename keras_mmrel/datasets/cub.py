@@ -46,9 +46,10 @@ def load_cub(path: str | os.PathLike) -> tuple:
 
     References:
         - [Wah et al., 2011, The Caltech-UCSD Birds-200-2011
-          Dataset](https://authors.library.caltech.edu/records/cvm3y-5hh21)
+          Dataset](https://www.vision.caltech.edu/datasets/cub_200_2011/)
         - [Zhang et al., 2019, CPM-Nets: Cross Partial Multi-View
-          Networks](https://arxiv.org/abs/2003.03825): the features.
+          Networks](https://papers.nips.cc/paper_files/paper/2019/hash/11b9842e0a271ff252c1903e7132cd68-Abstract.html):
+          the features.
     """
     x, y = read_published(
         path,
