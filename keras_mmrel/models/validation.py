@@ -176,7 +176,7 @@ def check_structure(inputs: Modalities, shapes: Shapes) -> None:
                 f"Modality '{name}' must be an array or a tensor. Received: "
                 f"{type(value).__name__}"
             )
-        if isinstance(value, np.ndarray) and value.dtype.kind in "OSUV":
+        if isinstance(value, np.ndarray) and value.dtype.kind in "OSU":
             raise ValueError(
                 f"Modality '{name}' must hold numbers. Received: "
                 f"dtype={value.dtype}"

@@ -382,3 +382,15 @@ def test_a_model_is_not_compiled_without_a_loss():
     model = keras_mmrel.LateFusion(SHAPES, 3)
     with pytest.raises(ValueError, match="`loss` must be .* Received: loss="):
         model.compile(loss=None)
+
+
+def test_arrays_of_bfloat16_are_numbers():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    model = compiled()
+    rounded = {k: v.astype(ml_dtypes.bfloat16) for k, v in X.items()}
+    expected = model.predict(
+        {k: v.astype("float32") for k, v in rounded.items()}, verbose=0
+    )
+    out = model.predict(rounded, verbose=0)
+    np.testing.assert_allclose(out["logits"], expected["logits"], atol=0.02)
+    model.fit(rounded, Y, verbose=0)
