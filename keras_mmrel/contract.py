@@ -23,6 +23,10 @@ from keras_mmrel.backend import upstream
 # Input and output: (batch, modalities), 1 = present, 0 = missing.
 MASK = "modality_mask"
 
+# What a layer given as `quality=` adds to the inputs, and a model then
+# returns: (batch, modalities) in [0, 1], how far each is to be believed.
+QUALITY = "modality_quality"
+
 # What every model returns.
 LOGITS = "logits"  # (batch, classes), fused
 PROBABILITIES = "probabilities"  # (batch, classes)
@@ -466,8 +470,8 @@ def _check_rows(y: Array, num_classes: int, soft: bool) -> None:
 
 
 def modality_arrays(inputs: Modalities) -> dict[str, Any]:
-    """Return the inputs without their mask."""
-    return {name: value for name, value in inputs.items() if name != MASK}
+    """Return the inputs without their mask and quality."""
+    return {n: v for n, v in inputs.items() if n not in (MASK, QUALITY)}
 
 
 def check_mask_values(mask: Tensor) -> Array:

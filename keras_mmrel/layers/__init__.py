@@ -9,6 +9,7 @@ from keras_mmrel.layers.feature_gate import FeatureGate
 from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.ici_removal import ICIRemoval
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
+from keras_mmrel.layers.input_quality import InputQuality
 from keras_mmrel.layers.modality_contribution import ModalityContribution
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.layers.prototype_confidence import PrototypeConfidence
@@ -26,6 +27,7 @@ __all__ = [
     "GradientScale",
     "ICIRemoval",
     "InformationBottleneck",
+    "InputQuality",
     "ModalityContribution",
     "ModalityEmbedding",
     "PrototypeConfidence",

@@ -12,13 +12,14 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._checks import check_modality_tensors
-from keras_mmrel.layers._checks import check_shape
-from keras_mmrel.layers._checks import refused
+from keras_mmrel.layers._inputs import ModalityShapes
+from keras_mmrel.layers._inputs import check_samples
+from keras_mmrel.layers._inputs import is_float
+from keras_mmrel.layers._inputs import mask_of
 from keras_mmrel.state import add_state
 
 # Beyond any value that a check of finite inputs lets through.
@@ -61,7 +62,8 @@ class RangeControl(keras.layers.Layer):
         inputs: Dict of modality name -> tensor with the batch first, with or
             without `"modality_mask"` `(batch, modalities)`, whose columns are
             in the order of the dict. A missing modality may hold NaN.
-        training: Whether to add the batch to the statistics first.
+        training: Whether to add the batch to the statistics first, unless the
+            layer is frozen (`trainable=False`).
 
     Returns:
         Dict of the same tensors, and `"modality_mask"`.
@@ -90,32 +92,23 @@ class RangeControl(keras.layers.Layer):
         self.threshold = threshold
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
-        if not isinstance(input_shape, Mapping):
-            raise ValueError(
-                "`inputs` must be a dict of modality names to tensors. "
-                f"Received: shape={input_shape}"
-            )
-        self.names = [name for name in input_shape if name != MASK]
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes = ModalityShapes(input_shape)
         self.count, self.total, self.low, self.high = {}, {}, {}, {}
-        for index, (name, shape) in enumerate(input_shape.items()):
-            nested = isinstance(shape, Mapping) or name == MASK
-            if nested or None in tuple(shape)[1:]:
-                continue
-            shape = tuple(shape)[1:]
-            self.shapes[name] = shape
-            self.count[name] = add_state(self, f"count_{index}")
-            self.total[name] = add_state(self, f"sum_{index}", shape)
-            self.low[name] = add_state(self, f"low_{index}", shape)
-            self.high[name] = add_state(self, f"high_{index}", shape)
+        for index, name in enumerate(input_shape):
+            if name in self.shapes.fixed:
+                shape = self.shapes.fixed[name]
+                self.count[name] = add_state(self, f"count_{index}")
+                self.total[name] = add_state(self, f"sum_{index}", shape)
+                self.low[name] = add_state(self, f"low_{index}", shape)
+                self.high[name] = add_state(self, f"high_{index}", shape)
 
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        self._check(inputs)
-        if training:
+        self.shapes.check(inputs)
+        if training and self.trainable:
             self.update_statistics(inputs)
-        mask = _mask(inputs)
+        mask = mask_of(inputs)
         values, fractions = {}, []
         for index, (name, x) in enumerate(modality_arrays(inputs).items()):
             values[name], fraction = x, ops.ones_like(mask[:, index])
@@ -130,22 +123,8 @@ class RangeControl(keras.layers.Layer):
             announced = ops.cast(announced, inputs[MASK].dtype)
         return {**values, MASK: announced}
 
-    def _check(self, inputs: Modalities) -> None:
-        """Refuse what is no dict of the modalities that it was built for."""
-        check_modality_tensors(inputs)
-        names = [name for name in inputs if name != MASK]
-        if not set(names) <= set(self.names):
-            raise refused(
-                f"`inputs` must hold the modalities {self.names}, as when the "
-                "layer was built",
-                str(names),
-            )
-        for name, shape in self.shapes.items():
-            if name in names:
-                check_shape(f"inputs['{name}']", inputs[name], "batch", *shape)
-
     def _is_controlled(self, name: str, x: Tensor) -> bool:
-        return name in self.shapes and _is_float(x)
+        return name in self.shapes.fixed and is_float(x)
 
     def _control(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the controlled values, and the fraction that was in range."""
@@ -160,7 +139,7 @@ class RangeControl(keras.layers.Layer):
         inside = ops.logical_or(inside, count < 1)
         # Rounding may carry the mean of a constant beyond it.
         mean = ops.clip(total / ops.maximum(count, 1.0), low, high)
-        size = math.prod(self.shapes[name])
+        size = math.prod(self.shapes.fixed[name])
         rows = ops.reshape(ops.cast(inside, "float32"), (-1, size))
         fraction = ops.mean(rows, axis=1)
         mean = ops.cast(mean, x.dtype)
@@ -174,18 +153,20 @@ class RangeControl(keras.layers.Layer):
         """
         if not self.built:
             self.build(keras.tree.map_structure(lambda x: x.shape, inputs))
-        self._check(inputs)
-        mask = _mask(inputs)
+        self.shapes.check(inputs)
+        mask = mask_of(inputs)
         for index, (name, x) in enumerate(modality_arrays(inputs).items()):
             if self._is_controlled(name, x):
                 self._add(name, x, mask[:, index])
 
     def _add(self, name: str, x: Tensor, present: Tensor) -> None:
         x = ops.stop_gradient(ops.cast(x, "float32"))
-        shape = (-1, *[1] * len(self.shapes[name]))
+        shape = (-1, *[1] * len(self.shapes.fixed[name]))
         # A sample that is not finite has no range, and must not stay in it.
         finite = ops.all(
-            ops.reshape(ops.isfinite(x), (-1, math.prod(self.shapes[name]))),
+            ops.reshape(
+                ops.isfinite(x), (-1, math.prod(self.shapes.fixed[name]))
+            ),
             axis=1,
         )
         present = present * ops.cast(finite, present.dtype)
@@ -223,7 +204,7 @@ class RangeControl(keras.layers.Layer):
         check_modality_tensors(inputs)
         inputs, _, _ = read_tables(dict(inputs))
         inputs = keras.tree.map_structure(to_numpy, inputs)
-        _check_samples(inputs)
+        check_samples(inputs)
         if not self.built:
             self.build(keras.tree.map_structure(lambda a: a.shape, inputs))
         for states in (self.count, self.total):
@@ -239,41 +220,3 @@ class RangeControl(keras.layers.Layer):
             "margin": self.margin,
             "threshold": self.threshold,
         }
-
-
-def _check_samples(inputs: Modalities) -> None:
-    """Refuse arrays without a sample, and what is not finite but present."""
-    mask = inputs.get(MASK)
-    present = None if mask is None else check_mask_values(mask)
-    for index, (name, x) in enumerate(modality_arrays(inputs).items()):
-        for array in keras.tree.flatten(x):
-            if not len(array):
-                raise ValueError(
-                    "`inputs` must hold at least one sample. Received: "
-                    f"shape={array.shape} for '{name}'"
-                )
-            if array.dtype.kind in "biu":
-                continue
-            there = array if present is None else array[present[:, index]]
-            bad = ~np.isfinite(there.astype("float64"))
-            if bad.any():
-                raise ValueError(
-                    "`inputs` must be finite where a modality is present. "
-                    f"Received: {there[bad][0]} in '{name}'"
-                )
-
-
-def _is_float(x: Tensor) -> bool:
-    return not isinstance(x, Mapping) and keras.backend.is_float_dtype(
-        keras.backend.standardize_dtype(x.dtype)
-    )
-
-
-def _mask(inputs: Modalities) -> Tensor:
-    """The mask `(batch, modalities)` in float32, ones by default."""
-    if inputs.get(MASK) is not None:
-        mask = ops.cast(inputs[MASK], "float32")
-        return ops.cast(mask > 0, "float32")
-    names = [name for name in inputs if name != MASK]
-    first = keras.tree.flatten(inputs[names[0]])[0]
-    return ops.ones((ops.shape(first)[0], len(names)), "float32")

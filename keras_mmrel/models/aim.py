@@ -21,6 +21,7 @@ from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.encoders.block_encoder import mean_over_positions
 from keras_mmrel.layers._auxiliary_block_encoder import SELECTIONS
 from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
+from keras_mmrel.models._quality import weighed
 from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.prototype_injection import inject_prototypes
 from keras_mmrel.models.shared_head_model import SharedHeadModel
@@ -203,7 +204,7 @@ class AIM(SharedHeadModel):
         ]
         partial_logits = self.classify(
             [
-                keep_present(features[-1], mask[:, index])
+                weighed(features[-1], inputs, index)
                 for index, features in enumerate(pooled)
             ]
         )
@@ -214,7 +215,7 @@ class AIM(SharedHeadModel):
             record["auxiliary_logits"] = self._auxiliary_logits(
                 outputs, partial_logits, mask
             )
-        return self.head_outputs(partial_logits, mask, training_record=record)
+        return self.head_outputs(partial_logits, inputs, training_record=record)
 
     def _auxiliary_logits(
         self, outputs: list, partial_logits: Tensor, mask: Tensor

@@ -262,7 +262,7 @@ class CAL(SharedHeadModel):
         evidence["contribution_fraction"] = ops.zeros_like(mask) + fractions
         if training:
             evidence[TRAINING_RECORD] = {"partial_logits": partial_logits}
-        return self.head_outputs(partial_logits, mask, **evidence)
+        return self.head_outputs(partial_logits, inputs, **evidence)
 
     # -- Losses and statistics -----------------------------------------------
 

@@ -9,6 +9,7 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import validation
+from keras_mmrel.models._quality import adapt_quality
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.modality_inputs import ModalityInputs
@@ -89,6 +90,7 @@ class CheckedModel(keras.Model):
         if shapes and not self.built:
             self.build(shapes)
         note_informative(self, x, sample_weight)
+        adapt_quality(self, x, y, sample_weight)
         # TensorFlow would trace the step once to make them and once to run.
         self._build_optimizer()
         return super().fit(

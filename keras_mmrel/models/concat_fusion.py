@@ -2,7 +2,6 @@ from typing import Any
 
 import keras
 
-from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.models.shared_head_model import SharedHeadModel
@@ -61,4 +60,4 @@ class ConcatFusion(SharedHeadModel):
     ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         partial_logits = self.classify(self.encode(inputs, training))
-        return self.head_outputs(partial_logits, inputs[MASK])
+        return self.head_outputs(partial_logits, inputs)

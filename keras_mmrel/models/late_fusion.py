@@ -89,7 +89,7 @@ class LateFusion(MultimodalModel):
         logits = ops.sum(votes * mask[:, :, None], axis=1) / present
         if self.average == "probabilities":
             logits = ops.log(logits + 1e-7)
-        return self.make_outputs(logits, modality_logits, mask)
+        return self.make_outputs(logits, modality_logits, inputs)
 
     def auxiliary_losses(
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None

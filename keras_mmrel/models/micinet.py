@@ -10,6 +10,7 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import QUALITY
 from keras_mmrel.contract import TRAINING_RECORD
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
@@ -246,7 +247,7 @@ class MICINet(MultimodalModel):
             # In the first phase there is nothing to fuse yet.
             self.scale_gradient(fused["logits"], self.second_phase()),
             fused["modality_logits"],
-            mask,
+            used,
             ops.sigmoid(fused["power_logits"]),
             training_record=record,
             ici_fraction=fused["ici_fraction"],
@@ -283,6 +284,7 @@ class MICINet(MultimodalModel):
         nothing = keras.tree.map_structure(
             lambda x: ops.zeros_like(x[:1]), inputs
         )
+        nothing.pop(QUALITY, None)
         nothing[MASK] = ops.ones_like(nothing[MASK])
         features = self.encode(nothing, training=False)
         return self.embed(features, training=False)

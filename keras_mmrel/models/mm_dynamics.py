@@ -195,7 +195,7 @@ class MMDynamics(MultimodalModel):
         return self.make_outputs(
             self.head(fused),
             modality_logits,
-            mask,
+            inputs,
             ops.clip(probability, 0.0, 1.0),
             predicted_probability=probability * mask,
             gate=ops.stack(gates, axis=1) * mask,

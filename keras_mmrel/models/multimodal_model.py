@@ -18,6 +18,7 @@ from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import PROBABILITIES
+from keras_mmrel.contract import QUALITY
 from keras_mmrel.contract import TRAINING_RECORD
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
@@ -30,6 +31,7 @@ from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
+from keras_mmrel.models import _quality
 from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
@@ -66,9 +68,9 @@ from keras_mmrel.state import add_state
     quality=Either(
         Instance(
             keras.layers.Layer,
-            "a Keras layer with `update_statistics`, such as "
-            "`keras_mmrel.layers.RangeControl`,",
-            method="update_statistics",
+            "a Keras layer with `adapt`, such as "
+            "`keras_mmrel.layers.InputQuality`,",
+            method="adapt",
         ),
         None,
     ),
@@ -98,6 +100,8 @@ class MultimodalModel(CheckedModel):
     - `modality_logits`: `(batch, n_modalities, num_classes)`.
     - `confidence`: `(batch, n_modalities)` in [0, 1], 0 where missing.
     - `modality_mask`: `(batch, n_modalities)`, the mask that was used.
+    - `modality_quality`: `(batch, n_modalities)` in [0, 1], where a layer
+      given as `quality` says how far each input is to be believed.
     - what the method adds as evidence.
 
     With `training=True` they have `training_record` besides, a dict for
@@ -134,9 +138,12 @@ class MultimodalModel(CheckedModel):
             inputs and is active in training only, such as
             `keras_mmrel.layers.CorruptionAugmentation`.
         quality: `None`, or a layer that takes and returns the dict of
-            inputs, cleans what is not to be believed or masks it, and has an
-            `update_statistics` that learns from clean training samples, such
-            as `keras_mmrel.layers.RangeControl`.
+            inputs: it may clean them, mask them, and add
+            `"modality_quality"`, by which the features of a sample's less
+            believed modalities are made smaller. It learns from clean
+            training samples, in every step by its `update_statistics`
+            (`keras_mmrel.layers.RangeControl`), or before the first one by
+            its `adapt` (`keras_mmrel.layers.InputQuality`).
         seed: Non-negative integer, or `None` to draw one, which the
             attribute `seed` and the config then have. Seed of all that the
             model draws (dropout, noise, ...); initial weights follow
@@ -262,30 +269,44 @@ class MultimodalModel(CheckedModel):
         if self.augmentation is not None and training:
             used = self.augmentation(inputs, training=training)
         if self.quality is not None:
-            if training:
+            streams = hasattr(self.quality, "update_statistics")
+            if training and streams and self.quality.trainable:
                 self.quality.update_statistics(inputs)
             used = self.quality(used, training=False)
         return used
 
     def encode(
-        self, inputs: Modalities, training: bool | None = None
+        self,
+        inputs: Modalities,
+        training: bool | None = None,
+        weighed: bool = True,
     ) -> list[Tensor]:
         """Encode prepared inputs into one `(batch, d)` feature a modality.
 
         The feature of a missing modality is zero.
+
+        Args:
+            inputs: What `augment` returned.
+            training: Whether encoders are in training.
+            weighed: Whether a feature is made smaller by how much less than
+                the sample's best one its modality is to be believed.
         """
         features = []
         for index, name in enumerate(self.modality_names):
             feature = self.encoders[index](inputs[name], training=training)
             validation.check_feature(name, feature)
-            features.append(keep_present(feature, inputs[MASK][:, index]))
+            if not weighed:
+                feature = keep_present(feature, inputs[MASK][:, index])
+            else:
+                feature = _quality.weighed(feature, inputs, index)
+            features.append(feature)
         return features
 
     def make_outputs(
         self,
         logits: Tensor,
         modality_logits: Tensor,
-        modality_mask: Tensor,
+        inputs: Modalities,
         confidence: Tensor = None,
         training_record: dict[str, Any] | None = None,
         **evidence: Tensor,
@@ -295,12 +316,14 @@ class MultimodalModel(CheckedModel):
         Args:
             logits: Fused logits `(batch, num_classes)`.
             modality_logits: `(batch, n_modalities, num_classes)`.
-            modality_mask: `(batch, n_modalities)`.
+            inputs: What `augment` returned, for its mask and its quality.
             confidence: `(batch, n_modalities)` in [0, 1]; by default how far
-                each modality's largest probability is above chance.
+                each modality's largest probability is above chance. What is
+                not to be believed lowers it.
             training_record: What losses and statistics need, in training.
             **evidence: Further outputs of the method.
         """
+        modality_mask = inputs[MASK]
         modality_logits = ops.cast(modality_logits, "float32")
         if confidence is None:
             confidence = chance_corrected_confidence(modality_logits)
@@ -316,6 +339,9 @@ class MultimodalModel(CheckedModel):
             MASK: modality_mask,
             **evidence,
         }
+        if inputs.get(QUALITY) is not None:
+            outputs[QUALITY] = inputs[QUALITY]
+            outputs[CONFIDENCE] = outputs[CONFIDENCE] * inputs[QUALITY]
         if training_record:
             outputs[TRAINING_RECORD] = training_record
         return outputs

@@ -149,7 +149,7 @@ class PDF(MultimodalModel):
         return self.make_outputs(
             ops.sum(weights[:, :, None] * logits, axis=1),
             logits,
-            mask,
+            inputs,
             ops.sigmoid(score),
             fusion_weights=weights,
         )

@@ -249,7 +249,7 @@ class QADMNet(MultimodalModel):
         return self.make_outputs(
             fused["logits"],
             fused["modality_logits"],
-            mask,
+            used,
             confidence,
             depth=fused["depth"],
             fusion_weights=fused["weights"],

@@ -204,7 +204,7 @@ class QMF(MultimodalModel):
         return self.make_outputs(
             ops.sum(weight[:, :, None] * modality_logits, axis=1),
             modality_logits,
-            mask,
+            inputs,
             ops.sigmoid(energy),
             energy_confidence=energy,
         )

@@ -10,6 +10,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
+from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
@@ -88,13 +89,13 @@ class SharedHeadModel(MultimodalModel):
         )
 
     def head_outputs(
-        self, partial_logits: Tensor, modality_mask: Tensor, **evidence: Any
+        self, partial_logits: Tensor, inputs: Modalities, **evidence: Any
     ) -> dict[str, Any]:
         """Complete the output dict from the partial logits."""
         return self.make_outputs(
             ops.sum(partial_logits, axis=1) + self.bias,
             partial_logits + self.bias,
-            modality_mask,
+            inputs,
             **evidence,
         )
 

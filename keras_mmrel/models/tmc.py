@@ -159,7 +159,7 @@ class TMC(MultimodalModel):
         outputs = self.make_outputs(
             fused_log_concentrations(evidence),
             ops.log1p(evidence),
-            mask,
+            inputs,
             totals / (totals + self.num_classes),
             belief=evidence / (totals + self.num_classes)[:, :, None],
         )

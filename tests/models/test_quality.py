@@ -96,7 +96,7 @@ def test_ranges_are_those_of_the_samples_before_the_augmentation(tmp_path):
 
 
 def test_a_quality_control_learns_from_clean_samples():
-    with pytest.raises(ValueError, match="must be a Keras layer with `upd"):
+    with pytest.raises(ValueError, match="must be a Keras layer with `adapt"):
         keras_mmrel.LateFusion(SHAPES, 3, quality=keras.layers.Identity())
 
 
