@@ -64,6 +64,7 @@ class ICIFusion(keras.layers.Layer):
     Call arguments:
         inputs: Features `(batch, modalities, d)`.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
+        quality: `None` or `(batch, modalities)`, see `DiscriminativePower`.
         training: Whether dropout and noise are on.
 
     Returns:
@@ -129,7 +130,10 @@ class ICIFusion(keras.layers.Layer):
             )
 
     def build(
-        self, inputs_shape: tuple, modality_mask_shape: tuple | None = None
+        self,
+        inputs_shape: tuple,
+        modality_mask_shape: tuple | None = None,
+        quality_shape: tuple | None = None,
     ) -> None:
         check_stacked(inputs_shape)
         _, modalities, size = inputs_shape
@@ -164,6 +168,7 @@ class ICIFusion(keras.layers.Layer):
         self,
         inputs: Tensor,
         modality_mask: Tensor | None = None,
+        quality: Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, Tensor]:
         z = ops.cast(inputs, "float32")
@@ -184,6 +189,7 @@ class ICIFusion(keras.layers.Layer):
             split["surprise"],
             split["ici_fraction"],
             mask,
+            quality,
         )
         if self.compensation:
             repaired = self.compensate(kept, power["power_logits"])

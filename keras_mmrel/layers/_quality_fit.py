@@ -13,10 +13,16 @@ from keras_mmrel.contract import Array
 # Fewer samples than this have no covariance to speak of.
 FEWEST = 8
 BINS = 20
+# A sample is used as it is, or with what is out of range taken out.
+RAW, CLEANED = 0, 1
+CURVES = 5
+LOST = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+# Further than this, in deviations, nothing was simulated.
+FAR = 50.0
 CLIP = 8.0
 CAP = 5.0
 # What of the clean samples lies between the limits of the energy.
-LIMIT = 0.01
+LIMIT = 0.05
 # The probe stands in for a network: with this shrinkage its accuracy falls
 # under corruption as that of trained heads does.
 PROBE_SHRINKAGE = 0.8
@@ -35,10 +41,12 @@ class QualityFit(NamedTuple):
         high: `(d,)`, largest value in range.
         precision: `(d, d)`, inverse of the shrunk correlation.
         scale: `(d,)`, size of a clean residual.
-        limits: `(2, 2)`, lowest and highest clean energy of raw and of
-            cleaned samples.
-        knots: `(2, 2, BINS + 1)`, distance below and above the limits.
-        reliabilities: `(2, 2, BINS + 1)`, in [0, 1], at the knots.
+        importance: `(d,)`, weight of a feature's residual; they sum to 1.
+        limits: `(CURVES,)`, lowest and highest clean energy of raw samples
+            and of cleaned ones, and 0 for the fraction of features that is
+            replaced.
+        knots: `(CURVES, BINS + 1)`, distances beyond these limits.
+        reliabilities: `(CURVES, BINS + 1)`, in [0, 1], at the knots.
     """
 
     mean: Array
@@ -47,6 +55,7 @@ class QualityFit(NamedTuple):
     high: Array
     precision: Array
     scale: Array
+    importance: Array
     limits: Array
     knots: Array
     reliabilities: Array
@@ -80,15 +89,13 @@ def fit_quality(
     def standardised(rows: Array) -> Array:
         return np.clip((rows - mean) / deviation, -CLIP, CLIP)
 
-    def cleaned(rows: Array) -> Array:
-        return np.where((rows >= low) & (rows <= high), rows, mean)
-
     u = standardised(x)
     left_out = _LeftOut(u, u, shrinkage)
     scale = np.sqrt(np.mean(left_out.residuals(u) ** 2, axis=0)) + 0.05
     in_sample = np.abs(u @ left_out.precision / left_out.diagonal) / scale
 
     probe = _Probe(u, y)
+    importance = 0.5 / x.shape[1] + 0.5 * probe.importance()
     chance = np.bincount(y).max() / len(y)
     best = probe.right(u).mean()
     error = ERRORS * np.sqrt(best * (1.0 - best) / len(y))
@@ -97,34 +104,45 @@ def fit_quality(
     energies: list[list[Array]] = [[], []]
     right: list[list[Array]] = [[], []]
     for corrupted in _corruptions(x, mean, rng):
-        for way, rows in enumerate((corrupted, cleaned(corrupted))):
+        inside = (corrupted >= low) & (corrupted <= high)
+        cleaned = np.where(inside, corrupted, mean)
+        for way, rows in enumerate((corrupted, cleaned)):
             residuals = left_out.residuals(standardised(rows)) / scale
-            energies[way].append(energy(residuals))
+            energies[way].append(energy(residuals, importance))
             # A network's inputs are not clipped.
             right[way].append(probe.right((rows - mean) / deviation))
 
-    limits, knots, values = np.zeros((2, 2)), [], []
-    for way in (0, 1):
-        clean = energies[way][0]
-        limits[way] = np.quantile(clean, [LIMIT, 1.0 - LIMIT])
-        # Training samples took part in the statistics: they look too good.
-        lowest = np.quantile(energy(in_sample), LIMIT)
-        limits[way, 0] = min(limits[way, 0], lowest)
-        # Half of the samples that one meets are clean.
-        weights = np.ones((len(energies[way]), len(x)))
-        weights[0] = len(weights) - 1
+    # Half of the samples that one meets are clean.
+    weights = np.ones(np.shape(energies[RAW]))
+    weights[0] = len(weights) - 1
+    # Training samples took part in the statistics: they look too good.
+    lowest = np.quantile(energy(in_sample, importance), LIMIT)
+    limits, knots, values = [], [], []
+
+    def learn(beyond: Array, hits: Array, limit: float) -> None:
+        weight = np.resize(weights.ravel(), len(hits))
+        t, accuracy = _falling(beyond, hits, weight, best)
+        gain = (accuracy - chance + error) / max(best - chance + error, 1e-3)
+        limits.append(limit)
+        knots.append(t)
+        values.append(np.clip(gain, 0.0, 1.0))
+
+    for way in (RAW, CLEANED):
         known = np.concatenate(energies[way])
-        hits = np.concatenate(right[way]).astype("float64")
-        below = limits[way, 0] - known
-        above = known - limits[way, 1]
-        for distance in (below, above):
-            t, accuracy = _falling(distance, hits, weights.ravel(), best)
-            knots.append(t)
-            gain = (accuracy - chance + error) / max(
-                best - chance + error, 1e-3
-            )
-            values.append(np.clip(gain, 0.0, 1.0))
-    shape = (2, 2, BINS + 1)
+        under, above = np.quantile(energies[way][0], [LIMIT, 1.0 - LIMIT])
+        under = min(under, lowest)
+        hits = np.concatenate(right[way])
+        learn(under - known, hits, under)
+        learn(known - above, hits, above)
+    # However well the rest fits: what is replaced is lost.
+    replaced = [rng.random(x.shape) < fraction for fraction in LOST]
+    learn(
+        np.concatenate([lost.mean(axis=1) for lost in replaced]),
+        np.concatenate(
+            [probe.right(np.where(lost, 0.0, u)) for lost in replaced]
+        ),
+        0.0,
+    )
     return QualityFit(
         mean,
         deviation,
@@ -132,15 +150,16 @@ def fit_quality(
         high,
         left_out.precision,
         scale,
-        limits,
-        np.reshape(knots, shape),
-        np.reshape(values, shape),
+        importance,
+        np.array(limits),
+        np.array(knots),
+        np.array(values),
     )
 
 
-def energy(residuals: Array) -> Array:
-    """Log of the mean square of scaled residuals, `(n,)`."""
-    return np.log(np.mean(np.minimum(residuals, CAP) ** 2, axis=1) + 1e-9)
+def energy(residuals: Array, importance: Array) -> Array:
+    """Log of the weighted mean square of scaled residuals, `(n,)`."""
+    return np.log(np.minimum(residuals, CAP) ** 2 @ importance + 1e-9)
 
 
 class _LeftOut:
@@ -192,6 +211,17 @@ class _Probe:
         self.labels = np.eye(len(prior))[y] - prior
         self.class_means = u.T @ self.labels / len(u)
         self.left_out = _LeftOut(u, u, PROBE_SHRINKAGE)
+
+    def importance(self) -> Array:
+        """Squared weights of the features, which sum to 1, `(d,)`."""
+        weights = self.left_out.precision @ self.class_means
+        squares = np.sum(weights**2, axis=1)
+        total = squares.sum()
+        return (
+            squares / total
+            if total
+            else np.full(len(weights), 1.0 / len(weights))
+        )
 
     def right(self, z: Array) -> Array:
         """Whether a version of each training sample gets its class, `(n,)`."""

@@ -36,6 +36,9 @@ class DiscriminativePower(keras.layers.Layer):
         ici_fraction: `None` or `(batch, modalities)`, see `ICIRemoval`.
         modality_mask: `None` or `(batch, modalities)`, 1 = present. A missing
             modality agrees with nobody and has no power.
+        quality: `None` or `(batch, modalities)` in [0, 1], by which the power
+            of a modality's input is multiplied; less than a thousandth counts
+            as that.
 
     Returns:
         Dict of `power_logits` and `discriminative_power`, which sums to 1 over
@@ -68,6 +71,7 @@ class DiscriminativePower(keras.layers.Layer):
         surprise_shape: tuple | None = None,
         ici_fraction_shape: tuple | None = None,
         modality_mask_shape: tuple | None = None,
+        quality_shape: tuple | None = None,
     ) -> None:
         if len(probabilities_shape) != 3:
             raise ValueError(
@@ -87,6 +91,7 @@ class DiscriminativePower(keras.layers.Layer):
         surprise: Tensor | None = None,
         ici_fraction: Tensor | None = None,
         modality_mask: Tensor | None = None,
+        quality: Tensor | None = None,
     ) -> dict[str, Tensor]:
         p = ops.cast(probabilities, "float32")
         modalities = self.bias.shape[0]
@@ -96,6 +101,7 @@ class DiscriminativePower(keras.layers.Layer):
         for name, value in (
             ("surprise", surprise),
             ("ici_fraction", ici_fraction),
+            ("quality", quality),
         ):
             if value is not None:
                 check_shape(name, value, "batch", modalities)
@@ -119,7 +125,11 @@ class DiscriminativePower(keras.layers.Layer):
         )
         features = ops.stop_gradient(features)
         logits = ops.sum(features * self.kernel, axis=-1) + self.bias
-        logits = ops.where(mask > 0, self.SPEED * logits, NONE)
+        logits = self.SPEED * logits
+        if quality is not None:
+            quality = ops.stop_gradient(ops.cast(quality, "float32"))
+            logits = logits + ops.log(ops.maximum(quality, 1e-3))
+        logits = ops.where(mask > 0, logits, NONE)
         return {
             "power_logits": logits,
             "discriminative_power": ops.softmax(logits, axis=-1),

@@ -93,6 +93,8 @@ class DynamicDepthFusion(keras.layers.Layer):
         depth: `None`, or a tensor `(batch, modalities)` of whole numbers: the
             depth to use, 0 for a missing modality, instead of the one that
             `allocator` gives.
+        quality: `None`, or a tensor `(batch, modalities)` in [0, 1]: the vote
+            of each modality that runs, instead of 1.
         training: Whether dropout is active and the scale of depth moves.
 
     Returns:
@@ -102,8 +104,8 @@ class DynamicDepthFusion(keras.layers.Layer):
         `(batch, modalities, max_depth, num_classes)` of the classifier
         alone after every block, where at inference a block beyond the depth
         adds nothing; `depth` `(batch, modalities)`, whole numbers; and
-        `weights` `(batch, modalities)`, equal over the modalities that run,
-        with a sum of 1.
+        `weights` `(batch, modalities)`, equal over the modalities that run
+        but for their `quality`, with a sum of 1.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -195,13 +197,15 @@ class DynamicDepthFusion(keras.layers.Layer):
         prototype_probabilities: Tensor | None = None,
         modality_mask: Tensor | None = None,
         depth: Tensor | None = None,
+        quality: Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, Tensor]:
         modalities, features = self.kernel.shape[:2]
         check_shape("inputs", inputs, "batch", modalities, features)
         check_shape("confidence", confidence, "batch", modalities)
-        if depth is not None:
-            check_shape("depth", depth, "batch", modalities)
+        for name, value in (("depth", depth), ("quality", quality)):
+            if value is not None:
+                check_shape(name, value, "batch", modalities)
         mask = presence(modality_mask, inputs)
         confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
         if depth is None:
@@ -210,6 +214,9 @@ class DynamicDepthFusion(keras.layers.Layer):
         inputs = without_missing(inputs, mask)
         confidence = ops.where(mask > 0, confidence, 0.0)
         runs = ops.cast(depth > 0, "float32")
+        votes = runs
+        if quality is not None:
+            votes = runs * ops.stop_gradient(ops.cast(quality, "float32"))
         if self.inference == "skip" and not training:
             evidence = self._run_skipping(inputs, depth, confidence)
         else:
@@ -226,8 +233,8 @@ class DynamicDepthFusion(keras.layers.Layer):
         # In training all exits learn, also those beyond the depth.
         exits = ops.cumsum(evidence if training else gated, axis=2)
 
-        number = ops.sum(runs, axis=1, keepdims=True)
-        weights = runs / ops.maximum(number, 1.0)
+        number = ops.sum(votes, axis=1, keepdims=True)
+        weights = votes / ops.where(number > 0, number, 1.0)
         logits = ops.einsum("bm,bmk->bk", weights, modality_logits)
         return {
             "logits": logits * ops.power(number, self.sharpness),

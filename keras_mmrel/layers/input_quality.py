@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
@@ -25,7 +26,11 @@ from keras_mmrel.layers._inputs import is_float
 from keras_mmrel.layers._inputs import mask_of
 from keras_mmrel.layers._quality_fit import BINS
 from keras_mmrel.layers._quality_fit import CAP
+from keras_mmrel.layers._quality_fit import CLEANED
 from keras_mmrel.layers._quality_fit import CLIP
+from keras_mmrel.layers._quality_fit import CURVES
+from keras_mmrel.layers._quality_fit import FAR
+from keras_mmrel.layers._quality_fit import RAW
 from keras_mmrel.layers._quality_fit import QualityFit
 from keras_mmrel.layers._quality_fit import fit_quality
 from keras_mmrel.state import add_state
@@ -37,6 +42,7 @@ from keras_mmrel.state import add_state
     max_features=Integer(1),
     samples=Integer(1),
     seed=Integer(0),
+    cleaning=Flag(),
 )
 class InputQuality(keras.layers.Layer):
     """Say how far each modality of a sample is to be believed.
@@ -44,16 +50,19 @@ class InputQuality(keras.layers.Layer):
     Whether a modality is damaged shows in how its features fit each other,
     also where none leaves its range: each is compared with what all others
     let expect of it. The mean square of these differences, in units of those
-    of clean samples, is the sample's *energy*, and the log of it is unusual
-    where it is above, or below, that of 98 % of clean samples.
+    of clean samples, is the sample's *energy*: half of its weight is spread
+    evenly, half over the features that tell the classes. The log of it is
+    unusual above, or below, that of 90 % of clean samples.
 
     What an unusual energy means for the decision is learnt as well, for each
     modality: clean training samples are corrupted in seventeen ways and
     degrees (features from other samples, noise on all features or on some,
     features lost), and a small classifier says how often it is still right.
     `modality_quality` is that accuracy above chance at the sample's energy,
-    as a fraction of the one on clean samples. A modality that has lost what
-    it knew gets 0; one that is strange but as good as before keeps 1.
+    as a fraction of the one on clean samples: near 0 where such a modality
+    knows nothing any more, near 1 where it is as good as before. It is an
+    average over all that was simulated, not a probability that this sample
+    is well.
 
     Features outside their training range can be taken out, by replacing them
     with their mean, or be left in. Where only some are wild the first is
@@ -77,6 +86,8 @@ class InputQuality(keras.layers.Layer):
         samples: Positive integer, the most training samples that `adapt`
             learns from, drawn at random.
         seed: Non-negative integer, of the samples and their corruptions.
+        cleaning: Whether features are taken out; without it the quality is
+            the same, and all features stay.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
@@ -116,6 +127,7 @@ class InputQuality(keras.layers.Layer):
         max_features: int = 1024,
         samples: int = 2048,
         seed: int = 0,
+        cleaning: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -123,6 +135,7 @@ class InputQuality(keras.layers.Layer):
         self.max_features = max_features
         self.samples = samples
         self.seed = seed
+        self.cleaning = cleaning
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
         self.shapes = ModalityShapes(input_shape)
@@ -140,9 +153,10 @@ class InputQuality(keras.layers.Layer):
             "high": (size,),
             "precision": (size, size),
             "scale": (size,),
-            "limits": (2, 2),
-            "knots": (2, 2, BINS + 1),
-            "reliabilities": (2, 2, BINS + 1),
+            "importance": (size,),
+            "limits": (CURVES,),
+            "knots": (CURVES, BINS + 1),
+            "reliabilities": (CURVES, BINS + 1),
             "known": (),
         }
         return {
@@ -184,21 +198,29 @@ class InputQuality(keras.layers.Layer):
         }
         rows = ops.reshape(ops.cast(x, "float32"), (-1, state["mean"].shape[0]))
         rows = ops.where(present[:, None] > 0, rows, state["mean"])
+        raw = self._reliability(state, RAW, rows)
+        distance = ops.abs(rows - state["mean"]) - FAR * state["deviation"]
+        far = ops.any(distance > 0, axis=1)
+        raw = ops.where(far, 0.0, raw)
         inside = ops.logical_and(rows >= state["low"], rows <= state["high"])
         cleaned = ops.where(inside, rows, state["mean"])
-        raw, clean = (
-            self._reliability(state, way, values)
-            for way, values in enumerate((rows, cleaned))
+        replaced = 1.0 - ops.mean(ops.cast(inside, "float32"), axis=1)
+        clean = ops.minimum(
+            self._reliability(state, CLEANED, cleaned),
+            # What is replaced is lost, however well the rest fits.
+            _curve(state, CURVES - 1, replaced - state["limits"][CURVES - 1]),
         )
         # Before `adapt` there is no range, and nothing to clean.
         known = state["known"] > 0
+        quality = ops.where(known, ops.maximum(raw, clean), 1.0)
+        if not self.cleaning:
+            return x, quality
         use = ops.logical_and(ops.logical_and(clean > raw, known), present > 0)
         shape = (-1, *[1] * (len(x.shape) - 1))
         cleaned = ops.reshape(cleaned, (-1, *x.shape[1:]))
         values = ops.where(
             ops.reshape(use, shape), ops.cast(cleaned, x.dtype), x
         )
-        quality = ops.where(known, ops.maximum(raw, clean), 1.0)
         return values, quality
 
     def _reliability(
@@ -212,12 +234,12 @@ class InputQuality(keras.layers.Layer):
         residuals = residuals / ops.maximum(ops.diagonal(precision), 1e-6)
         residuals = residuals / ops.maximum(state["scale"], 1e-6)
         squares = ops.square(ops.minimum(residuals, CAP))
-        energy = ops.log(ops.mean(squares, axis=1) + 1e-9)
-        low, high = state["limits"][way, 0], state["limits"][way, 1]
-        knots, values = state["knots"][way], state["reliabilities"][way]
+        energy = ops.log(ops.matmul(squares, state["importance"]) + 1e-9)
+        below, above = 2 * way, 2 * way + 1
+        limits = state["limits"]
         return ops.minimum(
-            _interpolated(low - energy, knots[0], values[0]),
-            _interpolated(energy - high, knots[1], values[1]),
+            _curve(state, below, limits[below] - energy),
+            _curve(state, above, energy - limits[above]),
         )
 
     def adapt(self, inputs: Modalities, y: Labels) -> None:
@@ -269,14 +291,16 @@ class InputQuality(keras.layers.Layer):
             "max_features": self.max_features,
             "samples": self.samples,
             "seed": self.seed,
+            "cleaning": self.cleaning,
         }
 
 
-def _interpolated(x: Tensor, knots: Tensor, values: Tensor) -> Tensor:
-    """Piecewise linear through `values` at rising `knots`, `(n,)`."""
+def _curve(state: dict[str, Tensor], index: int, x: Tensor) -> Tensor:
+    """Reliability at distances `(n,)` beyond a limit, piecewise linear."""
+    knots, values = state["knots"][index], state["reliabilities"][index]
     steps = ops.maximum(knots[1:] - knots[:-1], 1e-6)
     slopes = (values[1:] - values[:-1]) / steps
-    covered = ops.clip((x[:, None] - knots[:-1]), 0.0, steps)
+    covered = ops.clip(x[:, None] - knots[:-1], 0.0, steps)
     return values[0] + ops.sum(slopes * covered, axis=1)
 
 

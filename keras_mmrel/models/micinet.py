@@ -29,6 +29,7 @@ from keras_mmrel.layers.corruption_augmentation import untouched
 from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
+from keras_mmrel.models._quality import relative_quality
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import encoder_name
 from keras_mmrel.models.multimodal_model import MultimodalModel
@@ -230,7 +231,7 @@ class MICINet(MultimodalModel):
         clean = self.prepare_inputs(inputs)
         used = self.augment(clean, training)
         mask = used[MASK]
-        features = self.encode(used, training)
+        features = self.encode(used, training, weighed=False)
         z = self.embed(features, mask, training=False)
         confused, record = z, {}
         if training:
@@ -238,7 +239,8 @@ class MICINet(MultimodalModel):
             if self.injection_fraction:
                 empty = self._empty_features(used)
                 confused = self._injected(z, mask, empty, record)
-        fused = self.fusion(confused, mask, training=training)
+        quality = relative_quality(used) if QUALITY in used else None
+        fused = self.fusion(confused, mask, quality, training=training)
         if training:
             record["fusion"] = fused
             # The first logits are learnt from the features as they were.

@@ -12,6 +12,7 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import QUALITY
 from keras_mmrel.contract import TRAINING_RECORD
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
@@ -24,6 +25,7 @@ from keras_mmrel.layers import DynamicDepthFusion
 from keras_mmrel.layers import FeatureGate
 from keras_mmrel.layers import PrototypeConfidence
 from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.models._quality import relative_quality
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import derive_seed
 from keras_mmrel.models.modality_encoders import encoder_name
@@ -228,7 +230,8 @@ class QADMNet(MultimodalModel):
         clean = self.prepare_inputs(inputs)
         used = self.augment(clean, training)
         mask = used[MASK]
-        features = self.encode(used, training)
+        # What is not to be believed has less of a vote, as it is.
+        features = self.encode(used, training, weighed=False)
         gate = self._gate(features, mask)
         prototype = self.prototype(
             gate["gated"], gate["typicality"], mask, training=training
@@ -244,6 +247,7 @@ class QADMNet(MultimodalModel):
             mask,
             # Its quantiles follow clean samples, see `update_statistics`.
             depth=self.fusion.allocator(confidence, mask, training=False),
+            quality=relative_quality(used) if QUALITY in used else None,
             training=training,
         )
         return self.make_outputs(

@@ -163,6 +163,17 @@ def test_training_adds_the_batch_before_it_is_used():
     )
 
 
+def test_a_frozen_layer_stands_still_in_training():
+    layer = adapted(data())
+    layer.trainable = False
+    before = state(layer)
+    out = call(layer, {k: 10 * v for k, v in data().items()}, training=True)
+    for old, new in zip(before, state(layer), strict=True):
+        for name in old:
+            np.testing.assert_array_equal(old[name], new[name])
+    assert out["a"].max() < 10 * data()["a"].max()
+
+
 def test_adapt_forgets_and_update_does_not():
     x, other = data(), data(20, seed=1)
     layer = adapted(x)

@@ -6,6 +6,7 @@ import pytest
 
 import keras_mmrel
 from keras_mmrel.layers import CorruptionAugmentation
+from keras_mmrel.layers import InputQuality
 from keras_mmrel.layers import RangeControl
 from tests.helpers import EAGER
 from tests.helpers import SHAPES
@@ -104,3 +105,151 @@ def test_a_quality_control_learns_from_clean_samples():
 def test_a_quality_control_is_a_layer(bad):
     with pytest.raises(ValueError, match="`quality` must be a Keras layer"):
         keras_mmrel.LateFusion(SHAPES, 3, quality=bad)
+
+
+# -- InputQuality ------------------------------------------------------------
+
+
+def judged(cls=keras_mmrel.ConcatFusion, x=X, y=Y, **kwargs):
+    model = cls(SHAPES, 3, quality=InputQuality(), seed=0, **kwargs)
+    model.compile(run_eagerly=EAGER)
+    model.fit(x, y, batch_size=24, epochs=1, verbose=0)
+    return model
+
+
+def shuffled(x, name):
+    rng = np.random.default_rng(0)
+    columns = [rng.permutation(column) for column in x[name].T]
+    return {**x, name: np.stack(columns, axis=1)}
+
+
+@pytest.mark.parametrize(
+    "name", everywhere(MODELS, ["LateFusion", "QADMNet", "MICINet"])
+)
+def test_every_model_says_what_it_does_not_believe(name):
+    model = judged(MODELS[name])
+    assert model.quality.adapted
+    clean = predict(model, X)
+    assert clean["modality_quality"].shape == (48, 3)
+    noise = np.random.default_rng(0).normal(size=X["b"].shape)
+    bad = {**X, "b": (X["b"] + 2.0 * noise).astype("float32")}
+    out = predict(model, bad)
+    assert out["modality_quality"][:, 1].mean() < 0.5
+    np.testing.assert_array_equal(
+        out["modality_quality"][:, ::2], clean["modality_quality"][:, ::2]
+    )
+    assert (out["confidence"] <= out["modality_quality"] + 1e-6).all()
+
+
+def test_it_is_adapted_once_before_the_first_step_to_the_training_data():
+    alone = InputQuality()
+    alone.adapt(X, Y)
+    model = judged()
+    for ours, theirs in zip(model.quality.weights, alone.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
+    model.fit(*vectors(seed=5), batch_size=24, epochs=1, verbose=0)
+    for ours, theirs in zip(model.quality.weights, alone.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
+
+
+def test_what_the_user_has_adapted_stays():
+    other, labels = vectors(96, seed=5)
+    quality = InputQuality()
+    quality.adapt(other, labels)
+    before = [to_numpy(w) for w in quality.weights]
+    model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=quality)
+    model.compile(run_eagerly=EAGER)
+    model.fit(X, Y, batch_size=24, epochs=1, verbose=0)
+    for old, new in zip(before, quality.weights, strict=True):
+        np.testing.assert_array_equal(old, to_numpy(new))
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, *parts):
+        super().__init__()
+        self.parts = parts
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        rows = slice(12 * index, 12 * index + 12)
+        return keras.tree.map_structure(lambda v: v[rows], self.parts)
+
+
+def test_a_pipeline_is_read_before_the_first_step():
+    weight = np.ones(48, "float32")
+    model = judged(x=Batches(X, Y, weight), y=None)
+    arrays = judged()
+    for ours, theirs in zip(
+        model.quality.weights, arrays.quality.weights, strict=True
+    ):
+        np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
+
+
+def test_a_generator_needs_an_adapted_layer():
+    def batches():
+        while True:
+            yield {k: v[:24] for k, v in X.items()}, Y[:24]
+
+    model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=InputQuality())
+    model.compile(run_eagerly=EAGER)
+    with pytest.raises(ValueError, match="`quality` must be adapted before"):
+        model.fit(batches(), steps_per_epoch=2, verbose=0)
+    model.quality.adapt(X, Y)
+    model.fit(batches(), steps_per_epoch=2, verbose=0)
+
+
+def test_samples_of_weight_0_and_missing_ones_teach_it_nothing():
+    far = {k: np.concatenate([v, 100.0 + v]) for k, v in X.items()}
+    y = np.concatenate([Y, Y])
+    weight = np.repeat([1.0, 0.0], 48)
+    for extra in ({"sample_weight": weight}, {"modality_mask": weight}):
+        x = dict(far)
+        if "modality_mask" in extra:
+            x["modality_mask"] = np.tile(weight[:, None], (1, 3))
+            extra = {}
+        model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=InputQuality())
+        model.compile(run_eagerly=EAGER)
+        model.fit(x, y, batch_size=24, epochs=1, verbose=0, **extra)
+        high = to_numpy(model.quality.judged["a"]["high"])
+        assert (high < 10.0).all()
+
+
+def test_features_follow_the_quality_relative_to_the_best():
+    model = judged()
+    quality = np.array([[1.0, 0.5, 0.25], [0.2, 0.1, 0.2], [0.0, 0.0, 0.0]])
+    inputs = model.prepare_inputs({k: v[:3] for k, v in X.items()})
+    plain = to_numpy(model.encode(inputs))
+    inputs["modality_quality"] = keras.ops.cast(quality, "float32")
+    received = to_numpy(model.encode(inputs))
+    expected = [[1, 0.5, 0.25], [1, 0.5, 1], [1, 1, 1]]
+    for m in range(3):
+        for row in range(3):
+            np.testing.assert_allclose(
+                received[m][row],
+                plain[m][row] * expected[row][m],
+                rtol=1e-4,
+                atol=1e-6,
+            )
+    # Nothing is weighed where a method asks for that.
+    unweighed = to_numpy(model.encode(inputs, weighed=False))
+    np.testing.assert_array_equal(unweighed[1], plain[1])
+
+
+def test_a_judged_model_is_saved_and_goes_on(tmp_path):
+    model = judged()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.quality, InputQuality)
+    bad = shuffled(X, "a")
+    assert_close(predict(loaded, bad), predict(model, bad), atol=1e-5)
+    loaded.fit(X, Y, batch_size=24, epochs=1, verbose=0)
+
+
+def test_nothing_is_believed_of_a_modality_that_was_never_trained_on():
+    """A modality that is the same in all training samples counts as missing."""
+    with pytest.warns(UserWarning, match="are the same in every"):
+        model = judged(x={**X, "c": np.full_like(X["c"], 3.0)})
+    out = predict(model, X)
+    np.testing.assert_array_equal(out["modality_quality"][:, 2], 0)
