@@ -16,6 +16,8 @@ BINS = 20
 # A sample is used as it is, or with what is out of range taken out.
 RAW, CLEANED = 0, 1
 CURVES = 5
+# Wild values harm a network more than the probe: in doubt they go.
+PREFERENCE = 0.7
 LOST = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 # Further than this, in deviations, nothing was simulated.
 FAR = 50.0

