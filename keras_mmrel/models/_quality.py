@@ -1,6 +1,7 @@
 """What a model does with a layer that was given as `quality=`."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from collections.abc import Mapping
 from types import GeneratorType
@@ -45,6 +46,22 @@ def weighed(feature: Tensor, inputs: Modalities, index: int) -> Tensor:
     weight = relative_quality(inputs)[:, index]
     weight = ops.reshape(weight, (-1, *[1] * (len(feature.shape) - 1)))
     return feature * ops.cast(weight, feature.dtype)
+
+
+def training_part(
+    x: DataSource, y: Labels, sample_weight: Tensor, validation_split: float
+) -> tuple:
+    """Return inputs, labels and weights without what validation gets.
+
+    That is the end of arrays, as in `keras.Model.fit`.
+    """
+    if not validation_split or not isinstance(x, Mapping):
+        return x, y, sample_weight
+    rows = len(keras.tree.flatten(x)[0])
+    stop = math.floor(rows * (1.0 - validation_split))
+    return keras.tree.map_structure(
+        lambda v: None if v is None else v[:stop], (dict(x), y, sample_weight)
+    )
 
 
 def adapt_quality(

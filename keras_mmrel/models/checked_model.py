@@ -10,6 +10,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import validation
 from keras_mmrel.models._quality import adapt_quality
+from keras_mmrel.models._quality import training_part
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.modality_inputs import ModalityInputs
@@ -89,8 +90,9 @@ class CheckedModel(keras.Model):
         shapes = validation.data_shapes(x, self.modality_names)
         if shapes and not self.built:
             self.build(shapes)
-        note_informative(self, x, sample_weight)
-        adapt_quality(self, x, y, sample_weight)
+        seen = training_part(x, y, sample_weight, validation_split)
+        note_informative(self, seen[0], seen[2])
+        adapt_quality(self, *seen)
         # TensorFlow would trace the step once to make them and once to run.
         self._build_optimizer()
         return super().fit(

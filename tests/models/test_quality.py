@@ -216,6 +216,18 @@ def test_samples_of_weight_0_and_missing_ones_teach_it_nothing():
         assert (high < 10.0).all()
 
 
+def test_what_validation_gets_teaches_it_nothing():
+    far = {k: np.concatenate([v, 100.0 + v]) for k, v in X.items()}
+    model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=InputQuality())
+    model.compile(run_eagerly=EAGER)
+    y = np.concatenate([Y, Y])
+    model.fit(far, y, validation_split=0.5, epochs=1, verbose=0)
+    for ours, theirs in zip(
+        model.quality.weights, judged().quality.weights, strict=True
+    ):
+        np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
+
+
 def test_features_follow_the_quality_relative_to_the_best():
     model = judged()
     quality = np.array([[1.0, 0.5, 0.25], [0.2, 0.1, 0.2], [0.0, 0.0, 0.0]])
