@@ -59,6 +59,12 @@ def weight_averages(optimizer: Any) -> Sequence[Any]:
     return optimizer._model_variables_moving_average
 
 
+def unknown_variables(optimizer: Any, variables: Sequence[Any]) -> list[Any]:
+    """Those of `variables` that a built optimizer was not built for."""
+    known = optimizer._trainable_variables_indices
+    return [v for v in variables if optimizer._var_key(v) not in known]
+
+
 def in_symbolic_scope() -> bool:
     """Whether Keras is finding out shapes, on invented values maybe."""
     with keras.SymbolicScope() as scope:

@@ -11,6 +11,7 @@ from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import validation
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
+from keras_mmrel.models.compile_arguments import check_optimizer_is_own
 from keras_mmrel.models.modality_inputs import ModalityInputs
 from keras_mmrel.models.uninformative import note_informative
 
@@ -190,6 +191,7 @@ class CheckedModel(keras.Model):
             sample_weight=sample_weight,
             class_weight=class_weight,
         )
+        check_optimizer_is_own(self)
         return super().train_on_batch(
             x, y, sample_weight, class_weight, **kwargs
         )

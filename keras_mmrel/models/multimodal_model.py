@@ -36,8 +36,10 @@ from keras_mmrel.models import validation
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.checked_model import CheckedModel
 from keras_mmrel.models.clock import Clock
+from keras_mmrel.models.compile_arguments import check_loss
 from keras_mmrel.models.compile_arguments import check_metric_names
 from keras_mmrel.models.compile_arguments import check_modulation
+from keras_mmrel.models.compile_arguments import check_optimizer_is_own
 from keras_mmrel.models.compile_arguments import check_options
 from keras_mmrel.models.compile_arguments import known_optimizer
 from keras_mmrel.models.compile_arguments import logits_loss
@@ -538,10 +540,12 @@ class MultimodalModel(CheckedModel):
         check_options(**kwargs)
         check_metric_names([metrics, weighted_metrics], self)
         given["optimizer"] = known_optimizer(given["optimizer"])
+        given["loss"] = logits_loss(given["loss"])
+        check_loss(given["loss"], self.num_classes)
         routes = MetricRoutes.of(metrics, weighted_metrics)
         super().compile(
             optimizer=given["optimizer"],
-            loss=logits_loss(given["loss"]),
+            loss=given["loss"],
             **routes.arguments(),
             **kwargs,
         )
@@ -563,6 +567,7 @@ class MultimodalModel(CheckedModel):
 
     def _build_optimizer(self) -> None:
         """Make the optimizer's variables, if the model's are known."""
+        check_optimizer_is_own(self)
         optimizer = self.optimizer
         if self.built and optimizer is not None and not optimizer.built:
             with backend.variable_scope(self):

@@ -98,6 +98,17 @@ def test_an_optimizer_keeps_its_averages_in_the_order_of_the_weights():
         assert tuple(average.shape) == tuple(variable.shape)
 
 
+def test_an_optimizer_knows_the_weights_that_it_was_built_for():
+    x, y = vectors()
+    optimizer = keras.optimizers.SGD(0.1)
+    model = compiled(optimizer)
+    model.fit(x, y, batch_size=48, verbose=0)
+    assert not upstream.unknown_variables(optimizer, model.trainable_variables)
+    others = compiled().trainable_variables
+    unknown = upstream.unknown_variables(optimizer, others)
+    assert len(unknown) == len(others)
+
+
 def test_it_is_known_whether_keras_finds_out_shapes():
     seen = []
 
