@@ -1,13 +1,19 @@
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from keras_mmrel.backend import upstream
+from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import known_values
 from keras_mmrel.models import _own_callbacks
+from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
@@ -31,6 +37,7 @@ class CheckedModel(keras.Model):
     modality_names: list[str]
     modality_inputs: ModalityInputs
     batch_watch: BatchWatch
+    _runs = 0
 
     @reads_tables
     def fit(
@@ -53,8 +60,9 @@ class CheckedModel(keras.Model):
 
         Before the first step in-memory data are checked completely, and a
         pipeline (`PyDataset`, `tf.data`, `DataLoader`, generator) by its
-        first batch. What is wrong in a later batch harms no weight of the
-        model and ends the epoch with a `ValueError`.
+        first batch. A later batch must hold what the first one does. What is
+        wrong with its values harms no weight of the model and ends the epoch
+        with a `ValueError`.
 
         A sample of weight 0 (`sample_weight`, `class_weight`) is absent, from
         losses and from statistics. Other weights scale losses; in statistics
@@ -70,6 +78,18 @@ class CheckedModel(keras.Model):
             verbose=verbose,
             **kwargs,
         )
+        pipelines.check_beside(
+            x,
+            class_weight,
+            y=y,
+            sample_weight=sample_weight,
+            batch_size=batch_size,
+            validation_split=validation_split,
+        )
+        pipelines.check_beside(
+            validation_data,
+            validation_batch_size=kwargs.get("validation_batch_size"),
+        )
         self.modality_inputs.check(
             x,
             y,
@@ -84,31 +104,40 @@ class CheckedModel(keras.Model):
         initial_epoch = _own_callbacks.open_state(
             self, callbacks, epochs, initial_epoch
         )
+        form, held_form = (
+            self.modality_inputs.form(),
+            self.modality_inputs.form(),
+        )
         x = self.modality_inputs.complete(x)
+        x = self.modality_inputs.watched(x, form, labelled=True, trains=True)
+        validation_data = self.modality_inputs.watched(
+            validation_data, held_form, labelled=True, trains=False
+        )
         # Callbacks read and assign weights before the first step.
-        shapes = validation.data_shapes(x, self.modality_names)
+        shapes = pipelines.data_shapes(x, self.modality_names)
         if shapes and not self.built:
             self.build(shapes)
         note_informative(self, x, sample_weight)
         # TensorFlow would trace the step once to make them and once to run.
         self._build_optimizer()
-        return super().fit(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=_own_callbacks.with_own_callbacks(
-                self, callbacks, initial_epoch
-            ),
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            initial_epoch=initial_epoch,
-            **kwargs,
-        )
+        with self._running(form, held_form):
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=_own_callbacks.with_own_callbacks(
+                    self, callbacks, initial_epoch
+                ),
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                **kwargs,
+            )
 
     @reads_tables
     def evaluate(
@@ -122,6 +151,7 @@ class CheckedModel(keras.Model):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        form = self.modality_inputs.form()
         # `fit` has checked what it hands over after every epoch.
         if not kwargs.get(upstream.CACHED_EVALUATION):
             validation.check_compiled(self)
@@ -129,15 +159,21 @@ class CheckedModel(keras.Model):
                 batch_size=batch_size, steps=steps, verbose=verbose, **kwargs
             )
             _own_callbacks.callback_list(kwargs.get("callbacks"))
+            pipelines.check_beside(
+                x, y=y, sample_weight=sample_weight, batch_size=batch_size
+            )
             rows = steps and steps * (batch_size or 32)
             self.modality_inputs.check(
                 x, y, labelled=True, rows=rows, sample_weight=sample_weight
             )
-            x = self.modality_inputs.watched(x, labelled=True, trains=False)
+            x = self.modality_inputs.watched(
+                x, form, labelled=True, trains=False
+            )
         self.batch_watch.reset(training=False)
-        scores = super().evaluate(
-            x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
-        )
+        with self._running(form):
+            scores = super().evaluate(
+                x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
+            )
         self.batch_watch.stop_if_wrong(training=False)
         return scores
 
@@ -162,13 +198,18 @@ class CheckedModel(keras.Model):
             batch_size=batch_size, steps=steps, verbose=verbose
         )
         _own_callbacks.callback_list(kwargs.get("callbacks"))
+        pipelines.check_beside(x, batch_size=batch_size)
         rows = steps and steps * (batch_size or 32)
         self.modality_inputs.check(x, rows=rows)
-        watched = self.modality_inputs.watched(x, labelled=False, trains=False)
-        outputs = super().predict(
-            watched, batch_size, verbose, steps, *args, **kwargs
+        form = self.modality_inputs.form()
+        watched = self.modality_inputs.watched(
+            x, form, labelled=False, trains=False
         )
-        if validation.is_pipeline(x):
+        with self._running(form):
+            outputs = super().predict(
+                watched, batch_size, verbose, steps, *args, **kwargs
+            )
+        if pipelines.is_pipeline(x):
             self.modality_inputs.check_predictions(x, outputs)
         return outputs
 
@@ -183,6 +224,7 @@ class CheckedModel(keras.Model):
     ) -> Any:
         validation.check_compiled(self)
         validation.check_run(**kwargs)
+        self.modality_inputs.check_structure(x)
         self.modality_inputs.check(
             x,
             y,
@@ -191,10 +233,12 @@ class CheckedModel(keras.Model):
             sample_weight=sample_weight,
             class_weight=class_weight,
         )
+        self.modality_inputs.check_present(x, sample_weight)
         check_optimizer_is_own(self)
-        return super().train_on_batch(
-            x, y, sample_weight, class_weight, **kwargs
-        )
+        with self._running():
+            return super().train_on_batch(
+                x, y, sample_weight, class_weight, **kwargs
+            )
 
     @reads_tables
     def test_on_batch(
@@ -206,17 +250,37 @@ class CheckedModel(keras.Model):
     ) -> Any:
         validation.check_compiled(self)
         validation.check_run(**kwargs)
+        self.modality_inputs.check_structure(x)
         self.modality_inputs.check(
             x, y, labelled=True, sample_weight=sample_weight
         )
-        return super().test_on_batch(x, y, sample_weight, **kwargs)
+        with self._running():
+            return super().test_on_batch(x, y, sample_weight, **kwargs)
 
     @reads_tables
     def predict_on_batch(self, x: Modalities) -> Any:
+        self.modality_inputs.check_structure(x)
         self.modality_inputs.check(x)
-        return super().predict_on_batch(x)
+        with self._running():
+            return super().predict_on_batch(x)
+
+    @contextlib.contextmanager
+    def _running(self, *forms: pipelines.BatchForm) -> Iterator[None]:
+        """Run steps, which count what is wrong with the values of a batch."""
+        self._runs += 1
+        try:
+            with contextlib.ExitStack() as stack:
+                for form in forms:
+                    stack.enter_context(form.told())
+                yield
+        finally:
+            self._runs -= 1
 
     def __call__(self, inputs: Modalities, *args: Any, **kwargs: Any) -> Any:
         # From here an error is one sentence, from `call` it has Keras' lines.
         self.modality_inputs.check_structure(inputs)
+        if not self._runs and inputs.get(MASK) is not None:
+            mask = known_values(inputs[MASK])
+            if mask is not None:
+                check_mask_values(mask)
         return super().__call__(inputs, *args, **kwargs)

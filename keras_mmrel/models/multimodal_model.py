@@ -185,7 +185,10 @@ class MultimodalModel(CheckedModel):
         # === Parts ===
         self.modality_inputs = ModalityInputs(self)
         self.batch_watch = BatchWatch(
-            self.modality_names, num_classes, largest_value(self.compute_dtype)
+            self.modality_names,
+            num_classes,
+            largest_value(self.compute_dtype),
+            [side.name for side in self.side_inputs],
         )
         self.clock = Clock()
         self.modulation_slot = ModulationSlot(lambda: self.encoders)
@@ -405,6 +408,7 @@ class MultimodalModel(CheckedModel):
         outputs = dict(y_pred or {})
         y, sample_weight = self.batch_watch.look(x, y, sample_weight, training)
         if training:
+            self.batch_watch.look_aside(x or {})
             outputs[TRAINING_RECORD] = {
                 **outputs.get(TRAINING_RECORD, {}),
                 **self.modality_inputs.side_values(x or {}),

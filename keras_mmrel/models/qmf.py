@@ -25,6 +25,7 @@ from keras_mmrel.losses.rank_loss import RankLoss
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
+from keras_mmrel.models.side_input import SeenValues
 from keras_mmrel.models.side_input import SideInput
 
 SAMPLE_ID = "sample_id"
@@ -57,6 +58,19 @@ def _check_numbering(model: Any, ids: Array) -> None:
             f"'{SAMPLE_ID}' holds {numbers} numbers for {ids.size} samples: "
             "those of one number share one history.",
             stacklevel=6,
+        )
+
+
+def _check_seen_ids(model: Any, seen: SeenValues) -> None:
+    if seen.broken is not None:
+        raise ValueError(
+            f"'{SAMPLE_ID}' must hold one integer a sample. Received: "
+            f"{seen.broken} in this epoch"
+        )
+    if seen.samples > 1 and seen.smallest == seen.largest:
+        raise ValueError(
+            f"'{SAMPLE_ID}' must number the samples. Received: "
+            f"{seen.smallest:.0f} for all {seen.samples} of this epoch"
         )
 
 
@@ -152,6 +166,7 @@ class QMF(MultimodalModel):
             "int32",
             check=_check_ids,
             check_whole=_check_numbering,
+            check_seen=_check_seen_ids,
             default=_number_samples,
             required=lambda model: model.sample_history is not None,
             missing=", and `rank_weight=0` needs none",
