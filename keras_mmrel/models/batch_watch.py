@@ -12,7 +12,7 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
-from keras_mmrel.models.side_input import SeenValues
+from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.state import add_state
 
 

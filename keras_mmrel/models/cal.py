@@ -21,8 +21,8 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
 from keras_mmrel.layers.modality_contribution import ModalityContribution
 from keras_mmrel.models.modality_inputs import keep_present
+from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.models.shared_head_model import SharedHeadModel
-from keras_mmrel.models.side_input import SeenValues
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.modulations.contribution_acceleration import SCHEMES
 from keras_mmrel.modulations.contribution_acceleration import (

@@ -15,6 +15,7 @@ from keras_mmrel.contract import known_values
 from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
+from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.compile_arguments import check_optimizer_is_own
@@ -70,6 +71,7 @@ class CheckedModel(keras.Model):
         """
         validation.check_compiled(self)
         validation.check_run(
+            "fit",
             batch_size=batch_size,
             epochs=epochs,
             validation_split=validation_split,
@@ -86,10 +88,6 @@ class CheckedModel(keras.Model):
             batch_size=batch_size,
             validation_split=validation_split,
         )
-        pipelines.check_beside(
-            validation_data,
-            validation_batch_size=kwargs.get("validation_batch_size"),
-        )
         self.modality_inputs.check(
             x,
             y,
@@ -99,20 +97,15 @@ class CheckedModel(keras.Model):
             sample_weight=sample_weight,
             class_weight=class_weight,
         )
-        self.modality_inputs.check_validation(validation_data)
+        form = self.modality_inputs.form()
+        validation_data = self.modality_inputs.checked_validation(
+            validation_data, form, kwargs.get("validation_batch_size")
+        )
         callbacks = _own_callbacks.callback_list(callbacks)
         initial_epoch = _own_callbacks.open_state(
             self, callbacks, epochs, initial_epoch
         )
-        form, held_form = (
-            self.modality_inputs.form(),
-            self.modality_inputs.form(),
-        )
-        x = self.modality_inputs.complete(x)
-        x = self.modality_inputs.watched(x, form, labelled=True, trains=True)
-        validation_data = self.modality_inputs.watched(
-            validation_data, held_form, labelled=True, trains=False
-        )
+        x = self.modality_inputs.complete(x, form)
         # Callbacks read and assign weights before the first step.
         shapes = pipelines.data_shapes(x, self.modality_names)
         if shapes and not self.built:
@@ -120,7 +113,7 @@ class CheckedModel(keras.Model):
         note_informative(self, x, sample_weight)
         # TensorFlow would trace the step once to make them and once to run.
         self._build_optimizer()
-        with self._running(form, held_form):
+        with self._running(form):
             return super().fit(
                 x,
                 y,
@@ -156,7 +149,11 @@ class CheckedModel(keras.Model):
         if not kwargs.get(upstream.CACHED_EVALUATION):
             validation.check_compiled(self)
             validation.check_run(
-                batch_size=batch_size, steps=steps, verbose=verbose, **kwargs
+                "evaluate",
+                batch_size=batch_size,
+                steps=steps,
+                verbose=verbose,
+                **kwargs,
             )
             _own_callbacks.callback_list(kwargs.get("callbacks"))
             pipelines.check_beside(
@@ -195,7 +192,11 @@ class CheckedModel(keras.Model):
         among the inputs it is refused.
         """
         validation.check_run(
-            batch_size=batch_size, steps=steps, verbose=verbose
+            "predict",
+            batch_size=batch_size,
+            steps=steps,
+            verbose=verbose,
+            **kwargs,
         )
         _own_callbacks.callback_list(kwargs.get("callbacks"))
         pipelines.check_beside(x, batch_size=batch_size)
@@ -223,7 +224,7 @@ class CheckedModel(keras.Model):
         **kwargs: Any,
     ) -> Any:
         validation.check_compiled(self)
-        validation.check_run(**kwargs)
+        validation.check_run("train_on_batch", **kwargs)
         self.modality_inputs.check_structure(x)
         self.modality_inputs.check(
             x,
@@ -249,7 +250,7 @@ class CheckedModel(keras.Model):
         **kwargs: Any,
     ) -> Any:
         validation.check_compiled(self)
-        validation.check_run(**kwargs)
+        validation.check_run("test_on_batch", **kwargs)
         self.modality_inputs.check_structure(x)
         self.modality_inputs.check(
             x, y, labelled=True, sample_weight=sample_weight
@@ -265,13 +266,11 @@ class CheckedModel(keras.Model):
             return super().predict_on_batch(x)
 
     @contextlib.contextmanager
-    def _running(self, *forms: pipelines.BatchForm) -> Iterator[None]:
+    def _running(self, form: BatchForm | None = None) -> Iterator[None]:
         """Run steps, which count what is wrong with the values of a batch."""
         self._runs += 1
         try:
-            with contextlib.ExitStack() as stack:
-                for form in forms:
-                    stack.enter_context(form.told())
+            with form.told() if form else contextlib.nullcontext():
                 yield
         finally:
             self._runs -= 1

@@ -11,6 +11,7 @@ from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import refuse_unknown
 from keras_mmrel.models import _keras_kinds as kinds
 from keras_mmrel.models._labelled_loss import LabelledLoss
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
@@ -123,6 +124,8 @@ OPTIONS = {
 
 def check_options(**options: Any) -> None:
     """Refuse words and other nonsense among the options of `compile`."""
+    named = ("optimizer", "loss", "metrics", "weighted_metrics", "modulation")
+    refuse_unknown("`compile`", options, {*OPTIONS, *named})
     for name, value in options.items():
         if name in OPTIONS:
             OPTIONS[name](name, value)

@@ -17,6 +17,8 @@ from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
+from keras_mmrel.models._batch_form import BatchForm
+from keras_mmrel.models._batch_form import read_by
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.uninformative import check_something
 from keras_mmrel.models.uninformative import measured
@@ -226,10 +228,19 @@ class ModalityInputs:
             outputs, np.zeros_like(informative) if announced else informative
         )
 
-    def check_validation(self, data: DataSource) -> None:
-        """Refuse `validation_data` that the model cannot be evaluated on."""
+    def checked_validation(
+        self, data: DataSource, form: BatchForm, batch_size: int | None = None
+    ) -> DataSource:
+        """Return `validation_data`, watched, that the model takes.
+
+        Args:
+            data: As in `fit`.
+            form: What each batch of a pipeline must look like.
+            batch_size: `validation_batch_size` of `fit`.
+        """
         if data is None:
-            return
+            return None
+        pipelines.check_beside(data, validation_batch_size=batch_size)
         held = list(data) if isinstance(data, list | tuple) else [data]
         if len(held) not in (1, 2, 3):
             raise ValueError(
@@ -239,6 +250,7 @@ class ModalityInputs:
             )
         x, y, weight = [*held, None, None][:3]
         self.check(x, y, labelled=True, sample_weight=weight)
+        return self.watched(data, form, labelled=True, trains=False)
 
     def check_batch(
         self,
@@ -343,9 +355,9 @@ class ModalityInputs:
             f"of arrays adds it by itself{side.missing}. Received: {received}"
         )
 
-    def form(self) -> pipelines.BatchForm:
+    def form(self) -> BatchForm:
         """What each batch of a pipeline must look like."""
-        return pipelines.BatchForm(
+        return BatchForm(
             self.names,
             self.model.modality_shapes,
             [side.name for side in self.side_inputs],
@@ -355,7 +367,7 @@ class ModalityInputs:
     def watched(
         self,
         x: DataSource,
-        form: pipelines.BatchForm,
+        form: BatchForm,
         *,
         labelled: bool,
         trains: bool,
@@ -364,7 +376,7 @@ class ModalityInputs:
 
         That of an iterator has not been seen before.
         """
-        return pipelines.read_by(
+        return read_by(
             x,
             form,
             lambda *batch: self.check_batch(
@@ -372,8 +384,9 @@ class ModalityInputs:
             ),
         )
 
-    def complete(self, x: DataSource) -> DataSource:
+    def complete(self, x: DataSource, form: BatchForm) -> DataSource:
         """Return the checked data of a `fit`, with their side inputs."""
+        x = self.watched(x, form, labelled=True, trains=True)
         if not isinstance(x, Mapping):
             return x
         plain = self.modalities(x)

@@ -5,8 +5,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.constraints import SAMPLES
 from keras_mmrel.constraints import Flag
-from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -25,7 +25,7 @@ from keras_mmrel.losses.rank_loss import RankLoss
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
-from keras_mmrel.models.side_input import SeenValues
+from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.models.side_input import SideInput
 
 SAMPLE_ID = "sample_id"
@@ -90,7 +90,7 @@ def _number_samples(model: Any, samples: int) -> Array | None:
     rank_weight=Number(0),
     modality_loss_weight=Number(0),
     detach_confidence=Flag(),
-    history_size=Integer(1),
+    history_size=SAMPLES,
 )
 class QMF(MultimodalModel):
     """Weight each modality's logits by its energy, ranked by past losses.

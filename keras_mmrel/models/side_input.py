@@ -1,27 +1,9 @@
 import dataclasses
 from collections.abc import Callable
 from typing import Any
-from typing import NamedTuple
 
 from keras_mmrel.contract import Array
-
-
-class SeenValues(NamedTuple):
-    """What a side input was in all batches of an epoch.
-
-    Args:
-        samples: Number of samples.
-        smallest: Smallest finite value.
-        largest: Largest finite value.
-        broken: Largest one that is no whole number, or `None`.
-        finite: Whether all were numbers.
-    """
-
-    samples: int
-    smallest: float
-    largest: float
-    broken: float | None
-    finite: bool
+from keras_mmrel.models.seen_values import SeenValues
 
 
 def _accept(model: Any, values: Any) -> None:

@@ -15,11 +15,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import refuse_unknown
 from keras_mmrel.contract import LARGEST
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
@@ -112,9 +114,17 @@ RUN_ARGUMENTS = {
     "validation_freq": Either(Integer(1), Every(Integer(1))),
 }
 
+_OTHERS = ("callbacks", upstream.CACHED_EVALUATION)
 
-def check_run(**arguments: Any) -> None:
-    """Refuse nonsensical numbers of batches, epochs and steps."""
+
+def check_run(method: str, /, **arguments: Any) -> None:
+    """Refuse nonsensical numbers of batches, epochs and steps.
+
+    Args:
+        method: Name of the method that was called.
+        **arguments: What it was given.
+    """
+    refuse_unknown(f"`{method}`", arguments, {*RUN_ARGUMENTS, *_OTHERS})
     for name, value in arguments.items():
         if name in RUN_ARGUMENTS:
             RUN_ARGUMENTS[name](name, value)

@@ -302,3 +302,14 @@ def test_the_first_batch_of_a_generator_is_looked_at(model):
         model.evaluate(batches(X, Y + 1), steps=2, verbose=0)
     out = model.predict(((X,) for _ in range(2)), steps=2, verbose=0)
     assert len(out["logits"]) == 96
+
+
+def test_an_argument_that_a_method_does_not_have_is_named(model):
+    with pytest.raises(ValueError, match="`fit` must .*`epochs` is meant"):
+        model.fit(X, Y, epoch=3)
+    with pytest.raises(ValueError, match="`evaluate` must .*`return_dict`"):
+        model.evaluate(X, Y, returndict=True)
+    with pytest.raises(ValueError, match="`predict` must .*`batch_size`"):
+        model.predict(X, batch=3)
+    with pytest.raises(ValueError, match="`compile` must get arguments"):
+        model.compile(lr=0.1)
