@@ -10,10 +10,15 @@ from keras_mmrel.backend import upstream
 from keras_mmrel.contract import is_number
 from keras_mmrel.contract import to_numpy
 
+# What tells such an error from one that Keras has put its lines round.
+_OURS = "of_keras_mmrel"
+
 
 def refused(expected: str, received: str) -> ValueError:
     """Return the error of one sentence about what a layer cannot take."""
-    return upstream.plain(ValueError(f"{expected}. Received: {received}"))
+    error = upstream.plain(ValueError(f"{expected}. Received: {received}"))
+    setattr(error, _OURS, True)
+    return error
 
 
 def describe(value: Any) -> str:
@@ -50,6 +55,16 @@ class TensorLayer(keras.layers.Layer):
         if self.shapes and first in given:
             _check_axes(first, given[first], self.shapes)
         return super().__call__(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().compute_output_spec(*args, **kwargs)
+        except Exception as error:
+            # Keras makes another one of it, of many lines.
+            cause = error.__context__
+            if cause is not None and hasattr(cause, _OURS):
+                raise cause from None
+            raise
 
 
 def _check_tensors(name: str, value: Any) -> None:

@@ -9,7 +9,6 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.pdf import PDF
 from keras_mmrel.models.qadm_net import QADMNet
 from keras_mmrel.models.qmf import QMF
-from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.tmc import TMC
 
@@ -25,7 +24,6 @@ __all__ = [
     "PDF",
     "QADMNet",
     "QMF",
-    "SeenValues",
     "SideInput",
     "TMC",
 ]

@@ -75,7 +75,7 @@ class BatchWatch(keras.layers.Layer):
         samples = ops.cast(ops.shape(y)[0], "float32")
         counts, present = self._count_inputs(x or {}, samples)
         y, wrong_labels = self.usable_labels(y)
-        sample_weight, wrong_weights = _usable_weights(sample_weight)
+        sample_weight, wrong_weights = self.usable_weights(sample_weight)
         counts = [*counts, wrong_labels, wrong_weights]
         if training:
             counts += [samples, present]
@@ -132,6 +132,15 @@ class BatchWatch(keras.layers.Layer):
             return ops.where(wrong[:, None], uniform, y), _count(wrong)
         wrong = (y < 0) | (y >= self.num_classes)
         return ops.where(wrong, ops.zeros_like(y), y), _count(wrong)
+
+    def usable_weights(self, sample_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Sample weights that harm nothing, and how many were others."""
+        if sample_weight is None:
+            return None, ops.zeros(())
+        weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+        infinite = ops.isnan(weight) | (ops.abs(weight) == float("inf"))
+        wrong = infinite | (weight < 0) | (weight > LARGEST)
+        return ops.where(wrong, ops.zeros_like(weight), weight), _count(wrong)
 
     # -- Between the steps ---------------------------------------------------
 
@@ -243,12 +252,3 @@ def unusable(x: Tensor, limit: float) -> Tensor:
     """
     x = ops.cast(x, "float32")
     return ops.logical_or(ops.isnan(x), ops.abs(x) > limit)
-
-
-def _usable_weights(sample_weight: Tensor) -> tuple[Tensor, Tensor]:
-    if sample_weight is None:
-        return None, ops.zeros(())
-    weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
-    infinite = ops.isnan(weight) | (ops.abs(weight) == float("inf"))
-    wrong = infinite | (weight < 0) | (weight > LARGEST)
-    return ops.where(wrong, ops.zeros_like(weight), weight), _count(wrong)

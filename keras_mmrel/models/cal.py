@@ -47,7 +47,7 @@ def _check_some_are_held_out(model: Any, values: Array) -> None:
             f"'{HELD_OUT}' must leave samples to train on. Received: all "
             f"{len(values)} held out"
         )
-    if not values.any() and len(values) >= FEW:
+    if not values.any():
         warnings.warn(
             f"'{HELD_OUT}' holds out none of {len(values)} samples: CAL has "
             "nothing to measure contributions on.",

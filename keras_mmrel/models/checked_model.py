@@ -96,6 +96,7 @@ class CheckedModel(keras.Model):
             labelled=True,
             sample_weight=sample_weight,
             class_weight=class_weight,
+            validation_split=validation_split,
         )
         form = self.modality_inputs.form()
         validation_data = self.modality_inputs.checked_validation(
@@ -110,6 +111,7 @@ class CheckedModel(keras.Model):
         shapes = pipelines.data_shapes(x, self.modality_names)
         if shapes and not self.built:
             self.build(shapes)
+        validation.check_weights(self)
         note_informative(self, x, sample_weight)
         # TensorFlow would trace the step once to make them and once to run.
         self._build_optimizer()
@@ -212,6 +214,7 @@ class CheckedModel(keras.Model):
             )
         if pipelines.is_pipeline(x):
             self.modality_inputs.check_predictions(x, outputs)
+        validation.warn_of_broken_predictions(outputs)
         return outputs
 
     @reads_tables

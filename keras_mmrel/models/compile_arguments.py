@@ -1,6 +1,7 @@
 """What `compile` makes of the arguments that it is given."""
 
 import inspect
+import warnings
 from typing import Any
 
 import keras
@@ -205,3 +206,10 @@ def check_modulation(modulation: Any, model: Any) -> None:
         )
     if modulation is not None:
         modulation.check_model(model)
+        if len(model.modality_names) == 1:
+            warnings.warn(
+                "`modulation` must have two modalities or more to balance. "
+                f"Received: {type(modulation).__name__} for the modalities "
+                f"{model.modality_names}",
+                stacklevel=3,
+            )

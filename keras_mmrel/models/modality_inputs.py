@@ -158,6 +158,7 @@ class ModalityInputs:
         rows: int | None = None,
         sample_weight: Tensor = None,
         class_weight: dict | None = None,
+        validation_split: float = 0.0,
     ) -> None:
         """Refuse data that the model cannot take.
 
@@ -171,6 +172,7 @@ class ModalityInputs:
             rows: Number of the first samples that will be used, or `None`.
             sample_weight: Weights of a dict of arrays.
             class_weight: As in `fit`.
+            validation_split: As in `fit`.
 
         Raises:
             ValueError: With the first thing that is wrong.
@@ -208,6 +210,8 @@ class ModalityInputs:
                 rows=rows,
                 fits=fits,
             )
+            count = len(keras.tree.flatten(self.modalities(x))[0])
+            validation.check_split(count, validation_split)
 
     def check_present(self, x: Modalities, sample_weight: Tensor) -> None:
         """Refuse a training batch that has nothing to learn from.

@@ -448,6 +448,7 @@ class MultimodalModel(CheckedModel):
         sample_weight: Tensor = None,
     ) -> dict:
         y, _ = self.batch_watch.usable_labels(y)
+        sample_weight, _ = self.batch_watch.usable_weights(sample_weight)
         slots = self.metric_routes.slots(y, y_pred)
         return super().compute_metrics(x, *slots, sample_weight)
 

@@ -35,7 +35,8 @@ class SideInput:
             `ValueError` for values that it cannot take.
         check_whole: Likewise, for what must hold over all samples of a `fit`
             with in-memory data, though not in each batch.
-        check_seen: Likewise, a function of the model and a `SeenValues`, for
+        check_seen: Likewise, a function of the model and a
+            `keras_mmrel.models.seen_values.SeenValues`, for
             what must hold over each epoch of a training on anything.
         default: Function of the model and the number of samples that returns
             the values which `fit` adds to in-memory data without them, or

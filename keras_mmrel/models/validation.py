@@ -23,6 +23,7 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import refuse_unknown
 from keras_mmrel.contract import LARGEST
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
@@ -150,6 +151,31 @@ def check_compiled(model: Model) -> None:
         )
     rate = float(ops.convert_to_numpy(model.optimizer.learning_rate))
     Number(0)("learning_rate", rate)
+
+
+def check_weights(model: Model) -> None:
+    """Refuse to train weights that a training, or a file, has lost."""
+    lost = [
+        weight
+        for weight in model.weights
+        if keras.backend.is_float_dtype(weight.dtype)
+        and not bool(ops.all(ops.isfinite(weight)))
+    ]
+    if lost:
+        raise ValueError(
+            "Training must begin with finite weights: make the model anew, or "
+            f"load them. Received: {len(lost)} of {len(model.weights)} with "
+            f"NaN or infinity, such as {lost[0].path}"
+        )
+
+
+def check_split(count: int, validation_split: float) -> None:
+    """Refuse a part for validation that leaves nothing."""
+    if int(count * (1 - validation_split)) == 0:
+        raise ValueError(
+            "`validation_split` must leave a sample to train on. Received: "
+            f"validation_split={validation_split} of {count} samples"
+        )
 
 
 # -- Names, ranks, sizes: arrays and tensors alike ---------------------------
@@ -458,6 +484,18 @@ def check_predictions(outputs: Outputs, informative: Array) -> None:
             "Inputs must be finite; announce a missing modality by a 0 in "
             f"'{MASK}', or impute. Received: {wrong.sum()} samples with NaN, "
             f"infinite or huge values, the first at {wrong.argmax()}"
+        )
+
+
+def warn_of_broken_predictions(outputs: Outputs) -> None:
+    """Say that a model cannot predict any more, which no number does."""
+    broken = ~np.isfinite(outputs[LOGITS]).all(axis=1)
+    if broken.any():
+        warnings.warn(
+            "Predictions must be finite: a training, or a file, has lost "
+            f"weights of the model. Received: logits of {broken.sum()} of "
+            f"{len(broken)} samples with NaN or infinity",
+            stacklevel=4,
         )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_mmrel
 from keras_mmrel import encoders
 from keras_mmrel import layers
 from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
@@ -114,6 +115,18 @@ def test_a_first_argument_by_name_is_looked_at_too():
     with pytest.raises(ValueError, match="`inputs` must be a tensor"):
         layer(inputs=[[[1.0, 2.0]]])
     layer(inputs=X)
+
+
+def test_symbolic_calls_say_it_in_one_line_too():
+    inputs, mask = keras.Input((2,)), keras.Input((3,))
+    with pytest.raises(ValueError, match="^`modality_mask` must.*$") as error:
+        layers.DepthAllocator(4)(inputs, modality_mask=mask)
+    assert "\n" not in str(error.value)
+    encoder = encoders.PooledEncoder(dense(), output_key="pooled")
+    with pytest.raises(ValueError, match="^`output_key` must be None"):
+        keras_mmrel.ConcatFusion({"a": encoder, "b": (3,)}, 4).build(
+            {"a": (None, 3), "b": (None, 3)}
+        )
 
 
 def test_arrays_of_any_number_pass():
