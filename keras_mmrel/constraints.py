@@ -261,8 +261,8 @@ NUM_CLASSES = Integer(2, 10**6)
 SIZE = Integer(1, 10**6)
 DEPTH = Integer(1, 1000)
 SAMPLES = Integer(1, 10**8)
-# A layer adds the numbers of its parts, and PyTorch has 31 bits for a seed.
-SEED = Either(Integer(0, 2 * 10**9), None)
+# The state of what draws has 32 bits, with a sign on PyTorch.
+SEED = Either(Integer(0, 2**31 - 1), None)
 
 # What Keras' own classes take, beside what each class of the library does.
 _OF_LAYERS = {

@@ -65,6 +65,11 @@ def unknown_variables(optimizer: Any, variables: Sequence[Any]) -> list[Any]:
     return [v for v in variables if optimizer._var_key(v) not in known]
 
 
+def is_emptied(variable: Any) -> bool:
+    """JAX: whether a run holds the value of a variable."""
+    return variable._value is None
+
+
 def in_symbolic_scope() -> bool:
     """Whether Keras is finding out shapes, on invented values maybe."""
     with keras.SymbolicScope() as scope:

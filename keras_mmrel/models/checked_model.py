@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_mmrel import backend
 from keras_mmrel.backend import upstream
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
@@ -273,7 +274,10 @@ class CheckedModel(keras.Model):
         """Run steps, which count what is wrong with the values of a batch."""
         self._runs += 1
         try:
-            with form.told() if form else contextlib.nullcontext():
+            with (
+                backend.kept_state(self),
+                form.told() if form else contextlib.nullcontext(),
+            ):
                 yield
         finally:
             self._runs -= 1

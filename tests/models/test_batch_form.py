@@ -195,15 +195,32 @@ def test_tables_in_batches_are_read(source):
 
 
 class Broken(Pipeline):
+    """It breaks when the last of its batches is drawn once more."""
+
+    draws = 9
+
     def __getitem__(self, index):
-        if index == 2:
+        self.draws -= 1
+        if self.draws == 0:
             raise OSError("the disk is gone")
         return super().__getitem__(index)
 
 
-def test_what_a_pipeline_raises_itself_is_told_as_it_is(model):
-    with pytest.raises(OSError, match="^the disk is gone$"):
-        model.fit(Broken(batches()), verbose=0)
+@pytest.mark.parametrize("draws", [3, 4, 5, 9])
+def test_what_a_pipeline_raises_is_told_as_it_is_and_nothing_is_lost(
+    model, draws
+):
+    for run in (
+        lambda data: model.fit(data, epochs=4, verbose=0),
+        lambda data: model.evaluate(data, verbose=0),
+        lambda data: model.predict(data, verbose=0),
+    ):
+        data = Broken(batches() * 3)
+        data.draws = draws
+        with pytest.raises(OSError, match="^the disk is gone$"):
+            run(data)
+        assert np.isfinite(model.predict(X, verbose=0)["logits"]).all()
+    assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"]).all()
 
 
 # -- What is beside a pipeline -----------------------------------------------
