@@ -59,10 +59,11 @@ def weight_averages(optimizer: Any) -> Sequence[Any]:
     return optimizer._model_variables_moving_average
 
 
-def unknown_variables(optimizer: Any, variables: Sequence[Any]) -> list[Any]:
-    """Those of `variables` that a built optimizer was not built for."""
-    known = optimizer._trainable_variables_indices
-    return [v for v in variables if optimizer._var_key(v) not in known]
+def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[int, int, int]:
+    """Numbers of weights: that an optimizer was built for, of others, both."""
+    built = set(optimizer._trainable_variables_indices)
+    others = {optimizer._var_key(v) for v in variables}
+    return len(built), len(others), len(built & others)
 
 
 def is_emptied(variable: Any) -> bool:

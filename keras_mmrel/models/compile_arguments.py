@@ -184,14 +184,14 @@ def check_optimizer_is_own(model: Any) -> None:
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if optimizer is None or not optimizer.built:
         return
-    unknown = upstream.unknown_variables(optimizer, model.trainable_variables)
-    if unknown:
+    built, own, both = upstream.built_for(optimizer, model.trainable_variables)
+    # JAX could not do without those that are trained no more, either.
+    if not built == own == both:
         raise ValueError(
             "`optimizer` must be new, or have been built for these weights: "
             "compile the model with another one, as after a change of "
-            f"`trainable`. Received: {type(optimizer).__name__}, built "
-            f"without {len(unknown)} of {len(model.trainable_variables)} "
-            "weights"
+            f"`trainable`. Received: {type(optimizer).__name__}, built for "
+            f"{built} weights, {both} of which are among the {own} of the model"
         )
 
 

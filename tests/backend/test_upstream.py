@@ -103,10 +103,12 @@ def test_an_optimizer_knows_the_weights_that_it_was_built_for():
     optimizer = keras.optimizers.SGD(0.1)
     model = compiled(optimizer)
     model.fit(x, y, batch_size=48, verbose=0)
-    assert not upstream.unknown_variables(optimizer, model.trainable_variables)
+    weights = model.trainable_variables
+    count = len(weights)
+    assert upstream.built_for(optimizer, weights) == (count, count, count)
+    assert upstream.built_for(optimizer, weights[1:])[2] == count - 1
     others = compiled().trainable_variables
-    unknown = upstream.unknown_variables(optimizer, others)
-    assert len(unknown) == len(others)
+    assert upstream.built_for(optimizer, others) == (count, count, 0)
 
 
 def test_a_variable_whose_value_a_run_holds_is_known():

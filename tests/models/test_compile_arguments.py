@@ -298,16 +298,16 @@ def test_an_optimizer_of_another_model_is_refused(policy):
         with pytest.raises(ValueError, match="`optimizer` must be new.*Adam"):
             train(X, Y)
     first.compile(optimizer, run_eagerly=EAGER)
-    first.encoders[0].trainable = False
     first.fit(X, Y, verbose=0)
 
 
-def test_weights_that_thaw_need_another_optimizer():
+@pytest.mark.parametrize("frozen", [False, True])
+def test_weights_that_freeze_or_thaw_need_another_optimizer(frozen):
     model = keras_mmrel.ConcatFusion(SHAPES, 3)
-    model.encoders[0].trainable = False
+    model.encoders[0].trainable = not frozen
     model.compile(run_eagerly=EAGER)
     model.fit(X, Y, verbose=0)
-    model.encoders[0].trainable = True
+    model.encoders[0].trainable = frozen
     with pytest.raises(ValueError, match="as after a change of `trainable`"):
         model.fit(X, Y, verbose=0)
     model.compile(run_eagerly=EAGER)
