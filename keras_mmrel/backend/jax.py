@@ -102,8 +102,9 @@ def kept_state(model: Any) -> Iterator[None]:
     Keras takes them away for a run, and where drawing a batch raises, or
     Ctrl-C does in an evaluation, they would stay away.
     """
-    optimizer = model.optimizer.variables if model.optimizer else []
-    variables = [*model.variables, *optimizer]
+    # A model that was never compiled has no such attribute.
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer else [])]
     values = [v.value for v in variables]
     try:
         yield

@@ -223,6 +223,13 @@ def test_what_a_pipeline_raises_is_told_as_it_is_and_nothing_is_lost(
     assert np.isfinite(model.fit(X, Y, verbose=0).history["loss"]).all()
 
 
+def test_a_model_that_was_never_compiled_keeps_its_weights_too():
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    with pytest.raises(OSError, match="^the disk is gone$"):
+        model.predict(Broken(batches() * 4), verbose=0)
+    assert np.isfinite(model.predict(X, verbose=0)["logits"]).all()
+
+
 # -- What is beside a pipeline -----------------------------------------------
 
 
