@@ -97,9 +97,9 @@ class BatchForm:
     def _check_parts(self, x: Any, y: Labels, sample_weight: Any) -> None:
         parts = [k for k in (*self.names, MASK, *self.side_names) if k in x]
         if y is not None:
-            parts.append("y as rows" if len(np.shape(y)) > 1 else "y")
+            parts.append(_form_of("y", y))
         if sample_weight is not None:
-            parts.append("sample_weight")
+            parts.append(_form_of("sample_weight", sample_weight))
         self.parts = self.parts or parts
         if parts != self.parts:
             raise ValueError(
@@ -125,6 +125,19 @@ class BatchForm:
             if self.errors and error is not self.errors[0]:
                 raise self.errors[0] from None
             raise
+
+
+def _form_of(name: str, value: Any) -> str:
+    """What is to be the same of labels or weights in all batches."""
+    if not hasattr(value, "dtype"):
+        return f"{name} as a {type(value).__name__}"
+    if len(np.shape(value)) > 1:
+        return f"{name} as rows"
+    kind = getattr(value.dtype, "kind", "") or str(value.dtype)
+    if kind in "OSU":
+        return f"{name} as text"
+    floats = kind == "f" or "float" in kind
+    return "y as floats" if name == "y" and floats else name
 
 
 class ReadDataset(keras.utils.PyDataset):

@@ -101,6 +101,9 @@ CASES = {
     "short": (short, "must have the same number of samples.*'a': 7, 'b': 16"),
     "labels": (lambda x, y: (x, y[:7]), "`y` must have one row a sample, 16"),
     "form": (rows_of_labels, "Every batch must hold .*'y as rows'"),
+    "listed": (lambda x, y: (x, y.tolist()), "hold .*'y'.* 'y as a list'"),
+    "text": (lambda x, y: (x, y.astype(str)), "hold .*'y'.* 'y as text'"),
+    "halves": (lambda x, y: (x, y + 0.5), "hold .*'y'.* .*'y as floats'"),
     "weight": (
         lambda x, y: (x, y, np.ones(16, "float32")),
         "Every batch must hold .*'sample_weight'",
