@@ -15,14 +15,18 @@ The declaration is kept as `constraints`, from which the tests of bad values
 are made.
 """
 
+import difflib
 import functools
 import inspect
 import math
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
+import keras
 import numpy as np
 
 Constrained = TypeVar("Constrained", bound=Callable)
@@ -56,17 +60,24 @@ class Constraint:
 
 
 class Integer(Constraint):
-    """A whole number of at least `low`."""
+    """A whole number of at least `low`, and at most `high` if there is one."""
 
-    def __init__(self, low: int = 1) -> None:
-        self.low = low
+    def __init__(self, low: int = 1, high: int | None = None) -> None:
+        self.low, self.high = low, high
         names = {0: "a non-negative integer", 1: "a positive integer"}
         self.expected = names.get(low, f"an integer of at least {low}")
-        self.bad = (low - 1, low + 0.5, True, "a", None, math.inf, math.nan)
+        bad: list[Any] = [low - 1, low + 0.5, True, "a", None]
+        bad += [math.inf, math.nan]
+        if high is not None:
+            self.expected = f"an integer from {low} to {high}"
+            bad.append(high + 1)
+        self.bad = tuple(bad)
 
     def accepts(self, value: Any) -> bool:
         whole = isinstance(value, int | np.integer)
-        return whole and not isinstance(value, bool) and value >= self.low
+        if not whole or isinstance(value, bool) or value < self.low:
+            return False
+        return self.high is None or value <= self.high
 
     def plain(self, value: Any) -> int:
         return int(value)
@@ -219,8 +230,103 @@ class Instance(Constraint):
         return isinstance(value, self.kind) and has
 
 
-NUM_CLASSES = Integer(2)
-SEED = Either(Integer(0), None)
+class DType(Constraint):
+    """What Keras makes a policy of: a name, a policy or its config."""
+
+    expected = "the name of a dtype or of a policy of Keras, or a policy"
+    bad = ("float12", "words", 3, 1.5, ())
+
+    def accepts(self, value: Any) -> bool:
+        try:
+            keras.dtype_policies.get(value)
+        except (ValueError, TypeError, AttributeError):
+            return False
+        return True
+
+
+class Name(Constraint):
+    """The name of a layer."""
+
+    expected = "a string without '/'"
+    bad = (5, "a/b", ("a",))
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, str) and "/" not in value
+
+
+# More need other layers than dense ones, and mostly come of a slip: the
+# output layer of a million classes and 64 features has 256 MB.
+NUM_CLASSES = Integer(2, 10**6)
+# Widths of layers, numbers of layers on each other, and of samples.
+SIZE = Integer(1, 10**6)
+DEPTH = Integer(1, 1000)
+SAMPLES = Integer(1, 10**8)
+# The state of what draws has 32 bits, with a sign on PyTorch.
+SEED = Either(Integer(0, 2**31 - 1), None)
+
+# What Keras' own classes take, beside what each class of the library does.
+_OF_LAYERS = {
+    "dtype": Either(DType(), None),
+    "name": Either(Name(), None),
+    "trainable": Flag(),
+}
+_OF_OTHERS = {
+    "dtype": _OF_LAYERS["dtype"],
+    "reduction": Either(
+        Choice(
+            "sum_over_batch_size",
+            "sum",
+            "mean",
+            "mean_with_sample_weight",
+            "none",
+        ),
+        None,
+    ),
+}
+# A layer takes these without saying so.
+_UNNAMED = {"input_shape", "input_dim"}
+
+
+def refuse_unknown(
+    where: str, given: Mapping[str, Any], known: Iterable[str]
+) -> None:
+    """Refuse an argument that there is none of, and say which may be meant.
+
+    Args:
+        where: What is called.
+        given: Arguments by name.
+        known: Names of all that there are.
+    """
+    known = sorted(known)
+    for name, value in given.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f" (perhaps `{close[0]}` is meant)" if close else ""
+            raise ValueError(
+                f"{where} must get arguments that it has{hint}. Received: "
+                f"{name}={value!r}"
+            )
+
+
+def _check_keras_arguments(made: Any, given: Mapping[str, Any]) -> None:
+    """Check what a constructor hands on to Keras.
+
+    Args:
+        made: The object.
+        given: All arguments by name.
+    """
+    is_layer = isinstance(made, keras.layers.Layer)
+    for name, constraint in (_OF_LAYERS if is_layer else _OF_OTHERS).items():
+        if name in given:
+            constraint(name, given[name])
+    if is_layer:
+        known = {
+            name
+            for cls in type(made).__mro__
+            if "__init__" in vars(cls)
+            for name in inspect.signature(vars(cls)["__init__"]).parameters
+        }
+        refuse_unknown(type(made).__name__, given, known | _UNNAMED)
 
 
 def constrained(**constraints: Constraint) -> Callable:
@@ -234,11 +340,31 @@ def constrained(**constraints: Constraint) -> Callable:
         is_class = inspect.isclass(target)
         function: Any = vars(target)["__init__"] if is_class else target
         signature = inspect.signature(function)
+        first = next(iter(signature.parameters), "")
+        rest = next(
+            (
+                n
+                for n, p in signature.parameters.items()
+                if p.kind == p.VAR_KEYWORD
+            ),
+            "",
+        )
         unknown = set(constraints) - set(signature.parameters)
         assert not unknown, f"{target.__qualname__} takes no {unknown}"
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise TypeError(
+                    f"{target.__name__} must get the arguments that it needs, "
+                    f"and no others. Received: {error}"
+                ) from error
+            if is_class:
+                given = {**bound.arguments, **bound.arguments.get(rest, {})}
+                made = given.pop(first)
+                given.pop(rest, None)
+                _check_keras_arguments(made, given)
             for name, constraint in constraints.items():
                 if name in bound.arguments:
                     bound.arguments[name] = constraint(

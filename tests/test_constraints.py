@@ -148,3 +148,74 @@ def test_every_plain_argument_has_a_constraint(cls):
     parameters = inspect.signature(cls.__init__).parameters.values()
     plain = {p.name for p in parameters if is_plain(p.annotation)}
     assert plain - OF_KERAS <= set(getattr(cls, "constraints", {}))
+
+
+# -- What is handed on to Keras ----------------------------------------------
+
+LAYERS = {
+    name: cls
+    for name, cls in CLASSES.items()
+    if issubclass(cls, keras.layers.Layer)
+}
+TAKES_MORE = {
+    name: cls
+    for name, cls in LAYERS.items()
+    if "kwargs" in inspect.signature(cls).parameters
+}
+
+
+@pytest.mark.parametrize("cls", TAKES_MORE.values(), ids=TAKES_MORE)
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        ({"dtype": "float12"}, "`dtype` must be the name of a dtype"),
+        ({"dtype": 3}, "`dtype` must be the name of a dtype"),
+        ({"name": 5}, "`name` must be a string without"),
+        ({"name": "a/b"}, "`name` must be a string without"),
+        ({"trainable": "no"}, "`trainable` must be True or False"),
+        ({"no_such": 1}, "must get arguments that it has.*: no_such=1"),
+    ],
+    ids=str,
+)
+def test_what_keras_takes_is_checked_too(cls, bad, text):
+    with pytest.raises(ValueError, match=text) as error:
+        cls(**{**minimal_arguments(cls), **bad})
+    assert "\n" not in str(error.value)
+
+
+def test_an_argument_that_may_be_meant_is_named():
+    with pytest.raises(ValueError, match=r"QADMNet must .*`hidden_dim` is me"):
+        keras_mmrel.QADMNet(MODALITIES, 3, hiden_dim=4)
+    with pytest.raises(TypeError, match="^TMC must get .*'num_classes'$"):
+        keras_mmrel.TMC(MODALITIES)
+
+    class Mine(keras_mmrel.TMC):
+        def __init__(self, *args, extra=1, **kwargs):
+            super().__init__(*args, **kwargs)
+
+    Mine(MODALITIES, 3, extra=2, dtype=keras.DTypePolicy("mixed_bfloat16"))
+    with pytest.raises(ValueError, match="Mine must .*`extra` is meant"):
+        Mine(MODALITIES, 3, exta=2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        keras_mmrel.losses.LabelCrossentropy,
+        keras_mmrel.losses.EvidentialCrossentropy,
+        keras_mmrel.metrics.BrierScore,
+    ],
+)
+def test_losses_and_metrics_know_dtypes_and_reductions(make):
+    with pytest.raises(ValueError, match="`dtype` must be the name"):
+        make(dtype="float12")
+    if issubclass(make, keras.losses.Loss):
+        with pytest.raises(ValueError, match="`reduction` must be one of"):
+            make(reduction="x")
+        make(reduction=None)
+
+
+@pytest.mark.parametrize("classes", [10**9, 10**6 + 1])
+def test_classes_beyond_all_memory_are_refused(classes):
+    with pytest.raises(ValueError, match="an integer from 2 to 1000000"):
+        keras_mmrel.ConcatFusion(MODALITIES, classes)

@@ -1,8 +1,8 @@
 """The only place of the library that knows which backend runs.
 
-Each backend file offers the same eight functions: `train_step`,
+Each backend file offers the same nine functions: `train_step`,
 `value_and_gradients`, `all_reduce_sum`, `all_reduce_max`, `replica_share`,
-`variable_scope`, `lgamma` and `digamma`.
+`variable_scope`, `kept_state`, `lgamma` and `digamma`.
 """
 
 import keras
@@ -11,6 +11,7 @@ if keras.config.backend() == "jax":
     from keras_mmrel.backend.jax import all_reduce_max
     from keras_mmrel.backend.jax import all_reduce_sum
     from keras_mmrel.backend.jax import digamma
+    from keras_mmrel.backend.jax import kept_state
     from keras_mmrel.backend.jax import lgamma
     from keras_mmrel.backend.jax import replica_share
     from keras_mmrel.backend.jax import train_step
@@ -20,6 +21,7 @@ elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import all_reduce_max
     from keras_mmrel.backend.tensorflow import all_reduce_sum
     from keras_mmrel.backend.tensorflow import digamma
+    from keras_mmrel.backend.tensorflow import kept_state
     from keras_mmrel.backend.tensorflow import lgamma
     from keras_mmrel.backend.tensorflow import replica_share
     from keras_mmrel.backend.tensorflow import train_step
@@ -29,6 +31,7 @@ elif keras.config.backend() == "torch":
     from keras_mmrel.backend.torch import all_reduce_max
     from keras_mmrel.backend.torch import all_reduce_sum
     from keras_mmrel.backend.torch import digamma
+    from keras_mmrel.backend.torch import kept_state
     from keras_mmrel.backend.torch import lgamma
     from keras_mmrel.backend.torch import replica_share
     from keras_mmrel.backend.torch import train_step
@@ -44,6 +47,7 @@ __all__ = [
     "all_reduce_max",
     "all_reduce_sum",
     "digamma",
+    "kept_state",
     "lgamma",
     "replica_share",
     "train_step",

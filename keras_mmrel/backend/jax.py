@@ -1,6 +1,7 @@
 """JAX: a stateless train step, global-view reductions."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -92,6 +93,31 @@ def replica_share(x: Any) -> Any:
 def variable_scope(model: Any) -> Any:
     """Return the context in which `model`'s variables are made: any."""
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def kept_state(model: Any) -> Iterator[None]:
+    """Give `model` its weights back where a run breaks off.
+
+    Keras takes them away for a run, and where drawing a batch raises, or
+    Ctrl-C does in an evaluation, they would stay away.
+    """
+    # A model that was never compiled has no such attribute.
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer else [])]
+    values = [v.value for v in variables]
+    try:
+        yield
+    except BaseException:
+        # Of the steps so far, if there was one.
+        model.jax_state_sync()
+        for variable, value in zip(variables, values, strict=True):
+            if upstream.is_emptied(variable) and not value.is_deleted():
+                variable.assign(value)
+        # A run makes some of its metrics, and each begins with them anew.
+        if any(map(upstream.is_emptied, model.metrics_variables)):
+            model.reset_metrics()
+        raise
 
 
 def lgamma(x: Any) -> Any:

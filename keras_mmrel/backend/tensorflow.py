@@ -1,5 +1,6 @@
 """TensorFlow: a gradient-tape train step, replica-context reductions."""
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -86,6 +87,11 @@ def replica_share(x: Any) -> Any:
 def variable_scope(model: Any) -> Any:
     """Return the context in which `model`'s variables are made."""
     return model.distribute_strategy.scope()
+
+
+def kept_state(model: Any) -> Any:
+    """Return the context in which `model` runs: its weights are where it is."""
+    return contextlib.nullcontext()
 
 
 def lgamma(x: Any) -> Any:

@@ -87,6 +87,11 @@ def variable_scope(model: Any) -> Any:
     return contextlib.nullcontext()
 
 
+def kept_state(model: Any) -> Any:
+    """Return the context in which `model` runs: its weights are where it is."""
+    return contextlib.nullcontext()
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return torch.lgamma(keras.ops.cast(x, "float32"))

@@ -59,6 +59,18 @@ def weight_averages(optimizer: Any) -> Sequence[Any]:
     return optimizer._model_variables_moving_average
 
 
+def built_for(optimizer: Any, variables: Sequence[Any]) -> tuple[int, int, int]:
+    """Numbers of weights: that an optimizer was built for, of others, both."""
+    built = set(optimizer._trainable_variables_indices)
+    others = {optimizer._var_key(v) for v in variables}
+    return len(built), len(others), len(built & others)
+
+
+def is_emptied(variable: Any) -> bool:
+    """JAX: whether a run holds the value of a variable."""
+    return variable._value is None
+
+
 def in_symbolic_scope() -> bool:
     """Whether Keras is finding out shapes, on invented values maybe."""
     with keras.SymbolicScope() as scope:

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -5,10 +6,13 @@ import keras
 from keras import ops
 
 from keras_mmrel.contract import Tensor
+from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import describe
+from keras_mmrel.tensor_layer import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-class BlockEncoder(keras.layers.Layer):
+class BlockEncoder(TensorLayer):
     """Encode a modality by blocks, one after the other, and average.
 
     What a list of layers given as an encoder becomes. The output of the last
@@ -50,9 +54,8 @@ class BlockEncoder(keras.layers.Layer):
         return self.blocks[0].input_shape
 
     def build(self, input_shape: tuple) -> None:
-        x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
-        for block in self.blocks:
-            x = block(x)
+        for _ in symbolic_outputs(self.blocks, input_shape):
+            pass
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         for block in self.blocks:
@@ -76,6 +79,32 @@ def mean_over_positions(x: Tensor) -> Tensor:
     """Average over the axes between the batch and the channels."""
     axes = tuple(range(1, len(x.shape) - 1))
     return ops.mean(x, axis=axes) if axes else x
+
+
+def symbolic_outputs(
+    blocks: Sequence[keras.layers.Layer], input_shape: Any
+) -> Iterator[Any]:
+    """Build blocks, one after the other, and yield what each returns.
+
+    Raises:
+        ValueError: Where a block does not take what comes before it.
+    """
+    for index, block in enumerate(blocks):
+        try:
+            if index == 0:
+                x = keras.tree.map_shape_structure(
+                    keras.KerasTensor, input_shape
+                )
+            x = block(x)
+        # Layers and backends say in many ways that they cannot take it.
+        except Exception as error:
+            received = f"shape={input_shape}" if index == 0 else describe(x)
+            before = "is given" if index == 0 else f"block {index - 1} returns"
+            raise refused(
+                f"Block {index}, '{block.name}', must take what {before}",
+                received,
+            ) from error
+        yield x
 
 
 def check_blocks(blocks: Any) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 
 from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
@@ -11,16 +12,17 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders.residual_block import ResidualBlock
 from keras_mmrel.seeds import known_seed
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    filters=Every(Integer(1)),
+    filters=Every(SIZE),
     groups=Integer(1),
     dropout=Number(0, 1, high_open=True),
     seed=SEED,
 )
-class ConvEncoder(keras.layers.Layer):
+class ConvEncoder(TensorLayer):
     """Encode an image or a spectrogram with residual convolution blocks.
 
     Each block is `Conv3x3 -> norm -> relu -> Conv3x3 -> norm`, added to a 1x1
@@ -59,6 +61,11 @@ class ConvEncoder(keras.layers.Layer):
     >>> encoder(np.zeros((4, 8, 8, 1))).shape
     (4, 16)
     """
+
+    shapes = (
+        ("batch", "height", "width", "channels"),
+        ("batch", "frames", "bins"),
+    )
 
     def __init__(
         self,

@@ -4,21 +4,22 @@ from typing import Any
 import keras
 
 from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Every
-from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.seeds import known_seed
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    hidden_units=Every(Integer(1)),
+    hidden_units=Every(SIZE),
     dropout=Number(0, 1, high_open=True),
     seed=SEED,
 )
-class MLPEncoder(keras.layers.Layer):
+class MLPEncoder(TensorLayer):
     """Encode a vector modality with dense blocks.
 
     Each block is `Dense -> activation -> Dropout`. No batch statistics are
@@ -52,6 +53,8 @@ class MLPEncoder(keras.layers.Layer):
     >>> encoder(np.zeros((4, 10))).shape
     (4, 16)
     """
+
+    shapes = (("batch", ..., "features"),)
 
     def __init__(
         self,

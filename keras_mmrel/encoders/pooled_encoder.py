@@ -1,3 +1,5 @@
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -7,6 +9,9 @@ from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import describe
+from keras_mmrel.tensor_layer import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -14,7 +19,7 @@ from keras_mmrel.contract import Tensor
     backbone=Instance(keras.layers.Layer, "a `keras.Layer` or `keras.Model`"),
     output_key=Either(Instance(str, "a string"), None),
 )
-class PooledEncoder(keras.layers.Layer):
+class PooledEncoder(TensorLayer):
     """Make an encoder of a backbone that returns a feature map.
 
     The backbone's output is averaged over every axis between the batch and
@@ -66,20 +71,39 @@ class PooledEncoder(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         if not self.backbone.built:
-            self.backbone.build(input_shape)
+            with self._refusing(f"shape={input_shape}"):
+                self.backbone.build(input_shape)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        outputs = self.backbone(inputs, training=training)
-        if isinstance(outputs, dict):
-            if self.output_key not in outputs:
-                raise ValueError(
-                    "`output_key` must name an output of the backbone "
-                    f"({sorted(outputs)}). Received: "
-                    f"output_key={self.output_key!r}"
-                )
+        with self._refusing(describe(inputs)):
+            outputs = self.backbone(inputs, training=training)
+        named = isinstance(outputs, dict)
+        if named != (self.output_key is not None) or (
+            named and self.output_key not in outputs
+        ):
+            expected = "must be None, since the backbone returns no dict"
+            if named:
+                names = sorted(outputs)
+                expected = f"must name an output of the backbone ({names})"
+            raise refused(
+                f"`output_key` {expected}", f"output_key={self.output_key!r}"
+            )
+        if named:
             outputs = outputs[self.output_key]
         middle = tuple(range(1, len(outputs.shape) - 1))
         return ops.mean(outputs, axis=middle) if middle else outputs
+
+    @contextlib.contextmanager
+    def _refusing(self, received: str) -> Iterator[None]:
+        """Say in one sentence that the backbone does not take something."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError) as error:
+            raise refused(
+                f"`inputs` must be what the backbone '{self.backbone.name}' "
+                "takes",
+                received,
+            ) from error
 
     def get_config(self) -> dict:
         return {

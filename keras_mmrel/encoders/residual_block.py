@@ -3,14 +3,16 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-@constrained(filters=Integer(1), strides=Integer(1), groups=Integer(1))
-class ResidualBlock(keras.layers.Layer):
+@constrained(filters=SIZE, strides=Integer(1), groups=Integer(1))
+class ResidualBlock(TensorLayer):
     """Two normalised convolutions added to a projection of the input.
 
     `Conv3x3 -> norm -> relu -> Conv3x3 -> norm`, added to a 1x1 convolution
@@ -36,6 +38,11 @@ class ResidualBlock(keras.layers.Layer):
     >>> block(np.zeros((2, 6, 6, 1))).shape
     (2, 3, 3, 8)
     """
+
+    shapes = (
+        ("batch", "height", "width", "channels"),
+        ("batch", "height", "width"),
+    )
 
     def __init__(
         self, filters: int, strides: int = 1, groups: int = 1, **kwargs: Any

@@ -16,9 +16,12 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders.block_encoder import check_blocks
 from keras_mmrel.encoders.block_encoder import mean_over_positions
 from keras_mmrel.encoders.block_encoder import restore_blocks
+from keras_mmrel.encoders.block_encoder import symbolic_outputs
 from keras_mmrel.layers._depth_statistics import DepthStatistics
 from keras_mmrel.seeds import known_seed
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import refused
 
 SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
 
@@ -31,7 +34,7 @@ SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
     moving_prototypes=Flag(),
     seed=SEED,
 )
-class AuxiliaryBlockEncoder(keras.layers.Layer):
+class AuxiliaryBlockEncoder(TensorLayer):
     """An encoder of blocks with an auxiliary path through weak channels.
 
     The *main path* is the plain encoder: its blocks one after the other, then
@@ -127,15 +130,14 @@ class AuxiliaryBlockEncoder(keras.layers.Layer):
         return self.blocks[0].input_shape
 
     def build(self, input_shape: tuple) -> None:
-        x = keras.tree.map_shape_structure(keras.KerasTensor, input_shape)
+        outputs = symbolic_outputs(self.blocks, input_shape)
         self.masks = []
         self.block_shapes = []
-        for index, block in enumerate(self.blocks):
-            x = block(x)
+        for index, x in enumerate(outputs):
             if not isinstance(x, keras.KerasTensor) or len(x.shape) < 2:
-                raise ValueError(
-                    "Every block must return one tensor with the channels "
-                    f"last. Received: block {index} returned {x!r}"
+                raise refused(
+                    "Every block must return one tensor with the channels last",
+                    f"block {index} returned {x!r}",
                 )
             channels = x.shape[-1]
             self.block_shapes.append(tuple(n or 1 for n in x.shape[1:]))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import keras
 
 from keras_mmrel.contract import DataSource
-from keras_mmrel.layers._checks import describe
+from keras_mmrel.tensor_layer import describe
 
 
 def batches_of(data: DataSource) -> Iterator[tuple]:

@@ -7,10 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel.backend import upstream
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.tensor_layer import describe
+from keras_mmrel.tensor_layer import refused
 
 
 def check_shape(name: str, value: Tensor, *axes: int | str) -> None:
@@ -110,16 +111,3 @@ _DICT_OF_TENSORS = (
     "`inputs` must be a dict of modality names to tensors with the batch "
     f"first, with or without '{MASK}'"
 )
-
-
-def refused(expected: str, received: str) -> ValueError:
-    """Return the error of one sentence about what a layer cannot take."""
-    return upstream.plain(ValueError(f"{expected}. Received: {received}"))
-
-
-def describe(value: Any) -> str:
-    """What was received, short."""
-    if isinstance(value, Mapping):
-        return f"the keys {list(value)}"
-    shape = getattr(value, "shape", None)
-    return type(value).__name__ if shape is None else f"shape={tuple(shape)}"

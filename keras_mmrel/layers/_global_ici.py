@@ -19,6 +19,7 @@ from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.seeds import known_seed
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import refused
 
 TABLES = ("auto", "pair", "marginal")
 # Above so many classes tables of pairs would be larger than all weights.
@@ -102,10 +103,10 @@ class GlobalICI(keras.layers.Layer):
     ) -> None:
         check_stacked(inputs_shape)
         if probabilities_shape and probabilities_shape[-1] != self.num_classes:
-            raise ValueError(
+            raise refused(
                 "`probabilities` must have the shape (batch, modalities, "
-                f"{self.num_classes}). Received: "
-                f"shape={tuple(probabilities_shape)}"
+                f"{self.num_classes})",
+                f"shape={tuple(probabilities_shape)}",
             )
         _, count, size = inputs_shape
         classes = self.num_classes

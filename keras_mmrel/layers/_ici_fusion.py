@@ -25,6 +25,7 @@ from keras_mmrel.layers.discriminative_power import DiscriminativePower
 from keras_mmrel.layers.ici_removal import ICIRemoval
 from keras_mmrel.layers.ici_removal import surprise_of
 from keras_mmrel.seeds import known_seed
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -38,7 +39,7 @@ from keras_mmrel.seeds import known_seed
     weighting=Flag(),
     seed=SEED,
 )
-class ICIFusion(keras.layers.Layer):
+class ICIFusion(TensorLayer):
     """Fuse modalities after removing what confuses their classes.
 
     Standardised features are judged and repaired in five steps: a first

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
-from keras_mmrel.layers._checks import refused
+from keras_mmrel.tensor_layer import refused
 
 
 def stack_features(features: Tensor | Sequence[Tensor]) -> Tensor:

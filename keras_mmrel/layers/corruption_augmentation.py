@@ -13,8 +13,9 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_modality_tensors
-from keras_mmrel.layers._checks import refused
 from keras_mmrel.seeds import known_seed
+from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -25,7 +26,7 @@ from keras_mmrel.seeds import known_seed
     drop_probability=Number(0, 1, high_open=True),
     seed=SEED,
 )
-class CorruptionAugmentation(keras.layers.Layer):
+class CorruptionAugmentation(TensorLayer):
     """Corrupt modalities of training samples, each independently.
 
     In training every modality of every sample is, with the given

@@ -7,10 +7,11 @@ from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers.discriminative_power import NONE
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-class CrossModalityCompensation(keras.layers.Layer):
+class CrossModalityCompensation(TensorLayer):
     """Repair the features of a poor modality from those of better ones.
 
     With `ρ` the logit of a modality's power (see `DiscriminativePower`)

@@ -4,23 +4,24 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.constraints import DEPTH
 from keras_mmrel.constraints import Every
-from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    max_depth=Integer(1),
+    max_depth=DEPTH,
     quantiles=Every(Number(0, 1)),
     momentum=Number(0, 1, high_open=True),
 )
-class DepthAllocator(keras.layers.Layer):
+class DepthAllocator(TensorLayer):
     """Turn the confidence of modalities into a depth for each of them.
 
     The scale is global: one low and one high quantile of the confidence of

@@ -8,13 +8,14 @@ from keras_mmrel.contract import DType
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
+from keras_mmrel.tensor_layer import TensorLayer
 
 # A logit that no weight can bring back: that of a missing modality.
 NONE = -1e4
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-class DiscriminativePower(keras.layers.Layer):
+class DiscriminativePower(TensorLayer):
     """Judge how well each modality of a sample can tell the classes apart.
 
     A linear function of six features estimates, as a logit, the probability
@@ -62,6 +63,8 @@ class DiscriminativePower(keras.layers.Layer):
     # at the common rate they stay where they began.
     SPEED = 10.0
 
+    shapes = (("batch", "modalities", "classes"),)
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
@@ -73,11 +76,6 @@ class DiscriminativePower(keras.layers.Layer):
         modality_mask_shape: tuple | None = None,
         quality_shape: tuple | None = None,
     ) -> None:
-        if len(probabilities_shape) != 3:
-            raise ValueError(
-                "`probabilities` must have the shape (batch, modalities, "
-                f"classes). Received: shape={tuple(probabilities_shape)}"
-            )
         self.kernel = self.add_weight(
             shape=(6,), initializer=_start, name="kernel"
         )

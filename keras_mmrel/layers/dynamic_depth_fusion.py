@@ -5,12 +5,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.constraints import DEPTH
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Flag
-from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
@@ -21,13 +22,14 @@ from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.layers.depth_allocator import DepthAllocator
 from keras_mmrel.seeds import known_seed
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
     num_classes=NUM_CLASSES,
-    max_depth=Integer(1),
-    hidden_dim=Integer(1),
+    max_depth=DEPTH,
+    hidden_dim=SIZE,
     dropout=Number(0, 1, high_open=True),
     sharpness=Number(0),
     prototype_fraction=Number(0, 1),
@@ -36,7 +38,7 @@ from keras_mmrel.seeds import known_seed
     inference=Choice("masked", "skip"),
     seed=SEED,
 )
-class DynamicDepthFusion(keras.layers.Layer):
+class DynamicDepthFusion(TensorLayer):
     """Give every sample its own depth in every modality, and fuse by it.
 
     Each modality has a classifier of `max_depth` blocks. Every block reads

@@ -6,13 +6,13 @@ from keras import ops
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
-from keras_mmrel.layers._checks import describe
-from keras_mmrel.layers._checks import refused
+from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(scale=Number(0))
-class GradientScale(keras.layers.Layer):
+class GradientScale(TensorLayer):
     """Pass inputs on unchanged and scale the gradient that comes back.
 
     With `c` the scale and `sg` the stop-gradient the output is
@@ -46,15 +46,11 @@ class GradientScale(keras.layers.Layer):
     (2, 3)
     """
 
+    shapes = ((...,),)
+
     def __init__(self, scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale = scale
-
-    def __call__(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        # Keras refuses a list by its first number, without a name.
-        if not hasattr(inputs, "shape"):
-            raise refused("`inputs` must be a tensor", describe(inputs))
-        return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs: Tensor, scale: Tensor | None = None) -> Tensor:
         scale = self.scale if scale is None else scale

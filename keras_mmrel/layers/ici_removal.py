@@ -10,11 +10,12 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.seeds import known_seed
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(seed=SEED)
-class ICIRemoval(keras.layers.Layer):
+class ICIRemoval(TensorLayer):
     """Infer what confuses a sample and remove it from its features.
 
     Every feature `z` is compared with what is usual for the classes that the

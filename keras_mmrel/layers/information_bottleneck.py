@@ -9,11 +9,12 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.seeds import known_seed
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(strength=Number(0), noise_scale=Number(0), seed=SEED)
-class InformationBottleneck(keras.layers.Layer):
+class InformationBottleneck(TensorLayer):
     """Limit how much a feature may say, by noise and a divergence.
 
     The feature `f` becomes the mean of a Gaussian whose log-variance is a
@@ -62,6 +63,8 @@ class InformationBottleneck(keras.layers.Layer):
           itself as the mean is this library's own choice: a trainable linear
           mean cost accuracy.
     """
+
+    shapes = (("batch", ..., "features"),)
 
     def __init__(
         self,

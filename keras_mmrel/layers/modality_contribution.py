@@ -15,6 +15,7 @@ from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
 from keras_mmrel.shapley import shapley_weights
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
 
 MEASURES = ("accuracy", "information", "confidence", "combined", "trend")
 MOMENTUM = 0.04
@@ -23,7 +24,7 @@ TREND_MOMENTUM = 0.1
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(measure=Choice(*MEASURES), temperature=Number(0, low_open=True))
-class ModalityContribution(keras.layers.Layer):
+class ModalityContribution(TensorLayer):
     """Estimate what each modality contributes to a classification.
 
     A coalition of modalities predicts with the sum of its members' partial
@@ -85,6 +86,8 @@ class ModalityContribution(keras.layers.Layer):
           formulas, and accuracy as the default measure, are this library's
           own.
     """
+
+    shapes = (("batch", "modalities", "classes"),)
 
     def __init__(
         self,

@@ -1,20 +1,22 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
-from keras_mmrel.layers._checks import refused
 from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.layers.running_standardization import RunningStandardization
+from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-@constrained(units=Integer(1))
-class ModalityEmbedding(keras.layers.Layer):
+@constrained(units=SIZE)
+class ModalityEmbedding(TensorLayer):
     """Bring features of any width into one standardised space.
 
     Every modality's features are centred by their running mean, projected by
@@ -60,10 +62,13 @@ class ModalityEmbedding(keras.layers.Layer):
     def build(
         self, inputs_shape: Sequence, modality_mask_shape: tuple | None = None
     ) -> None:
-        if not inputs_shape or not isinstance(inputs_shape[0], list | tuple):
-            raise ValueError(
-                "`inputs` must be a list of (batch, features) tensors. "
-                f"Received: shape={tuple(inputs_shape)}"
+        listed = not isinstance(inputs_shape, Mapping) and inputs_shape
+        if not listed or not isinstance(inputs_shape[0], list | tuple):
+            raise refused(
+                "`inputs` must be a list of (batch, features) tensors",
+                f"shape={tuple(inputs_shape)}"
+                if listed
+                else f"the shapes {inputs_shape}",
             )
         self.projections = []
         for index, shape in enumerate(inputs_shape):

@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Either
-from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
@@ -17,17 +17,18 @@ from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.seeds import known_seed
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
     num_classes=NUM_CLASSES,
-    embedding_dim=Integer(1),
+    embedding_dim=SIZE,
     temperature=Either(Number(0, low_open=True), None),
     dropout=Number(0, 1, high_open=True),
     seed=SEED,
 )
-class PrototypeConfidence(keras.layers.Layer):
+class PrototypeConfidence(TensorLayer):
     """Say how far each modality can be trusted, without a classifier.
 
     Each modality has its own small encoder and one noise-free prototype a

@@ -14,11 +14,12 @@ from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(momentum=Number(0, 1, high_open=True), scale=Flag())
-class RunningStandardization(keras.layers.Layer):
+class RunningStandardization(TensorLayer):
     """Standardise every feature of every modality by running statistics.
 
     As in `keras.layers.BatchNormalization` the statistics move in calls with

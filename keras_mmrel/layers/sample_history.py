@@ -4,17 +4,19 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
-from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import SAMPLES
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
-from keras_mmrel.layers._checks import refused
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-@constrained(num_samples=Integer(1), columns=Integer(1))
-class SampleHistory(keras.layers.Layer):
+@constrained(num_samples=SAMPLES, columns=SIZE)
+class SampleHistory(TensorLayer):
     """Remember a running sum for each training sample, such as its losses.
 
     Samples are known by an id in [0, `num_samples`), the same in every epoch
@@ -59,6 +61,8 @@ class SampleHistory(keras.layers.Layer):
     >>> [float(h) for h in history(np.array([2, 5, 7, 0]))[:, 0]]
     [0.0, 0.5, 1.0, 0.0]
     """
+
+    shapes = (("batch",), ("batch", "1"))
 
     def __init__(
         self, num_samples: int, columns: int = 1, **kwargs: Any

@@ -1,3 +1,4 @@
+import numpy as np
 from keras import ops
 
 from keras_mmrel.class_scores import as_tensor
@@ -7,6 +8,8 @@ from keras_mmrel.contract import DType
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_rows_agree
+from keras_mmrel.contract import known_values
+from keras_mmrel.metrics._counted_weight import counted_weight
 from keras_mmrel.metrics._score_grid import ScoreGridMetric
 
 
@@ -44,14 +47,41 @@ class DetectionMetric(ScoreGridMetric):
                 f"score. Received: y_true.shape={shapes[0]}, "
                 f"y_pred.shape={shapes[1]}"
             )
+        positive = ops.equal(y_true, 1)
+        valid = ops.logical_or(positive, ops.equal(y_true, 0))
+        self._refuse(y_true, valid, scores, sample_weight)
         # NaN outside [0, 1].
         logit = scores
         if not self.from_logits:
             logit = ops.log(scores) - ops.log1p(-scores)
-        positive = ops.equal(y_true, 1)
-        valid = ops.logical_or(positive, ops.equal(y_true, 0))
         logit = -logit if self.invert else logit
         self.count(logit, positive, valid, sample_weight)
+
+    def _refuse(
+        self,
+        y_true: Labels,
+        valid: Tensor,
+        scores: Tensor,
+        sample_weight: Tensor | None,
+    ) -> None:
+        """Raise for what does not fit, if its values are at hand."""
+        weight = counted_weight(ops.ones_like(valid), sample_weight)
+        y, z, used = map(known_values, (y_true, scores, weight > 0))
+        if y is None or z is None or used is None:
+            return
+        labels, z = y[used & ~np.isin(y, (0, 1))], z[used]
+        if labels.size:
+            raise ValueError(
+                "`y_true` must hold 1 (positive) and 0. Received: "
+                f"{labels.size} others, such as {labels[0]}"
+            )
+        outside = z[(z < 0) | (z > 1)]
+        if not self.from_logits and outside.size:
+            raise ValueError(
+                "`y_pred` must hold numbers in [0, 1], since this has "
+                f"from_logits=False. Received: {outside.size} others, such as "
+                f"{outside[0]}"
+            )
 
     def get_config(self) -> dict:
         return {

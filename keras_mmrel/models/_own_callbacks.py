@@ -70,12 +70,8 @@ def with_own_callbacks(
     for state in states:
         state.watch([*methods, *others])
     slot = model.modulation_slot
-    watch = model.batch_watch
     own = [
-        keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: watch.reset(training=True),
-            on_epoch_end=lambda epoch, logs: watch.stop_if_wrong(training=True),
-        ),
+        WatchCallback(initial_epoch),
         keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: warn_of_infinity(logs, epoch)
         ),
@@ -101,6 +97,38 @@ def warn_of_infinity(logs: dict, epoch: int) -> None:
             f"Received: loss={value}",
             stacklevel=3,
         )
+
+
+class WatchCallback(keras.callbacks.Callback):
+    """End an epoch of what no check before it can see with a sentence.
+
+    Args:
+        initial_epoch: The first epoch of this `fit`.
+    """
+
+    def __init__(self, initial_epoch: int = 0) -> None:
+        super().__init__()
+        self._initial_epoch = initial_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.model.batch_watch.reset(training=True)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.model.batch_watch.stop_if_wrong(training=True)
+        self.model.modality_inputs.check_seen()
+        if epoch == self._initial_epoch:
+            self._warn_of_one_class()
+
+    def _warn_of_one_class(self) -> None:
+        """Say what arrays are refused for."""
+        counts = ops.convert_to_numpy(self.model.class_counts)
+        if (counts > 0).sum() == 1:
+            warnings.warn(
+                "Training data must hold at least two classes to train a "
+                f"classifier. Received: only class {counts.argmax()} in "
+                f"{counts.sum():.0f} samples",
+                stacklevel=3,
+            )
 
 
 class ClockCallback(keras.callbacks.Callback):

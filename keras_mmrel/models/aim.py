@@ -33,7 +33,7 @@ from keras_mmrel.models.shared_head_model import SharedHeadModel
     strength=Either("adaptive", Number(0, 1)),
     strength_floor=Number(0, 1),
     strength_slope=Number(0),
-    mask_fraction=Number(0, 1, low_open=True),
+    mask_fraction=Number(0, 1, low_open=True, high_open=True),
     selection=Choice(*SELECTIONS),
     prototypes=Choice("centroids", "injected"),
     paths=Choice("two", "single"),
@@ -80,7 +80,8 @@ class AIM(SharedHeadModel):
             modality and depth.
         strength_floor: Float in [0, 1].
         strength_slope: Non-negative float.
-        mask_fraction: Float in (0, 1], fraction of the channels in a mask.
+        mask_fraction: Float in (0, 1), fraction of the channels in a mask;
+            with all of them the auxiliary path would be the main one.
         selection: Which channels: `"under_optimised"`, `"random"`,
             `"over_optimised"` or `"none"`, as in `AuxiliaryBlockEncoder`.
         prototypes: Of which the statistics make use: `"centroids"` are moving

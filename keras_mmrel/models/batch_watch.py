@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,6 +12,7 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.state import add_state
 
 
@@ -25,6 +28,7 @@ class BatchWatch(keras.layers.Layer):
         names: Modalities, in the order of the mask's columns.
         num_classes: Number of classes.
         limit: Largest size of a value that is no integer.
+        side_names: What training takes beside modalities.
         **kwargs: Arguments of `keras.layers.Layer`.
     """
 
@@ -33,16 +37,24 @@ class BatchWatch(keras.layers.Layer):
         names: list[str],
         num_classes: int,
         limit: float = LARGEST,
+        side_names: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"name": "batch_watch", **kwargs})
         self.limit = limit
         self.names = names
         self.num_classes = num_classes
-        # Values of each modality, of the mask, of labels and of weights.
-        columns = (len(names) + 3,)
-        self.training_counts = add_state(self, "training_counts", columns)
-        self.evaluation_counts = add_state(self, "evaluation_counts", columns)
+        self.side_names = list(side_names)
+        # Values of each modality, of the mask, of labels and of weights that
+        # are wrong; in training then samples, and modalities that they have.
+        wrong = len(names) + 3
+        self.training_counts = add_state(self, "training_counts", (wrong + 2,))
+        self.evaluation_counts = add_state(self, "evaluation_counts", (wrong,))
+        # Of each side input what `SeenValues` says, as maxima.
+        if side_names:
+            self.side_extremes = add_state(
+                self, "side_extremes", (len(side_names), 4)
+            )
         self.built = True
 
     # -- In the step ---------------------------------------------------------
@@ -60,20 +72,29 @@ class BatchWatch(keras.layers.Layer):
             Labels, and sample weights, that break no weight of the model:
             those that are wrong are replaced by class 0 and by 0.
         """
-        counts = self._count_inputs(x or {})
+        samples = ops.cast(ops.shape(y)[0], "float32")
+        counts, present = self._count_inputs(x or {}, samples)
         y, wrong_labels = self.usable_labels(y)
-        sample_weight, wrong_weights = _usable_weights(sample_weight)
-        counts = ops.stack([*counts, wrong_labels, wrong_weights])
-        self.counts(training).assign_add(backend.all_reduce_sum(counts))
+        sample_weight, wrong_weights = self.usable_weights(sample_weight)
+        counts = [*counts, wrong_labels, wrong_weights]
+        if training:
+            counts += [samples, present]
+        self.counts(training).assign_add(
+            backend.all_reduce_sum(ops.stack(counts))
+        )
         return y, sample_weight
 
-    def _count_inputs(self, x: Modalities) -> list[Tensor]:
+    def _count_inputs(
+        self, x: Modalities, samples: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
         none = ops.zeros(())
         mask = x.get(MASK)
         present, wrong_mask = None, none
+        number = samples * len(self.names)
         if mask is not None:
             mask = ops.cast(mask, "float32")
             present = mask > 0
+            number = _count(present)
             wrong_mask = _count((mask != 0) & (mask != 1))
         counts = []
         for index, name in enumerate(self.names):
@@ -81,7 +102,18 @@ class BatchWatch(keras.layers.Layer):
             leaves = keras.tree.flatten(x[name]) if name in x else []
             wrong = (_count_wrong(v, there, self.limit) for v in leaves)
             counts.append(sum(wrong, none))
-        return [*counts, wrong_mask]
+        return [*counts, wrong_mask], number
+
+    def look_aside(self, x: Mapping[str, Tensor]) -> None:
+        """Keep what is special about the side inputs of a training batch."""
+        if not self.side_names:
+            return
+        rows = [
+            ops.full((4,), -LARGEST) if x.get(n) is None else _maxima(x[n])
+            for n in self.side_names
+        ]
+        maxima = backend.all_reduce_max(ops.stack(rows))
+        self.side_extremes.assign(ops.maximum(self.side_extremes, maxima))
 
     def usable_labels(self, y: Labels) -> tuple[Labels, Tensor]:
         """Labels that no loss or metric fails at, and how many were others."""
@@ -101,6 +133,15 @@ class BatchWatch(keras.layers.Layer):
         wrong = (y < 0) | (y >= self.num_classes)
         return ops.where(wrong, ops.zeros_like(y), y), _count(wrong)
 
+    def usable_weights(self, sample_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Sample weights that harm nothing, and how many were others."""
+        if sample_weight is None:
+            return None, ops.zeros(())
+        weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+        infinite = ops.isnan(weight) | (ops.abs(weight) == float("inf"))
+        wrong = infinite | (weight < 0) | (weight > LARGEST)
+        return ops.where(wrong, ops.zeros_like(weight), weight), _count(wrong)
+
     # -- Between the steps ---------------------------------------------------
 
     def counts(self, training: bool) -> Any:
@@ -110,6 +151,9 @@ class BatchWatch(keras.layers.Layer):
         """Forget what was counted, before an epoch or an evaluation."""
         counts = self.counts(training)
         counts.assign(np.zeros(counts.shape))
+        if training and self.side_names:
+            shape = self.side_extremes.shape
+            self.side_extremes.assign(np.full(shape, -LARGEST))
 
     def stop_if_wrong(self, training: bool) -> None:
         """Refuse what was counted.
@@ -119,12 +163,38 @@ class BatchWatch(keras.layers.Layer):
         """
         where = "this epoch" if training else "the evaluated data"
         counts = ops.convert_to_numpy(self.counts(training))
-        for index, count in enumerate(counts):
+        wrong = len(self.names) + 3
+        for index, count in enumerate(counts[:wrong]):
             if count:
                 raise ValueError(
                     f"{self._expected(index)}. Received: {count:.0f} other "
                     f"values in batches of {where} after the first"
                 )
+        samples, present = counts[wrong:] if training else (0, 0)
+        if samples and not present:
+            raise ValueError(
+                f"Training data must have a sample with a modality: '{MASK}' "
+                "and sample weights must not be 0 everywhere. Received: "
+                f"{samples:.0f} samples without any in this epoch"
+            )
+
+    def seen(self) -> dict[str, SeenValues]:
+        """What the side inputs of this epoch were, by name."""
+        if not self.side_names:
+            return {}
+        samples = int(ops.convert_to_numpy(self.training_counts)[-2])
+        maxima = ops.convert_to_numpy(self.side_extremes)
+        return {
+            name: SeenValues(
+                samples,
+                smallest=-float(row[0]),
+                largest=float(row[1]),
+                broken=float(row[2]) if row[2] > -LARGEST else None,
+                finite=row[3] <= 0,
+            )
+            for name, row in zip(self.side_names, maxima, strict=True)
+            if row[1] > -LARGEST
+        }
 
     def _expected(self, index: int) -> str:
         if index < len(self.names):
@@ -142,6 +212,21 @@ class BatchWatch(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         return inputs
+
+
+def _maxima(values: Tensor) -> Tensor:
+    """What `BatchWatch.seen` is made of, so that maxima can be put together."""
+    values = ops.reshape(ops.cast(values, "float32"), (-1,))
+    infinite = unusable(values, LARGEST / 2)
+    lowest = ops.full_like(values, -LARGEST)
+    usable = ops.where(infinite, ops.zeros_like(values), values)
+    rows = [
+        ops.where(infinite, lowest, -usable),
+        ops.where(infinite, lowest, usable),
+        ops.where(usable == ops.floor(usable), lowest, usable),
+        ops.cast(infinite, "float32"),
+    ]
+    return ops.max(ops.stack(rows), axis=1)
 
 
 def _count(wrong: Tensor) -> Tensor:
@@ -167,12 +252,3 @@ def unusable(x: Tensor, limit: float) -> Tensor:
     """
     x = ops.cast(x, "float32")
     return ops.logical_or(ops.isnan(x), ops.abs(x) > limit)
-
-
-def _usable_weights(sample_weight: Tensor) -> tuple[Tensor, Tensor]:
-    if sample_weight is None:
-        return None, ops.zeros(())
-    weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
-    infinite = ops.isnan(weight) | (ops.abs(weight) == float("inf"))
-    wrong = infinite | (weight < 0) | (weight > LARGEST)
-    return ops.where(wrong, ops.zeros_like(weight), weight), _count(wrong)

@@ -21,6 +21,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
 from keras_mmrel.layers.modality_contribution import ModalityContribution
 from keras_mmrel.models.modality_inputs import keep_present
+from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.models.shared_head_model import SharedHeadModel
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.modulations.contribution_acceleration import SCHEMES
@@ -46,11 +47,22 @@ def _check_some_are_held_out(model: Any, values: Array) -> None:
             f"'{HELD_OUT}' must leave samples to train on. Received: all "
             f"{len(values)} held out"
         )
-    if not values.any() and len(values) >= FEW:
+    if not values.any():
         warnings.warn(
             f"'{HELD_OUT}' holds out none of {len(values)} samples: CAL has "
             "nothing to measure contributions on.",
             stacklevel=6,
+        )
+
+
+def _check_seen_held_out(model: Any, seen: SeenValues) -> None:
+    _check_held_out(
+        model, np.array([seen.smallest, seen.largest, seen.broken or 0.0])
+    )
+    if seen.smallest == 1:
+        raise ValueError(
+            f"'{HELD_OUT}' must leave samples to train on. Received: all "
+            f"{seen.samples} of this epoch held out"
         )
 
 
@@ -176,6 +188,7 @@ class CAL(SharedHeadModel):
             "float32",
             check=_check_held_out,
             check_whole=_check_some_are_held_out,
+            check_seen=_check_seen_held_out,
             default=_hold_out,
         ),
     )
@@ -270,6 +283,8 @@ class CAL(SharedHeadModel):
         held_out = outputs[TRAINING_RECORD].get(HELD_OUT)
         if held_out is None:
             return sample_weight
+        # Any other value ends the epoch, and makes no weight negative.
+        held_out = ops.cast(held_out == 1.0, "float32")
         kept = 1.0 - held_out * (1.0 - self.clock.passed(self.release))
         # The others make up for them, wherever they are, so that the loss
         # keeps its scale.

@@ -1,18 +1,27 @@
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
+from keras_mmrel import backend
 from keras_mmrel.backend import upstream
+from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import known_values
 from keras_mmrel.models import _own_callbacks
+from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
+from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._quality import adapt_quality
 from keras_mmrel.models._quality import training_part
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
+from keras_mmrel.models.compile_arguments import check_optimizer_is_own
 from keras_mmrel.models.modality_inputs import ModalityInputs
 from keras_mmrel.models.uninformative import note_informative
 
@@ -32,6 +41,7 @@ class CheckedModel(keras.Model):
     modality_names: list[str]
     modality_inputs: ModalityInputs
     batch_watch: BatchWatch
+    _runs = 0
 
     @reads_tables
     def fit(
@@ -54,8 +64,9 @@ class CheckedModel(keras.Model):
 
         Before the first step in-memory data are checked completely, and a
         pipeline (`PyDataset`, `tf.data`, `DataLoader`, generator) by its
-        first batch. What is wrong in a later batch harms no weight of the
-        model and ends the epoch with a `ValueError`.
+        first batch. A later batch must hold what the first one does. What is
+        wrong with its values harms no weight of the model and ends the epoch
+        with a `ValueError`.
 
         A sample of weight 0 (`sample_weight`, `class_weight`) is absent, from
         losses and from statistics. Other weights scale losses; in statistics
@@ -63,6 +74,7 @@ class CheckedModel(keras.Model):
         """
         validation.check_compiled(self)
         validation.check_run(
+            "fit",
             batch_size=batch_size,
             epochs=epochs,
             validation_split=validation_split,
@@ -70,6 +82,14 @@ class CheckedModel(keras.Model):
             initial_epoch=initial_epoch,
             verbose=verbose,
             **kwargs,
+        )
+        pipelines.check_beside(
+            x,
+            class_weight,
+            y=y,
+            sample_weight=sample_weight,
+            batch_size=batch_size,
+            validation_split=validation_split,
         )
         self.modality_inputs.check(
             x,
@@ -79,39 +99,45 @@ class CheckedModel(keras.Model):
             labelled=True,
             sample_weight=sample_weight,
             class_weight=class_weight,
+            validation_split=validation_split,
         )
-        self.modality_inputs.check_validation(validation_data)
+        form = self.modality_inputs.form()
+        validation_data = self.modality_inputs.checked_validation(
+            validation_data, form, kwargs.get("validation_batch_size")
+        )
         callbacks = _own_callbacks.callback_list(callbacks)
         initial_epoch = _own_callbacks.open_state(
             self, callbacks, epochs, initial_epoch
         )
-        x = self.modality_inputs.complete(x)
+        x = self.modality_inputs.complete(x, form)
         # Callbacks read and assign weights before the first step.
-        shapes = validation.data_shapes(x, self.modality_names)
+        shapes = pipelines.data_shapes(x, self.modality_names)
         if shapes and not self.built:
             self.build(shapes)
+        validation.check_weights(self)
         seen = training_part(x, y, sample_weight, validation_split)
         note_informative(self, seen[0], seen[2])
         adapt_quality(self, *seen)
         # TensorFlow would trace the step once to make them and once to run.
         self._build_optimizer()
-        return super().fit(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=_own_callbacks.with_own_callbacks(
-                self, callbacks, initial_epoch
-            ),
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            initial_epoch=initial_epoch,
-            **kwargs,
-        )
+        with self._running(form):
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=_own_callbacks.with_own_callbacks(
+                    self, callbacks, initial_epoch
+                ),
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                **kwargs,
+            )
 
     @reads_tables
     def evaluate(
@@ -125,22 +151,33 @@ class CheckedModel(keras.Model):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        form = self.modality_inputs.form()
         # `fit` has checked what it hands over after every epoch.
         if not kwargs.get(upstream.CACHED_EVALUATION):
             validation.check_compiled(self)
             validation.check_run(
-                batch_size=batch_size, steps=steps, verbose=verbose, **kwargs
+                "evaluate",
+                batch_size=batch_size,
+                steps=steps,
+                verbose=verbose,
+                **kwargs,
             )
             _own_callbacks.callback_list(kwargs.get("callbacks"))
+            pipelines.check_beside(
+                x, y=y, sample_weight=sample_weight, batch_size=batch_size
+            )
             rows = steps and steps * (batch_size or 32)
             self.modality_inputs.check(
                 x, y, labelled=True, rows=rows, sample_weight=sample_weight
             )
-            x = self.modality_inputs.watched(x, labelled=True, trains=False)
+            x = self.modality_inputs.watched(
+                x, form, labelled=True, trains=False
+            )
         self.batch_watch.reset(training=False)
-        scores = super().evaluate(
-            x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
-        )
+        with self._running(form):
+            scores = super().evaluate(
+                x, y, batch_size, verbose, sample_weight, steps, *args, **kwargs
+            )
         self.batch_watch.stop_if_wrong(training=False)
         return scores
 
@@ -162,17 +199,27 @@ class CheckedModel(keras.Model):
         among the inputs it is refused.
         """
         validation.check_run(
-            batch_size=batch_size, steps=steps, verbose=verbose
+            "predict",
+            batch_size=batch_size,
+            steps=steps,
+            verbose=verbose,
+            **kwargs,
         )
         _own_callbacks.callback_list(kwargs.get("callbacks"))
+        pipelines.check_beside(x, batch_size=batch_size)
         rows = steps and steps * (batch_size or 32)
         self.modality_inputs.check(x, rows=rows)
-        watched = self.modality_inputs.watched(x, labelled=False, trains=False)
-        outputs = super().predict(
-            watched, batch_size, verbose, steps, *args, **kwargs
+        form = self.modality_inputs.form()
+        watched = self.modality_inputs.watched(
+            x, form, labelled=False, trains=False
         )
-        if validation.is_pipeline(x):
+        with self._running(form):
+            outputs = super().predict(
+                watched, batch_size, verbose, steps, *args, **kwargs
+            )
+        if pipelines.is_pipeline(x):
             self.modality_inputs.check_predictions(x, outputs)
+        validation.warn_of_broken_predictions(outputs)
         return outputs
 
     @reads_tables
@@ -185,7 +232,8 @@ class CheckedModel(keras.Model):
         **kwargs: Any,
     ) -> Any:
         validation.check_compiled(self)
-        validation.check_run(**kwargs)
+        validation.check_run("train_on_batch", **kwargs)
+        self.modality_inputs.check_structure(x)
         self.modality_inputs.check(
             x,
             y,
@@ -194,9 +242,12 @@ class CheckedModel(keras.Model):
             sample_weight=sample_weight,
             class_weight=class_weight,
         )
-        return super().train_on_batch(
-            x, y, sample_weight, class_weight, **kwargs
-        )
+        self.modality_inputs.check_present(x, sample_weight)
+        check_optimizer_is_own(self)
+        with self._running():
+            return super().train_on_batch(
+                x, y, sample_weight, class_weight, **kwargs
+            )
 
     @reads_tables
     def test_on_batch(
@@ -207,18 +258,39 @@ class CheckedModel(keras.Model):
         **kwargs: Any,
     ) -> Any:
         validation.check_compiled(self)
-        validation.check_run(**kwargs)
+        validation.check_run("test_on_batch", **kwargs)
+        self.modality_inputs.check_structure(x)
         self.modality_inputs.check(
             x, y, labelled=True, sample_weight=sample_weight
         )
-        return super().test_on_batch(x, y, sample_weight, **kwargs)
+        with self._running():
+            return super().test_on_batch(x, y, sample_weight, **kwargs)
 
     @reads_tables
     def predict_on_batch(self, x: Modalities) -> Any:
+        self.modality_inputs.check_structure(x)
         self.modality_inputs.check(x)
-        return super().predict_on_batch(x)
+        with self._running():
+            return super().predict_on_batch(x)
+
+    @contextlib.contextmanager
+    def _running(self, form: BatchForm | None = None) -> Iterator[None]:
+        """Run steps, which count what is wrong with the values of a batch."""
+        self._runs += 1
+        try:
+            with (
+                backend.kept_state(self),
+                form.told() if form else contextlib.nullcontext(),
+            ):
+                yield
+        finally:
+            self._runs -= 1
 
     def __call__(self, inputs: Modalities, *args: Any, **kwargs: Any) -> Any:
         # From here an error is one sentence, from `call` it has Keras' lines.
         self.modality_inputs.check_structure(inputs)
+        if not self._runs and inputs.get(MASK) is not None:
+            mask = known_values(inputs[MASK])
+            if mask is not None:
+                check_mask_values(mask)
         return super().__call__(inputs, *args, **kwargs)

@@ -3,10 +3,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
-from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -39,7 +39,7 @@ ICI_LOSSES = ("reconstruction", "cycle", "specific", "adversary", "shared")
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    units=Integer(1),
+    units=SIZE,
     dropout=Number(0, 1, high_open=True),
     warmup=Number(0, 1, low_open=True, high_open=True),
     injection=Either("auto", Number(0, 1)),

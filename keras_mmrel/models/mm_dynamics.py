@@ -3,7 +3,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -38,7 +38,7 @@ class _Gate(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    hidden_units=Integer(1),
+    hidden_units=SIZE,
     dropout=Number(0, 1, high_open=True),
     gate_loss_weight=Number(0),
     confidence_loss_weight=Number(0),

@@ -1,6 +1,5 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
-from types import GeneratorType
 from typing import Any
 
 import keras
@@ -14,10 +13,16 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import largest_value
+from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
+from keras_mmrel.models._batch_form import BatchForm
+from keras_mmrel.models._batch_form import read_by
 from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.models.uninformative import check_something
 from keras_mmrel.models.uninformative import measured
+from keras_mmrel.models.uninformative import present_modalities
 
 
 class ModalityInputs:
@@ -126,9 +131,11 @@ class ModalityInputs:
             value = x.get(side.name) if isinstance(x, Mapping) else None
             if value is not None:
                 value = ops.convert_to_tensor(value)
-                values[side.name] = ops.reshape(
-                    ops.cast(value, side.dtype), (-1,)
-                )
+                value = ops.reshape(ops.cast(value, side.dtype), (-1,))
+                # What is no number ends the epoch, and harms no weight.
+                if keras.backend.is_float_dtype(side.dtype):
+                    value = ops.nan_to_num(value, 0.0, 0.0, 0.0)
+                values[side.name] = value
             elif side.required(self.model):
                 raise ValueError(self._missing(side, x))
         return values
@@ -151,6 +158,7 @@ class ModalityInputs:
         rows: int | None = None,
         sample_weight: Tensor = None,
         class_weight: dict | None = None,
+        validation_split: float = 0.0,
     ) -> None:
         """Refuse data that the model cannot take.
 
@@ -164,6 +172,7 @@ class ModalityInputs:
             rows: Number of the first samples that will be used, or `None`.
             sample_weight: Weights of a dict of arrays.
             class_weight: As in `fit`.
+            validation_split: As in `fit`.
 
         Raises:
             ValueError: With the first thing that is wrong.
@@ -180,10 +189,18 @@ class ModalityInputs:
                     "`sample_weight` must be None where `class_weight` is "
                     "given. Received: both"
                 )
-        batch = validation.first_batch(x)
+        pipelines.check_source(x)
+        batch = pipelines.first_batch(x)
         if batch is not None:
+            first_x, first_y, first_weight = batch
+            batch = read_tables(first_x, first_y, first_weight, self.names)
+            if class_weight is not None and batch[2] is not None:
+                raise ValueError(
+                    "`class_weight` must be None where batches have sample "
+                    "weights. Received: both"
+                )
             self.check_batch(*batch, labelled=labelled, trains=trains)
-        elif not validation.is_pipeline(x):
+        elif not pipelines.is_pipeline(x):
             self.check_batch(
                 x,
                 y,
@@ -193,20 +210,41 @@ class ModalityInputs:
                 rows=rows,
                 fits=fits,
             )
+            count = len(keras.tree.flatten(self.modalities(x))[0])
+            validation.check_split(count, validation_split)
+
+    def check_present(self, x: Modalities, sample_weight: Tensor) -> None:
+        """Refuse a training batch that has nothing to learn from.
+
+        Weight decay and penalties would move the weights all the same.
+        """
+        informative = ops.convert_to_numpy(self.model.informative)
+        check_something(
+            present_modalities(x, self.names, sample_weight) * informative
+        )
 
     def check_predictions(self, x: DataSource, outputs: Any) -> None:
         """Refuse what only the predictions of a pipeline show."""
-        first = validation.first_batch(x)
+        first = pipelines.first_batch(x)
         announced = first is None or first[0].get(MASK) is not None
         informative = ops.convert_to_numpy(self.model.informative)
         validation.check_predictions(
             outputs, np.zeros_like(informative) if announced else informative
         )
 
-    def check_validation(self, data: DataSource) -> None:
-        """Refuse `validation_data` that the model cannot be evaluated on."""
+    def checked_validation(
+        self, data: DataSource, form: BatchForm, batch_size: int | None = None
+    ) -> DataSource:
+        """Return `validation_data`, watched, that the model takes.
+
+        Args:
+            data: As in `fit`.
+            form: What each batch of a pipeline must look like.
+            batch_size: `validation_batch_size` of `fit`.
+        """
         if data is None:
-            return
+            return None
+        pipelines.check_beside(data, validation_batch_size=batch_size)
         held = list(data) if isinstance(data, list | tuple) else [data]
         if len(held) not in (1, 2, 3):
             raise ValueError(
@@ -216,6 +254,7 @@ class ModalityInputs:
             )
         x, y, weight = [*held, None, None][:3]
         self.check(x, y, labelled=True, sample_weight=weight)
+        return self.watched(data, form, labelled=True, trains=False)
 
     def check_batch(
         self,
@@ -299,6 +338,19 @@ class ModalityInputs:
         if fits:
             side.check_whole(self.model, values.reshape(-1))
 
+    def check_seen(self) -> None:
+        """Refuse what an epoch's batches have shown to be no side inputs."""
+        seen = self.model.batch_watch.seen()
+        for side in self.side_inputs:
+            if side.name not in seen:
+                continue
+            if not seen[side.name].finite:
+                raise ValueError(
+                    f"'{side.name}' must hold finite numbers. Received: NaN, "
+                    "infinite or huge values in batches of this epoch"
+                )
+            side.check_seen(self.model, seen[side.name])
+
     def _missing(self, side: SideInput, x: Any) -> str:
         received = list(x) if isinstance(x, Mapping) else type(x).__name__
         return (
@@ -307,20 +359,38 @@ class ModalityInputs:
             f"of arrays adds it by itself{side.missing}. Received: {received}"
         )
 
-    def watched(self, x: DataSource, *, labelled: bool, trains: bool) -> Any:
-        """Let the first batch of a generator be checked when it is drawn."""
-        if not isinstance(x, GeneratorType):
-            return x
-        return validation.checked_batches(
+    def form(self) -> BatchForm:
+        """What each batch of a pipeline must look like."""
+        return BatchForm(
+            self.names,
+            self.model.modality_shapes,
+            [side.name for side in self.side_inputs],
+            self.columns,
+        )
+
+    def watched(
+        self,
+        x: DataSource,
+        form: BatchForm,
+        *,
+        labelled: bool,
+        trains: bool,
+    ) -> DataSource:
+        """Let every batch be checked when it is drawn.
+
+        That of an iterator has not been seen before.
+        """
+        return read_by(
             x,
+            form,
             lambda *batch: self.check_batch(
                 *batch, labelled=labelled, trains=trains
             ),
         )
 
-    def complete(self, x: DataSource) -> DataSource:
+    def complete(self, x: DataSource, form: BatchForm) -> DataSource:
         """Return the checked data of a `fit`, with their side inputs."""
-        x = self.watched(x, labelled=True, trains=True)
+        x = self.watched(x, form, labelled=True, trains=True)
         if not isinstance(x, Mapping):
             return x
         plain = self.modalities(x)

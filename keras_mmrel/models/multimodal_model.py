@@ -38,8 +38,10 @@ from keras_mmrel.models import validation
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.checked_model import CheckedModel
 from keras_mmrel.models.clock import Clock
+from keras_mmrel.models.compile_arguments import check_loss
 from keras_mmrel.models.compile_arguments import check_metric_names
 from keras_mmrel.models.compile_arguments import check_modulation
+from keras_mmrel.models.compile_arguments import check_optimizer_is_own
 from keras_mmrel.models.compile_arguments import check_options
 from keras_mmrel.models.compile_arguments import known_optimizer
 from keras_mmrel.models.compile_arguments import logits_loss
@@ -190,7 +192,10 @@ class MultimodalModel(CheckedModel):
         # === Parts ===
         self.modality_inputs = ModalityInputs(self)
         self.batch_watch = BatchWatch(
-            self.modality_names, num_classes, largest_value(self.compute_dtype)
+            self.modality_names,
+            num_classes,
+            largest_value(self.compute_dtype),
+            [side.name for side in self.side_inputs],
         )
         self.clock = Clock()
         self.modulation_slot = ModulationSlot(lambda: self.encoders)
@@ -429,6 +434,7 @@ class MultimodalModel(CheckedModel):
         outputs = dict(y_pred or {})
         y, sample_weight = self.batch_watch.look(x, y, sample_weight, training)
         if training:
+            self.batch_watch.look_aside(x or {})
             outputs[TRAINING_RECORD] = {
                 **outputs.get(TRAINING_RECORD, {}),
                 **self.modality_inputs.side_values(x or {}),
@@ -468,6 +474,7 @@ class MultimodalModel(CheckedModel):
         sample_weight: Tensor = None,
     ) -> dict:
         y, _ = self.batch_watch.usable_labels(y)
+        sample_weight, _ = self.batch_watch.usable_weights(sample_weight)
         slots = self.metric_routes.slots(y, y_pred)
         return super().compute_metrics(x, *slots, sample_weight)
 
@@ -564,10 +571,12 @@ class MultimodalModel(CheckedModel):
         check_options(**kwargs)
         check_metric_names([metrics, weighted_metrics], self)
         given["optimizer"] = known_optimizer(given["optimizer"])
+        given["loss"] = logits_loss(given["loss"])
+        check_loss(given["loss"], self.num_classes)
         routes = MetricRoutes.of(metrics, weighted_metrics)
         super().compile(
             optimizer=given["optimizer"],
-            loss=logits_loss(given["loss"]),
+            loss=given["loss"],
             **routes.arguments(),
             **kwargs,
         )
@@ -589,6 +598,7 @@ class MultimodalModel(CheckedModel):
 
     def _build_optimizer(self) -> None:
         """Make the optimizer's variables, if the model's are known."""
+        check_optimizer_is_own(self)
         optimizer = self.optimizer
         if self.built and optimizer is not None and not optimizer.built:
             with backend.variable_scope(self):

@@ -3,8 +3,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Flag
-from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -29,7 +29,7 @@ TINY = 1e-7
     calibrate=Flag(),
     modality_loss_weight=Number(0),
     confidence_loss_weight=Number(0),
-    confidence_units=Integer(1),
+    confidence_units=SIZE,
 )
 class PDF(MultimodalModel):
     """Weight each modality's logits by its predicted true-class probability.

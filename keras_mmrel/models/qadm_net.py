@@ -5,6 +5,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.constraints import DEPTH
+from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
@@ -34,9 +36,9 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    max_depth=Integer(1),
-    hidden_dim=Integer(1),
-    embedding_dim=Integer(1),
+    max_depth=DEPTH,
+    hidden_dim=SIZE,
+    embedding_dim=SIZE,
     temperature=Either(Number(0, low_open=True), None),
     dropout=Number(0, 1, high_open=True),
     prototype_fraction=Number(0, 1),

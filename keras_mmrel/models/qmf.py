@@ -5,8 +5,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.constraints import SAMPLES
 from keras_mmrel.constraints import Flag
-from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -25,6 +25,7 @@ from keras_mmrel.losses.rank_loss import RankLoss
 from keras_mmrel.models.modality_heads import head_logits
 from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
+from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.models.side_input import SideInput
 
 SAMPLE_ID = "sample_id"
@@ -60,6 +61,19 @@ def _check_numbering(model: Any, ids: Array) -> None:
         )
 
 
+def _check_seen_ids(model: Any, seen: SeenValues) -> None:
+    if seen.broken is not None:
+        raise ValueError(
+            f"'{SAMPLE_ID}' must hold one integer a sample. Received: "
+            f"{seen.broken} in this epoch"
+        )
+    if seen.samples > 1 and seen.smallest == seen.largest:
+        raise ValueError(
+            f"'{SAMPLE_ID}' must number the samples. Received: "
+            f"{seen.smallest:.0f} for all {seen.samples} of this epoch"
+        )
+
+
 def _number_samples(model: Any, samples: int) -> Array | None:
     if model.sample_history is None:
         return None
@@ -76,7 +90,7 @@ def _number_samples(model: Any, samples: int) -> Array | None:
     rank_weight=Number(0),
     modality_loss_weight=Number(0),
     detach_confidence=Flag(),
-    history_size=Integer(1),
+    history_size=SAMPLES,
 )
 class QMF(MultimodalModel):
     """Weight each modality's logits by its energy, ranked by past losses.
@@ -152,6 +166,7 @@ class QMF(MultimodalModel):
             "int32",
             check=_check_ids,
             check_whole=_check_numbering,
+            check_seen=_check_seen_ids,
             default=_number_samples,
             required=lambda model: model.sample_history is not None,
             missing=", and `rank_weight=0` needs none",

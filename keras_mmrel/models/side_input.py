@@ -3,9 +3,10 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_mmrel.contract import Array
+from keras_mmrel.models.seen_values import SeenValues
 
 
-def _accept(model: Any, values: Array) -> None:
+def _accept(model: Any, values: Any) -> None:
     """Take any value."""
 
 
@@ -34,6 +35,9 @@ class SideInput:
             `ValueError` for values that it cannot take.
         check_whole: Likewise, for what must hold over all samples of a `fit`
             with in-memory data, though not in each batch.
+        check_seen: Likewise, a function of the model and a
+            `keras_mmrel.models.seen_values.SeenValues`, for
+            what must hold over each epoch of a training on anything.
         default: Function of the model and the number of samples that returns
             the values which `fit` adds to in-memory data without them, or
             `None` to add none.
@@ -51,6 +55,7 @@ class SideInput:
     dtype: str
     check: Callable[[Any, Array], None] = _accept
     check_whole: Callable[[Any, Array], None] = _accept
+    check_seen: Callable[[Any, SeenValues], None] = _accept
     default: Callable[[Any, int], Array | None] = _no_default
     required: Callable[[Any], bool] = _optional
     missing: str = ""

@@ -64,18 +64,8 @@ def informative_modalities(
     Raises:
         ValueError: If no sample has any modality.
     """
-    first = keras.tree.flatten(inputs[names[0]])[0]
-    present = np.ones((len(first), len(names)), bool)
-    if inputs.get(MASK) is not None:
-        present = to_numpy(inputs[MASK]) > 0
-    if sample_weight is not None:
-        present = present & (to_numpy(sample_weight).reshape(-1, 1) > 0)
-    if not present.any():
-        raise ValueError(
-            f"Training data must have a sample with a modality: '{MASK}' and "
-            "`sample_weight` must not be 0 everywhere. Received: "
-            f"{len(present)} samples without any"
-        )
+    present = present_modalities(inputs, names, sample_weight)
+    check_something(present)
     varies = np.array(
         [
             any(
@@ -94,6 +84,40 @@ def informative_modalities(
             stacklevel=4,
         )
     return varies.astype("float32")
+
+
+def present_modalities(
+    inputs: Modalities,
+    names: Sequence[str],
+    sample_weight: Tensor | None = None,
+) -> Array:
+    """Say which modalities a training has of each sample.
+
+    Args:
+        inputs: Checked dict of arrays, with `"modality_mask"` or without.
+        names: Names of the modalities, in the order of the mask's columns.
+        sample_weight: `None` or `(samples,)`; a sample of weight 0 is none.
+
+    Returns:
+        Booleans `(samples, modalities)`.
+    """
+    first = keras.tree.flatten(inputs[names[0]])[0]
+    present = np.ones((len(first), len(names)), bool)
+    if inputs.get(MASK) is not None:
+        present = to_numpy(inputs[MASK]) > 0
+    if sample_weight is not None:
+        present = present & (to_numpy(sample_weight).reshape(-1, 1) > 0)
+    return present
+
+
+def check_something(present: Array) -> None:
+    """Refuse training samples without any modality."""
+    if not present.any():
+        raise ValueError(
+            f"Training data must have a sample with a modality: '{MASK}' and "
+            "`sample_weight` must not be 0 everywhere. Received: "
+            f"{len(present)} samples without any"
+        )
 
 
 def _varies(array: Array, present: Array) -> bool:

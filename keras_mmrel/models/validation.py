@@ -7,26 +7,26 @@ copied.
 
 import warnings
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from types import GeneratorType
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import refuse_unknown
 from keras_mmrel.contract import LARGEST
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
-from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
@@ -115,9 +115,17 @@ RUN_ARGUMENTS = {
     "validation_freq": Either(Integer(1), Every(Integer(1))),
 }
 
+_OTHERS = ("callbacks", upstream.CACHED_EVALUATION)
 
-def check_run(**arguments: Any) -> None:
-    """Refuse nonsensical numbers of batches, epochs and steps."""
+
+def check_run(method: str, /, **arguments: Any) -> None:
+    """Refuse nonsensical numbers of batches, epochs and steps.
+
+    Args:
+        method: Name of the method that was called.
+        **arguments: What it was given.
+    """
+    refuse_unknown(f"`{method}`", arguments, {*RUN_ARGUMENTS, *_OTHERS})
     for name, value in arguments.items():
         if name in RUN_ARGUMENTS:
             RUN_ARGUMENTS[name](name, value)
@@ -143,6 +151,31 @@ def check_compiled(model: Model) -> None:
         )
     rate = float(ops.convert_to_numpy(model.optimizer.learning_rate))
     Number(0)("learning_rate", rate)
+
+
+def check_weights(model: Model) -> None:
+    """Refuse to train weights that a training, or a file, has lost."""
+    lost = [
+        weight
+        for weight in model.weights
+        if keras.backend.is_float_dtype(weight.dtype)
+        and not bool(ops.all(ops.isfinite(weight)))
+    ]
+    if lost:
+        raise ValueError(
+            "Training must begin with finite weights: make the model anew, or "
+            f"load them. Received: {len(lost)} of {len(model.weights)} with "
+            f"NaN or infinity, such as {lost[0].path}"
+        )
+
+
+def check_split(count: int, validation_split: float) -> None:
+    """Refuse a part for validation that leaves nothing."""
+    if int(count * (1 - validation_split)) == 0:
+        raise ValueError(
+            "`validation_split` must leave a sample to train on. Received: "
+            f"validation_split={validation_split} of {count} samples"
+        )
 
 
 # -- Names, ranks, sizes: arrays and tensors alike ---------------------------
@@ -205,6 +238,22 @@ def check_structure(inputs: Modalities, shapes: Shapes) -> None:
                 f"'{MASK}' must have the shape (batch, {len(shapes)}), one "
                 f"column a modality. Received: shape={received}"
             )
+    check_rows({name: inputs.get(name) for name in (*shapes, MASK)})
+
+
+def check_rows(inputs: Modalities) -> None:
+    """Refuse arrays of several numbers of samples, where they are known."""
+    rows = {
+        f"{name}/{part}" if part else name: [*np.shape(array), 0][0]
+        for name, value in inputs.items()
+        for part, array in enumerate(keras.tree.flatten(value))
+        if array is not None
+    }
+    if len({count for count in rows.values() if count is not None}) > 1:
+        raise ValueError(
+            "All modalities must have the same number of samples. Received: "
+            f"{rows}"
+        )
 
 
 def _leaves(
@@ -271,17 +320,7 @@ def check_arrays(
     """
     check_structure(inputs, shapes)
     inputs = {k: v for k, v in inputs.items() if v is not None}
-    lengths = {
-        f"{name}/{part}" if part else name: len(array)
-        for name, value in inputs.items()
-        for part, array in enumerate(keras.tree.flatten(value))
-    }
-    if len(set(lengths.values())) != 1:
-        raise ValueError(
-            "All modalities must have the same number of samples. Received: "
-            f"{lengths}"
-        )
-    count = next(iter(lengths.values()))
+    count = len(keras.tree.flatten(inputs)[0])
     if count == 0:
         raise ValueError(
             "Inputs must hold at least one sample. Received: an empty dataset"
@@ -448,6 +487,18 @@ def check_predictions(outputs: Outputs, informative: Array) -> None:
         )
 
 
+def warn_of_broken_predictions(outputs: Outputs) -> None:
+    """Say that a model cannot predict any more, which no number does."""
+    broken = ~np.isfinite(outputs[LOGITS]).all(axis=1)
+    if broken.any():
+        warnings.warn(
+            "Predictions must be finite: a training, or a file, has lost "
+            f"weights of the model. Received: logits of {broken.sum()} of "
+            f"{len(broken)} samples with NaN or infinity",
+            stacklevel=4,
+        )
+
+
 # -- What a method makes -----------------------------------------------------
 
 
@@ -469,65 +520,3 @@ def check_terms(terms: Losses, declared: Iterable[str]) -> None:
             f"`auxiliary_loss_names` {sorted(declared)}. Received: "
             f"{sorted(terms)}"
         )
-
-
-# -- Pipelines ---------------------------------------------------------------
-
-
-def is_pipeline(data: DataSource) -> bool:
-    """Whether the data come batch by batch."""
-    in_memory = isinstance(data, Mapping | Sequence) or hasattr(data, "shape")
-    iterable = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
-    return iterable and not in_memory
-
-
-def first_batch(data: DataSource) -> tuple | None:
-    """Return the first `(x, y, sample_weight)` of a source to read twice.
-
-    In-memory data and a one-shot generator give `None`: looking at the
-    generator would consume it.
-    """
-    if not is_pipeline(data):
-        return None
-    if isinstance(data, keras.utils.PyDataset):
-        batch = data[0] if data.num_batches != 0 else None
-    elif hasattr(data, "element_spec") and hasattr(data, "take"):
-        batch = next(iter(data.take(1)), None)
-    elif hasattr(data, "__iter__") and not hasattr(data, "__next__"):
-        batch = next(iter(data), None)
-    else:
-        return None
-    if batch is None:
-        raise ValueError(
-            "Inputs must hold at least one sample. Received: an empty dataset"
-        )
-    return keras.utils.unpack_x_y_sample_weight(batch)
-
-
-def checked_batches(batches: GeneratorType, check: Any) -> Iterator:
-    """Pass a generator on, its first batch checked.
-
-    Keras draws that one before the first step.
-
-    Args:
-        batches: Generator of what `fit` takes.
-        check: Function of `(x, y, sample_weight)`.
-    """
-    for index, batch in enumerate(batches):
-        if index == 0:
-            check(*keras.utils.unpack_x_y_sample_weight(batch))
-        yield batch
-
-
-def data_shapes(data: DataSource, names: Sequence[str]) -> dict[str, Any]:
-    """Shapes of the modalities in checked data, empty for a generator."""
-    batch = first_batch(data)
-    x = data if batch is None else batch[0]
-    if not isinstance(x, Mapping):
-        return {}
-    return {
-        name: keras.tree.map_structure(
-            lambda value: (None, *value.shape[1:]), x[name]
-        )
-        for name in names
-    }

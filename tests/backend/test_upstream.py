@@ -98,6 +98,36 @@ def test_an_optimizer_keeps_its_averages_in_the_order_of_the_weights():
         assert tuple(average.shape) == tuple(variable.shape)
 
 
+def test_an_optimizer_knows_the_weights_that_it_was_built_for():
+    x, y = vectors()
+    optimizer = keras.optimizers.SGD(0.1)
+    model = compiled(optimizer)
+    model.fit(x, y, batch_size=48, verbose=0)
+    weights = model.trainable_variables
+    count = len(weights)
+    assert upstream.built_for(optimizer, weights) == (count, count, count)
+    assert upstream.built_for(optimizer, weights[1:])[2] == count - 1
+    others = compiled().trainable_variables
+    assert upstream.built_for(optimizer, others) == (count, count, 0)
+
+
+def test_a_variable_whose_value_a_run_holds_is_known():
+    if keras.config.backend() != "jax":
+        pytest.skip("JAX alone takes values away")
+    emptied = []
+    model = compiled()
+    model.compile("sgd")
+    look = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: emptied.append(
+            upstream.is_emptied(model.trainable_variables[0])
+        )
+    )
+    x, y = vectors()
+    model.fit(x, y, batch_size=48, callbacks=[look], verbose=0)
+    assert emptied == [True]
+    assert not upstream.is_emptied(model.trainable_variables[0])
+
+
 def test_it_is_known_whether_keras_finds_out_shapes():
     seen = []
 

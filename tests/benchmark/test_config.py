@@ -161,7 +161,7 @@ WRONG = [
      "'x'"),
     (method(options=[1]), "`methods.m.options`", "mapping", "[1]"),
     (method(encoder={"hidden_units": 0}), "`methods.m.encoder.hidden_units`",
-     "positive", "0"),
+     "an integer from 1", "0"),
     (method(inputs="scaled"), "`methods.m.inputs`", "raw", "'scaled'"),
     (method(modulation={"OGM": {"alpha": -1}}),
      "`methods.m.modulation.OGM.alpha`", "number", "-1"),

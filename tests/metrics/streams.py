@@ -1,6 +1,7 @@
 """Ways to feed a metric which must all give one value."""
 
 import numpy as np
+import pytest
 from keras import ops
 
 
@@ -54,7 +55,10 @@ def assert_weight_is_repetition(metric, y_true, y_pred):
 
 
 def assert_broken_samples_make_nan(metric, y_true, y_pred):
-    """One NaN prediction or bad weight, and all later results, are NaN."""
+    """One NaN prediction, and all later results, are NaN.
+
+    A bad weight that is at hand is refused.
+    """
     broken = np.array(y_pred, "float32")
     broken.reshape(-1)[0] = np.nan
     assert np.isnan(value(metric, y_true, broken))
@@ -66,4 +70,5 @@ def assert_broken_samples_make_nan(metric, y_true, y_pred):
     for bad in (np.nan, np.inf, -1.0):
         weight = np.ones(len(y_true))
         weight[1] = bad
-        assert np.isnan(value(metric, y_true, y_pred, weight))
+        with pytest.raises(ValueError, match="`sample_weight` must be finite"):
+            value(metric, y_true, y_pred, weight)

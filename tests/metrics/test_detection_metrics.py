@@ -154,13 +154,15 @@ def test_streams_weights_and_broken_samples(cls):
 
 
 @pytest.mark.parametrize("cls", METRICS)
-def test_what_is_no_label_or_no_probability_makes_nan(cls):
+def test_what_is_no_label_or_no_probability_is_refused(cls):
     y, _, p = scores(60)
     assert np.isfinite(value(cls(), y, p))
     for bad in (-0.1, 1.1, np.inf):
-        assert np.isnan(value(cls(), y, np.r_[p[:-1], bad]))
+        with pytest.raises(ValueError, match=r"`y_pred` must .* in \[0, 1\]"):
+            value(cls(), y, np.r_[p[:-1], bad])
     for bad in (-1, 2, np.nan):
-        assert np.isnan(value(cls(), np.r_[y[:-1], bad], p))
+        with pytest.raises(ValueError, match="`y_true` must hold 1 .positive"):
+            value(cls(), np.r_[y[:-1], bad], p)
     weight = np.ones(60)
     weight[-1] = 0
     assert np.isfinite(value(cls(), np.r_[y[:-1], -1], p, weight))

@@ -97,6 +97,47 @@ def test_in_a_compiled_step_they_make_the_metric_nan(name, case):
         assert np.isnan(in_a_compiled_step(metric, y, scores))
 
 
+@pytest.mark.parametrize("name", ["brier", "ece", "aurc"])
+@pytest.mark.parametrize("bad", [np.nan, -1.0])
+def test_weights_that_are_none_are_refused_or_make_the_metric_nan(name, bad):
+    weight = np.ones(40, "float32")
+    weight[3] = bad
+    metric = METRICS[name]()
+    with pytest.raises(ValueError, match="`sample_weight` must be finite and"):
+        update(metric, Y, LOGITS, weight)
+    metric = METRICS[name]()
+    if keras.config.backend() == "torch":
+        with pytest.raises(ValueError, match="`sample_weight` must be finite"):
+            in_a_compiled_step(metric, Y, LOGITS, weight)
+    else:
+        assert np.isnan(in_a_compiled_step(metric, Y, LOGITS, weight))
+
+
+class Detected(keras.Model):
+    """Hands on scores of positives."""
+
+    def call(self, inputs):
+        return inputs[:, 0] * 1.0
+
+
+@pytest.mark.parametrize("case", ["label", "score"])
+def test_a_detection_in_a_compiled_step_is_nan(case):
+    if keras.config.backend() == "torch":
+        pytest.skip("PyTorch has the values at hand in every step")
+    y = (np.arange(40) % 2).astype("int32")
+    scores = P[:, :1].copy()
+    if case == "label":
+        y[3] = 2
+    else:
+        scores[3] = 1.5
+    model = Detected()
+    model.compile(
+        loss=lambda y, p: 0.0 * p, weighted_metrics=[metrics.DetectionAUROC()]
+    )
+    logs = model.evaluate(scores, y, verbose=0, return_dict=True)
+    assert np.isnan(logs["detection_auroc"])
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_what_fits_is_the_same_in_all_ways(name):
     expected = update(METRICS[name](), Y, LOGITS)

@@ -207,6 +207,8 @@ def test_one_modality_trains_like_any_other():
         ({"strength_floor": 2}, "strength_floor=2"),
         ({"strength_slope": -0.1}, "strength_slope=-0.1"),
         ({"mask_fraction": 0}, "mask_fraction=0"),
+        # The auxiliary path would be the main one.
+        ({"mask_fraction": 1.0}, "mask_fraction=1.0"),
         ({"selection": "best"}, "selection='best'"),
         ({"prototypes": "learnt"}, "prototypes='learnt'"),
         ({"paths": "three"}, "paths='three'"),

@@ -302,3 +302,42 @@ def test_the_first_batch_of_a_generator_is_looked_at(model):
         model.evaluate(batches(X, Y + 1), steps=2, verbose=0)
     out = model.predict(((X,) for _ in range(2)), steps=2, verbose=0)
     assert len(out["logits"]) == 96
+
+
+def test_lost_weights_are_not_trained_and_predictions_of_them_are_warned_of():
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    model.compile()
+    good = model.get_weights()
+    for bad in (np.nan, np.inf):
+        weight = model.trainable_weights[0]
+        weight.assign(np.full(weight.shape, bad))
+        with pytest.raises(ValueError, match="finite weights.* Received: 1 of"):
+            model.fit(X, Y)
+        with pytest.warns(UserWarning, match="logits of 48 of 48 samples"):
+            model.predict(X, verbose=0)
+        model.set_weights(good)
+    model.fit(X, Y, verbose=0)
+
+
+def test_a_split_leaves_samples_to_train_on(model):
+    x = {name: value[:10] for name, value in X.items()}
+    with pytest.raises(ValueError, match="`validation_split` must leave"):
+        model.fit(x, Y[:10], validation_split=0.99)
+    model.fit(x, Y[:10], validation_split=1e-9, verbose=0)
+
+
+def test_a_modulation_of_one_modality_is_warned_of():
+    model = keras_mmrel.ConcatFusion({"a": (6,)}, 3)
+    with pytest.warns(UserWarning, match="two modalities .* Received: OGM"):
+        model.compile(modulation=keras_mmrel.modulations.OGM())
+
+
+def test_an_argument_that_a_method_does_not_have_is_named(model):
+    with pytest.raises(ValueError, match="`fit` must .*`epochs` is meant"):
+        model.fit(X, Y, epoch=3)
+    with pytest.raises(ValueError, match="`evaluate` must .*`return_dict`"):
+        model.evaluate(X, Y, returndict=True)
+    with pytest.raises(ValueError, match="`predict` must .*`batch_size`"):
+        model.predict(X, batch=3)
+    with pytest.raises(ValueError, match="`compile` must get arguments"):
+        model.compile(lr=0.1)

@@ -18,6 +18,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:CAL measures")
 ROWS = [0, 5, 7, 13, 20, 21]
 
 
+@pytest.mark.one_backend
+def test_holding_out_none_of_few_samples_is_warned_of():
+    with pytest.warns(UserWarning, match=f"holds out none of {len(Y)} sample"):
+        compiled().fit({**X, "held_out": np.zeros(len(Y))}, Y, verbose=0)
+
+
 @pytest.mark.parametrize("release", [1.0, 0.5])
 def test_held_out_samples_are_not_learnt_from_until_released(release):
     x = held(ROWS)

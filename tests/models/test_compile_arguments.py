@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import keras_mmrel
+from tests.helpers import EAGER
 from tests.helpers import SHAPES
 from tests.helpers import vectors
 
@@ -240,3 +241,107 @@ def test_a_metric_that_takes_something_else_is_refused(metrics, text):
 def test_a_loss_that_takes_no_logits_is_refused(loss):
     with pytest.raises(ValueError, match="`loss` must"):
         model_with(loss=loss)
+
+
+# -- What Keras takes without a look -----------------------------------------
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"clipnorm": -1.0}, "`clipnorm` must be a finite, positive number"),
+        ({"clipnorm": 0.0}, "`clipnorm` must be a finite, positive number"),
+        ({"clipvalue": np.nan}, "`clipvalue` must be a finite, positive"),
+        ({"global_clipnorm": "a"}, "`global_clipnorm` must be a finite"),
+        ({"weight_decay": -0.1}, "`weight_decay` must be a finite, non-neg"),
+        ({"beta_1": 1.5}, r"`beta_1` must be a number in \[0, 1\)"),
+        ({"beta_2": 1.0}, r"`beta_2` must be a number in \[0, 1\)"),
+        ({"epsilon": -1e-7}, "`epsilon` must be a finite, non-negative"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_numbers_of_an_optimizer_are_checked(options, text, scaled):
+    optimizer = keras.optimizers.Adam(**options)
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    with pytest.raises(ValueError, match=text):
+        model_with(optimizer=optimizer)
+
+
+@pytest.mark.one_backend
+def test_every_optimizer_of_keras_passes_with_its_defaults():
+    names = set(dir(keras.optimizers)) - {"Optimizer", "MultiOptimizer"}
+    classes = [getattr(keras.optimizers, name) for name in sorted(names)]
+    chosen = [
+        c
+        for c in classes
+        if isinstance(c, type)
+        and issubclass(c, keras.optimizers.Optimizer)
+        and c is not keras.optimizers.LossScaleOptimizer
+    ]
+    assert len(chosen) > 10
+    for cls in chosen:
+        model_with(optimizer=cls(clipnorm=1.0))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_an_optimizer_of_another_model_is_refused(policy):
+    optimizer = keras.optimizers.Adam()
+    first = keras_mmrel.ConcatFusion(SHAPES, 3, dtype=policy)
+    first.compile(optimizer, run_eagerly=EAGER)
+    first.fit(X, Y, verbose=0)
+    second = keras_mmrel.LateFusion(SHAPES, 3, dtype=policy)
+    second.compile(optimizer, run_eagerly=EAGER)
+    for train in (second.fit, second.train_on_batch):
+        with pytest.raises(ValueError, match="`optimizer` must be new.*Adam"):
+            train(X, Y)
+    first.compile(optimizer, run_eagerly=EAGER)
+    first.fit(X, Y, verbose=0)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_weights_that_freeze_or_thaw_need_another_optimizer(frozen):
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    model.encoders[0].trainable = not frozen
+    model.compile(run_eagerly=EAGER)
+    model.fit(X, Y, verbose=0)
+    model.encoders[0].trainable = frozen
+    with pytest.raises(ValueError, match="as after a change of `trainable`"):
+        model.fit(X, Y, verbose=0)
+    model.compile(run_eagerly=EAGER)
+    model.fit(X, Y, verbose=0)
+
+
+class Nothing(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("loss", "text"),
+    [
+        (lambda y: y, "function of two arguments, labels and logits"),
+        (lambda y, p, q: y, "function of two arguments"),
+        (lambda y, p: None, "must return a tensor.* Received: NoneType"),
+        (lambda y, p: "much", "must return a tensor.* Received: str"),
+        (Nothing(), "must return a tensor.* Received: NoneType"),
+    ],
+)
+def test_a_loss_takes_a_pair_and_returns_numbers(loss, text):
+    with pytest.raises(ValueError, match=text):
+        model_with(loss=loss)
+
+
+def test_a_loss_of_ones_own_may_take_one_form_of_labels():
+    def margin(y, logits):
+        right = keras.ops.one_hot(keras.ops.cast(y, "int32"), 3)
+        return 1.0 - keras.ops.sum(right * logits, axis=-1)
+
+    def distance(y, logits):
+        return keras.ops.mean(keras.ops.square(y - logits), axis=-1)
+
+    for loss, labels in ((margin, Y), (distance, ROWS)):
+        model = model_with(loss=loss, run_eagerly=EAGER)
+        assert np.isfinite(model.fit(X, labels, verbose=0).history["loss"])
