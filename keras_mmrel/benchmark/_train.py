@@ -14,7 +14,9 @@ from keras_mmrel.benchmark._samples import stratified
 from keras_mmrel.benchmark.method import Method
 from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.training import Training
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Model
 
@@ -73,7 +75,7 @@ def _compile(model: Model, method: Method, optimizer: Any) -> str:
     if isinstance(model, models.MultimodalModel):
         modulation = method.modulation.make() if method.modulation else "auto"
         model.compile(optimizer, modulation=modulation)
-        return "logits"
+        return LOGITS
     if method.modulation:
         raise ValueError(
             "`modulation` must stand with a model of the library or a "
@@ -86,7 +88,7 @@ def _compile(model: Model, method: Method, optimizer: Any) -> str:
         optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    return "logits"
+    return LOGITS
 
 
 def of_modalities(x: Mapping[str, Array], method: Method) -> dict[str, Array]:
@@ -134,11 +136,11 @@ def inner_scores(
 def _log_probabilities(outputs: Any, output: str) -> Array:
     values = outputs
     if isinstance(outputs, Mapping):
-        output = "logits" if "logits" in outputs else "probabilities"
+        output = LOGITS if LOGITS in outputs else PROBABILITIES
         values = outputs[output]
     values = np.asarray(values, "float64")
     sums = values.sum(axis=1)
-    if output == "probabilities" or (
+    if output == PROBABILITIES or (
         output == "auto"
         and (values >= 0).all()
         and np.allclose(sums, 1, atol=1e-2)

@@ -8,7 +8,9 @@ from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
@@ -148,7 +150,7 @@ class ModalityMonitor(keras.callbacks.Callback):
         if self.accuracy == "head":
             right = [
                 float((logits.argmax(axis=-1) == self.y).mean())
-                for logits in np.moveaxis(outputs["modality_logits"], 1, 0)
+                for logits in np.moveaxis(outputs[MODALITY_LOGITS], 1, 0)
             ]
         else:
             right = [self._probe(index) for index in range(len(names))]
@@ -172,9 +174,7 @@ class ModalityMonitor(keras.callbacks.Callback):
         chance = 1.0 / self.model.num_classes
         values = []
         for coalition in members:
-            logits = self._predict(np.tile(coalition, (len(self.y), 1)))[
-                "logits"
-            ]
+            logits = self._predict(np.tile(coalition, (len(self.y), 1)))[LOGITS]
             right = (logits.argmax(axis=-1) == self.y).mean()
             values.append((right - chance) / (1.0 - chance))
         return weights @ np.array(values)

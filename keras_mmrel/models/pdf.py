@@ -7,7 +7,9 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import CONFIDENCE
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
@@ -159,12 +161,12 @@ class PDF(MultimodalModel):
     def auxiliary_losses(
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
     ) -> Losses:
-        logits, mask = outputs["modality_logits"], outputs[MASK]
+        logits, mask = outputs[MODALITY_LOGITS], outputs[MASK]
         loss = self.modality_crossentropy(y, logits, mask, sample_weight)
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         target = ops.sum(labels * ops.softmax(logits, axis=-1), axis=-1)
         target = ops.stop_gradient(target) * mask
-        error = ops.square(outputs["confidence"] - target)
+        error = ops.square(outputs[CONFIDENCE] - target)
         return {
             "modality_loss": self.modality_loss_weight * loss,
             "confidence_loss": self.confidence_loss_weight
