@@ -357,6 +357,36 @@ def test_private_names_of_keras_stand_in_one_file():
     assert {p for p in reached if not p.startswith(home)} == set()
 
 
+def test_private_names_of_keras_are_no_strings_elsewhere():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+    callback = keras.callbacks.Callback()
+    callback.set_model(model)
+    private = {
+        name
+        for owner in (model, model.layers[0], model.optimizer, callback)
+        for name in dir(owner)
+        if re.fullmatch("_[^_].*", name)
+    }
+    home = PACKAGE / "backend" / "upstream.py"
+    written = set()
+    for path in set(SOURCES) - {home}:
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        # `f"{name}_kernel"` is a name of our own.
+        ends = {
+            part
+            for node in nodes
+            if isinstance(node, ast.JoinedStr)
+            for part in node.values
+        }
+        written |= {
+            f"{path.relative_to(ROOT)}:{node.lineno} {node.value}"
+            for node in set(nodes) - ends
+            if isinstance(node, ast.Constant) and node.value in private
+        }
+    assert written == set()
+
+
 def test_a_public_module_holds_one_public_class_that_it_is_named_after():
     wrong = {}
     for name, path in MODULES.items():
