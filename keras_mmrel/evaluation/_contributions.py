@@ -199,7 +199,7 @@ def _read_inputs(model: Model, x: Modalities) -> dict[str, ArrayLike]:
         name: [len(a) if a.ndim else 0 for a in keras.tree.flatten(value)]
         for name, value in arrays.items()
     }
-    counts = {n for parts in rows.values() for n in parts}
+    counts = {n for sizes in rows.values() for n in sizes}
     if len(counts) != 1 or counts == {0}:
         raise ValueError(
             "`x` must hold arrays with the same number of samples, at least "
