@@ -331,7 +331,7 @@ class _Runner:
         )
         seconds = time.perf_counter() - start
         rows = samples.rows(job.seed)[1]
-        scores, kept = self._score(job, trained, test, rows)
+        scores, kept = self._score(job, trained, x, test, rows)
         held_out = of_modalities(test[0], method), test[1]
         probed = self._probe(method, trained, part, held_out)
         self.store.add_predictions(job, kept)
@@ -353,7 +353,12 @@ class _Runner:
         )
 
     def _score(
-        self, job: Job, trained: Trained, test: Part, rows: Array
+        self,
+        job: Job,
+        trained: Trained,
+        training: dict[str, Array],
+        test: Part,
+        rows: Array,
     ) -> tuple[dict[str, list], Kept]:
         """Scores of all conditions, and the predictions behind them."""
         chosen = self.evaluation
@@ -369,6 +374,7 @@ class _Runner:
             chosen.protocols,
             seeds=corruption_seeds(job.seed, chosen.seeds),
             scores=[*chosen.scores, keeper.score()],
+            training=training,
             output=trained.output,
             bins=chosen.bins,
             batch_size=chosen.batch_size,
