@@ -89,6 +89,7 @@ def test_rows_of_an_example_are_right_and_have_the_range_control(file):
     ]
     assert len(inside) >= 4
     assert comparison.baseline in comparison.methods
+    assert any("test data" in note for note in comparison.notes)
 
 
 @pytest.mark.one_backend

@@ -134,6 +134,8 @@ class _Report:
 
     def write(self) -> list[Path]:
         self.page.text(_summary(self.comparison, self.runs))
+        for note in self.comparison.notes:
+            self.page.text(note)
         self.page.text(self._legend())
         self._later()
         missing = missing_runs(self.comparison, self.runs)

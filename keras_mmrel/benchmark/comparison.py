@@ -29,13 +29,14 @@ from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.regime import as_regime
 from keras_mmrel.benchmark.training import Training
 from keras_mmrel.benchmark.tuning import Tuning
+from keras_mmrel.constraints import Names
 
 # 1000 times as much is still a seed of NumPy.
 LARGEST = 4_000_000
 Made = TypeVar("Made")
 SECTIONS = (
     "title", "datasets", "methods", "regimes", "seeds", "training", "tuning",
-    "evaluation", "baseline",
+    "evaluation", "baseline", "notes",
 )  # fmt: skip
 
 
@@ -62,6 +63,9 @@ class Comparison:
         evaluation: `Evaluation`, or a dict of its fields.
         baseline: Name of the method of the paired tests; the first one.
         title: Title of the report.
+        notes: What a reader of the tables must know, such as a choice that a
+            look at test data has influenced; paragraphs that the report has
+            before its tables.
         folder: Where relative paths of files begin.
         data: Folder with the folders of built-in data sets (`rosmap`, `brca`,
             `fsdd`) that are not to be downloaded.
@@ -103,6 +107,7 @@ class Comparison:
         evaluation: Evaluation | Mapping[str, Any] | None = None,
         baseline: str | None = None,
         title: str = "Comparison",
+        notes: Sequence[str] = (),
         folder: Path | str = ".",
         data: Path | str | None = None,
     ) -> None:
@@ -117,6 +122,7 @@ class Comparison:
                 f"`title` must be a text. Received: title={title!r}"
             )
         self.title = title
+        self.notes = list(Names()("notes", notes))
         self.folder = as_folder("folder", folder)
         self.data = None if data is None else as_folder("data", data)
         self.training = build(Training, "training", training)
@@ -307,6 +313,7 @@ class Comparison:
             evaluation=self.evaluation.adding(known.evaluation.scores),
             baseline=self.baseline,
             title=self.title,
+            notes=self.notes,
             folder=self.folder,
             data=self.data,
         )
@@ -315,6 +322,7 @@ class Comparison:
         """Return what identifies the comparison in a folder."""
         return {
             "title": self.title,
+            "notes": self.notes,
             "datasets": {n: d.to_dict() for n, d in self.datasets.items()},
             "methods": {n: m.to_dict() for n, m in self.methods.items()},
             "regimes": {n: r.to_dict() for n, r in self.regimes.items()},

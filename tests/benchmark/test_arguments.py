@@ -101,6 +101,7 @@ for key, values in {
     "folder": (None, 3, [], THING),
     "data": (3, [], THING),
     "title": (THING, 3, [], None),
+    "notes": (THING, 3, "a note", [1], None),
 }.items():  # fmt: skip
     for value in values:
         CASES[f"Comparison {key}={value!r:.60}"] = (
