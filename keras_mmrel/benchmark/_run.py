@@ -6,7 +6,6 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -367,9 +366,7 @@ class _Runner:
         # then a row takes its own.
         keeper = Keeper()
         report = evaluate_robustness(
-            trained.model
-            if method.modalities is None
-            else _of_some(trained, method, chosen.batch_size),
+            _asked(trained, method, chosen.batch_size),
             *test,
             chosen.protocols,
             seeds=corruption_seeds(job.seed, chosen.seeds),
@@ -390,24 +387,31 @@ class _Runner:
         for name, probe in self.evaluation.probes.items():
             if method.probes is not None and name not in method.probes:
                 continue
-            extra = {"training": part} if takes(probe, "training") else {}
-            for key, value in probe(trained.model, *test, **extra).items():
+            (x, y), (x_test, y_test) = part, test
+            extra = {}
+            if takes(probe, "training"):
+                extra["training"] = trained.around.inputs(x), y
+            x_test = trained.around.inputs(x_test)
+            for key, value in probe(
+                trained.model, x_test, y_test, **extra
+            ).items():
                 value = float(value)
                 found[f"{name}/{key}"] = value if np.isfinite(value) else None
         return found
 
 
-def _of_some(trained: Trained, method: Method, batch_size: int) -> Callable:
-    """A function of all modalities that asks a model of some of them.
+def _asked(trained: Trained, method: Method, batch_size: int) -> Any:
+    """The model, or a function of all modalities that asks it.
 
-    What is said of each modality is left out: there is nothing on the others.
+    Where it has only some of them, what is said of each is left out: there is
+    nothing on the others.
     """
+    if method.modalities is None and trained.around.quality is None:
+        return trained.model
 
     def predict(inputs: dict) -> Any:
-        outputs = trained.model.predict(
-            of_modalities(inputs, method), batch_size=batch_size, verbose=0
-        )
-        if not isinstance(outputs, Mapping):
+        outputs = trained.predict(of_modalities(inputs, method), batch_size)
+        if method.modalities is None or not isinstance(outputs, Mapping):
             return outputs
         return {
             k: v for k, v in outputs.items() if k in (LOGITS, PROBABILITIES)

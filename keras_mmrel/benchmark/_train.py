@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_mmrel import models
+from keras_mmrel.benchmark._around import Around
 from keras_mmrel.benchmark._samples import Part
 from keras_mmrel.benchmark._samples import stratified
 from keras_mmrel.benchmark.method import Method
@@ -26,8 +27,15 @@ class Trained:
     """A trained model and what it took."""
 
     model: Model
+    around: Around
     parameters: int
     output: str
+
+    def predict(self, x: Mapping[str, Array], batch_size: int = 1024) -> Any:
+        """Return the model's outputs, behind its quality control."""
+        return self.model.predict(
+            self.around.inputs(x), batch_size=batch_size, verbose=0
+        )
 
 
 def train(
@@ -52,7 +60,8 @@ def train(
     keras.utils.set_random_seed(seed)
     # Of all samples, not of those that a batch leaves out.
     classes = int(y.max()) + 1
-    model = method.make(x, classes, regime, options, seed)
+    given, others = method.layers(regime, seed)
+    model = method.make(x, classes, options, seed, **given)
     size = training.size(len(y))
     if training.whole_batches:
         count = len(y) // size * size
@@ -60,9 +69,16 @@ def train(
         x, y = {name: values[kept] for name, values in x.items()}, y[kept]
     optimizer = training.make_optimizer(len(y))
     output = _compile(model, method, optimizer)
-    model.fit(x, y, batch_size=size, epochs=training.epochs, verbose=0)
+    around = Around(
+        model, others.get("augmentation"), others.get("quality"), (x, y)
+    )
+    if others:
+        batches = around.batches((x, y), size, seed)
+        model.fit(batches, epochs=training.epochs, verbose=0)
+    else:
+        model.fit(x, y, batch_size=size, epochs=training.epochs, verbose=0)
     parameters = sum(math.prod(w.shape) for w in model.trainable_weights)
-    return Trained(model, parameters, output)
+    return Trained(model, around, parameters, output)
 
 
 def _compile(model: Model, method: Method, optimizer: Any) -> str:
@@ -124,7 +140,7 @@ def inner_scores(
     inner = {name: values[kept] for name, values in x.items()}
     trained = train(method, regime, training, options, (inner, y[kept]), seed)
     outer = {name: values[held_out] for name, values in x.items()}
-    outputs = trained.model.predict(outer, batch_size=1024, verbose=0)
+    outputs = trained.predict(outer)
     logs = _log_probabilities(outputs, trained.output)
     labels = y[held_out]
     return {

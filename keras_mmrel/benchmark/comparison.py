@@ -147,8 +147,6 @@ class Comparison:
             where = f"methods.{name}"
             with within(where):
                 method.check_tuning(self.tuning_of(method))
-                for regime_name, regime in self.regimes.items():
-                    method.check_regime(regime_name, regime)
                 for probe in method.probes or ():
                     mapping("probes", {probe: 0}, self.evaluation.probes)
 
