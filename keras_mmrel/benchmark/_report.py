@@ -9,7 +9,6 @@ from pathlib import Path
 from keras_mmrel.benchmark._block import CLEAN
 from keras_mmrel.benchmark._block import MEANS
 from keras_mmrel.benchmark._block import Block
-from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._figures import difference_figure
 from keras_mmrel.benchmark._figures import severity_figure
 from keras_mmrel.benchmark._names import figure_names
@@ -29,6 +28,7 @@ from keras_mmrel.benchmark._whole import write_whole
 from keras_mmrel.benchmark._whole import writing
 from keras_mmrel.benchmark.comparison import Comparison
 from keras_mmrel.contract import Figure
+from keras_mmrel.contract import as_path
 from keras_mmrel.evaluation import SCORES
 from keras_mmrel.evaluation import Score
 from keras_mmrel.optional import require

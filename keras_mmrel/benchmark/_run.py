@@ -17,8 +17,6 @@ import keras
 import numpy as np
 
 from keras_mmrel.benchmark._candidate import Candidate
-from keras_mmrel.benchmark._checks import choice
-from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._checks import takes
 from keras_mmrel.benchmark._environment import environment
 from keras_mmrel.benchmark._job import Job
@@ -42,9 +40,12 @@ from keras_mmrel.benchmark._train import train
 from keras_mmrel.benchmark.comparison import Comparison
 from keras_mmrel.benchmark.evaluation import Evaluation
 from keras_mmrel.benchmark.method import Method
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
 from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
+from keras_mmrel.contract import as_path
 from keras_mmrel.evaluation import evaluate_robustness
 
 # Seconds until work that somebody else does is looked at again.
@@ -106,7 +107,7 @@ def run_comparison(
 ) -> None:
     """Make the runs that the folder does not hold; see `Comparison.run`."""
     first = _first(shard)
-    choice("verbose", verbose, (0, 1, 2))
+    Either(Flag(), 0, 1, 2)("verbose", verbose)
     samples = {
         (name, fold): dataset.load(
             name, fold, comparison.folder, comparison.data

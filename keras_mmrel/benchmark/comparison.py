@@ -11,13 +11,11 @@ from typing import TypeVar
 
 from keras_mmrel.benchmark._candidate import Candidate
 from keras_mmrel.benchmark._checks import build
-from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import different_names
 from keras_mmrel.benchmark._checks import folder as as_folder
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import nearest
-from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._job import Job
 from keras_mmrel.benchmark.dataset import Dataset
@@ -29,7 +27,11 @@ from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.regime import as_regime
 from keras_mmrel.benchmark.training import Training
 from keras_mmrel.benchmark.tuning import Tuning
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Names
+from keras_mmrel.contract import as_path
 
 # 1000 times as much is still a seed of NumPy.
 LARGEST = 4_000_000
@@ -353,16 +355,11 @@ def _objects(
 
 
 def _as_seeds(value: Any) -> tuple[int, ...]:
-    seeds = (
-        value
-        if isinstance(value, list | tuple | range)
-        else range(min(count("seeds", value), LARGEST + 2))
-    )
-    if (
-        not seeds
-        or not all(type(s) is int and 0 <= s <= LARGEST for s in seeds)
-        or len(set(seeds)) != len(seeds)
-    ):
+    given = tuple(value) if isinstance(value, range) else value
+    seeds = Either(Integer(1), Every(Integer(0)))("seeds", given)
+    if isinstance(seeds, int):
+        seeds = range(min(seeds, LARGEST + 2))
+    if max(seeds) > LARGEST or len(set(seeds)) != len(seeds):
         raise ValueError(
             "`seeds` must be a positive integer or a list of different "
             f"integers from 0 to {LARGEST}. Received: seeds={value!r}"

@@ -1,6 +1,7 @@
 """Every wrong argument of a comparison ends in one sentence of ours."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -390,3 +391,18 @@ def test_a_message_names_the_argument_once(tmp_path):
         text = str(error.value)
         assert "cannot be made" not in text
         assert text.count("Received: ") == 1
+
+
+def test_numbers_of_numpy_are_numbers_and_can_be_written():
+    made = comparison(
+        seeds=np.int64(2),
+        training={"epochs": np.int64(3), "learning_rate": np.float32(0.5)},
+        tuning={"repeats": np.int32(2)},
+        evaluation={"bins": np.int64(10)},
+    )
+    assert made.seeds == (0, 1)
+    record = json.loads(json.dumps(made.to_dict()))
+    assert record["training"]["epochs"] == 3
+    assert record["training"]["learning_rate"] == 0.5
+    assert record["evaluation"]["bins"] == 10
+    assert comparison(seeds=range(2, 4)).seeds == (2, 3)
