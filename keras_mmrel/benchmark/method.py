@@ -42,6 +42,8 @@ GIVEN = ("modalities", "num_classes", "augmentation", "quality", "seed")
 SHAPES = {"a": (3,), "b": (2,)}
 # A function or a class; the path to one is replaced by it.
 Factory: TypeAlias = Any
+# Options, or a function, by which the path to one is replaced.
+Encoder: TypeAlias = Any
 KNOWN = [name for name in models.__all__ if name != "MultimodalModel"]
 
 
@@ -61,7 +63,8 @@ class Method:
         options: Dict of further arguments.
         encoder: Encoders of its own: options of
             `keras_mmrel.encoders.MLPEncoder` for vectors, or a function of
-            `(name, shape)` that returns what a model takes as an encoder.
+            `(name, shape)` that returns what a model takes as an encoder, or
+            a path to one.
         modulation: How gradients are balanced: an object or name of
             `keras_mmrel.modulations`, `{name: options}`, or a function that
             makes one.
@@ -92,7 +95,7 @@ class Method:
 
     model: Factory
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    encoder: Mapping[str, Any] | Callable | None = None
+    encoder: Encoder = None
     modulation: Any = None
     quality: Any = None
     inputs: str = "raw"
@@ -145,6 +148,9 @@ class Method:
 
     def _check_encoder(self) -> None:
         options = self.encoder
+        if isinstance(options, str):
+            options = imported("encoder", options)
+            object.__setattr__(self, "encoder", options)
         if options is None or callable(options):
             return
         taken = inspect.signature(encoders.MLPEncoder).parameters
