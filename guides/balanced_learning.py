@@ -291,13 +291,12 @@ for name in ("profile", "pixels"):
 
 AIM and CAL are written from the papers' abstracts; the papers' equations were
 not available to us. Every formula is this library's own, and no number here
-reproduces a result of the papers. `examples/av_digits.py` holds the rows, with
-ablations and controls: on AV-digits, spoken and written digits with test
-speakers nobody has heard, and on three views of written digits, one of them
-replaced by noise.
+reproduces a result of the papers. Two files hold the rows, with ablations and
+controls: on AV-digits, spoken and written digits with test speakers nobody has
+heard, and on three views of written digits, one of them replaced by noise.
 
-    python examples/av_digits.py av_digits --out results/av_digits
-    python examples/av_digits.py noise_view --out results/noise_view
+    python -m keras_mmrel.benchmark run examples/av_digits.yaml --out results/av_digits
+    python -m keras_mmrel.benchmark run examples/noise_view.yaml --out results/noise_view
 
 Earlier tables of this guide are withdrawn: they took fifteen runs (three folds,
 five seeds) for fifteen independent ones. Seeds of one fold share all of their

@@ -112,7 +112,7 @@ for name, report in reports.items():
 seed; `summary()` has means and deviations. `save` and `RobustnessReport.load`
 keep it, and refuse a file that was cut off.
 
-`ece` says how far probabilities are from the shares with which they come true.
+`ece` says how far probabilities are from how often they come true.
 `aurc`, the area under the risk-coverage curve, says how well they order right
 before wrong: small is good for a model that may abstain. A modality that is
 known to be missing costs little. Noise costs `ConcatFusion` far more than
@@ -214,7 +214,7 @@ for name, model in models.items():
 ## Or name the classes that are possible
 
 A conformal set holds the true class with a probability that you choose, over
-calibration and test samples: with a few hundred of each the share that is
+calibration and test samples: with a few hundred of each the fraction that is
 measured is off by a point or two. The size of a set says how sure the model
 is: one class is an answer, five are a question.
 """
@@ -358,7 +358,7 @@ The same in Python, with models, data and scores of your own as rows, is
 
 - A guarantee holds for samples like the calibration samples. No number
   protects from conditions that nobody has measured: evaluate under the
-  corruptions that you expect, and monitor the share of samples that is
+  corruptions that you expect, and monitor the fraction of samples that is
   accepted.
 - Few calibration samples make a careful rule: at a risk of 5 % fewer than 59
   are refused, up to 71 the rule accepts all or nothing, and it takes some

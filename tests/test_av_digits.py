@@ -2,14 +2,12 @@
 
 import dataclasses
 import os
-import sys
 
 import numpy as np
 import pytest
 
-from keras_mmrel.benchmark import Comparison
 from tests.benchmark.helpers import lines
-from tests.test_examples import ROOT
+from tests.test_examples import some_rows
 
 ROWS = ("image alone", "joint", "AIM", "CAL")
 
@@ -20,19 +18,14 @@ def scores(tmp_path_factory):
     folder = os.environ.get("KERAS_MMREL_DATA")
     if not folder:
         pytest.skip("needs the environment variable KERAS_MMREL_DATA")
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        import av_digits
-    finally:
-        sys.path.pop(0)
-    whole = av_digits.comparison("av_digits", data=folder, rows=ROWS)
+    whole = some_rows("av_digits.yaml", ROWS)
     data = dataclasses.replace(whole.datasets["av_digits"], folds=(0,))
     out = tmp_path_factory.mktemp("av_digits")
-    Comparison(
+    some_rows(
+        "av_digits.yaml",
+        ROWS,
         datasets={"av_digits": data},
-        methods=whole.methods,
         seeds=3,
-        training=whole.training,
         evaluation={"corruptions": [], "probes": ["linear_probe"]},
         data=folder,
     ).run(out, verbose=0)

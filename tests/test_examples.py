@@ -1,24 +1,30 @@
 """Every example runs, on the backend of the tests, with tiny settings."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 from keras_mmrel.benchmark import Comparison
 
 ROOT = Path(__file__).resolve().parents[1]
-# Classes for rows of a YAML file beside them, not scripts.
-PARTS = ("random_depth.py", "coexisting_noise.py")
+# For rows of a YAML file beside them, not scripts.
+PARTS = (
+    "av_encoders.py", "coexisting_noise.py", "noise_view.py",
+    "random_depth.py",
+)  # fmt: skip
 EXAMPLES = sorted(
     file
     for file in (ROOT / "examples").rglob("*.py")
     if not file.name.startswith("_") and file.name not in PARTS
 )
 COMPARISONS = sorted((ROOT / "examples").glob("*.yaml"))
+VIEWS = ("pixels", "profile", "fourier")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -89,6 +95,7 @@ def test_rows_of_an_example_are_right_and_have_the_range_control(file):
     ]
     assert len(inside) >= 4
     assert comparison.baseline in comparison.methods
+    assert any("test data" in note for note in comparison.notes)
 
 
 @pytest.mark.one_backend
@@ -101,25 +108,48 @@ def test_the_full_comparison_has_every_model():
     }  # fmt: skip
 
 
+def some_rows(name, rows, **changes):
+    """A comparison of some rows of an example, and other settings."""
+    whole = Comparison.from_yaml(ROOT / "examples" / name)
+    settings = {
+        "datasets": whole.datasets,
+        "methods": {row: whole.methods[row] for row in rows},
+        "training": whole.training,
+        "evaluation": whole.evaluation,
+    }
+    return Comparison(**{**settings, **changes})
+
+
 @pytest.mark.slow_on("jax", "tensorflow")
 def test_the_balance_comparison_writes_its_page_and_figures(tmp_path):
-    text = run(
-        ROOT / "examples/av_digits.py",
-        "noise_view",
-        "--seeds=1",
-        "--epochs=1",
-        f"--out={tmp_path}",
-        "--rows",
-        "joint",
-        "CAL",
-    )
-    assert "0 of 6 runs" in text
+    rows = ["late fusion, probabilities, range control", "CAL"]
+    comparison = some_rows("noise_view.yaml", rows, seeds=1)
+    assert set(comparison.datasets) == {f"noise for {v}" for v in VIEWS}
+    name = "noise for profile"
+    comparison.datasets = {name: comparison.datasets[name]}
+    comparison.training = dataclasses.replace(comparison.training, epochs=1)
+    comparison.run(tmp_path, verbose=0)
+    comparison.report(tmp_path)
     page = (tmp_path / "report.md").read_text()
-    assert page.count("| joint | 1 |") >= 6
-    for view in ("pixels", "profile", "fourier"):
-        assert f"## noise for {view}, clean training" in page
-        figure = tmp_path / f"noise_for_{view}_clean_accuracy.png"
-        assert figure.read_bytes().startswith(PNG)
+    for row in rows:
+        assert page.count(f"| {row} | 1 |") >= 4
+    assert f"## {name}, clean training" in page
+    figure = tmp_path / "noise_for_profile_clean_accuracy.png"
+    assert figure.read_bytes().startswith(PNG)
+    assert "Corruptions inside the range" in page
+    assert "Corruptions outside the range" in page
+
+
+@pytest.mark.one_backend
+def test_the_rows_of_av_digits_take_its_images_and_sounds():
+    comparison = Comparison.from_yaml(ROOT / "examples/av_digits.yaml")
+    shapes = {"audio": (32, 32), "image": (12, 12, 1)}
+    x = {n: np.zeros((4, *shape), "float32") for n, shape in shapes.items()}
+    for name, method in comparison.methods.items():
+        chosen = method.modalities or list(shapes)
+        inputs = {n: x[n] for n in chosen}
+        model = method.make(inputs, 10, {}, seed=0)
+        assert model.predict(inputs, verbose=0)["logits"].shape == (4, 10), name
 
 
 @pytest.mark.slow

@@ -32,8 +32,17 @@ def guide_runs(*command, folder, monkeypatch):
     assert not list(Path(folder).iterdir())
 
 
-@pytest.mark.slow_on("jax", "tensorflow")
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "guide",
+    [
+        # Layers in a model of one's own: the proof on every backend.
+        guide
+        if guide.stem == "own_model"
+        else pytest.param(guide, marks=pytest.mark.slow_on("jax", "tensorflow"))
+        for guide in GUIDES
+    ],
+    ids=lambda path: path.stem,
+)
 def test_every_line_of_a_guide_runs(guide, tmp_path, monkeypatch):
     script = few_epochs.__file__
     guide_runs(script, guide, folder=tmp_path, monkeypatch=monkeypatch)

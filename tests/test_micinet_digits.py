@@ -70,10 +70,10 @@ def mean_of(models, function):
     return np.mean([function(model) for model in models], axis=0)
 
 
-def test_share_removed_grows_with_noise(models, digits):
+def test_the_fraction_that_is_removed_grows_with_noise(models, digits):
     x = digits[1][0]
 
-    def shares(model):
+    def fractions(model):
         found = [predict(model, x)["ici_fraction"].mean()]
         for sigma in SIGMAS:
             out = predict(model, x, one(sigma))
@@ -82,7 +82,7 @@ def test_share_removed_grows_with_noise(models, digits):
             )
         return found
 
-    intact, *noisy = mean_of(models, shares)
+    intact, *noisy = mean_of(models, fractions)
     assert (np.diff([intact, *noisy]) > 0).all(), noisy
     assert noisy[2] >= intact + 0.4
     assert noisy[3] >= 0.95

@@ -37,14 +37,17 @@ AIMS = {
 
 def build(name: str) -> Any:
     """Return one compiled model; all have the same encoders."""
-    import _balance as balance
+    import av_encoders
     import keras
 
     import keras_mmrel
     from keras_mmrel import modulations
 
     keras.utils.set_random_seed(0)
-    encoders = {key: balance.encoder(shape) for key, shape in SHAPES.items()}
+    encoders = {
+        key: av_encoders.three_blocks(key, shape)
+        for key, shape in SHAPES.items()
+    }
     modulation: Any = "auto"
     if name == "identity modulation":
         modulation = modulations.GradientModulation()
@@ -136,7 +139,7 @@ def main() -> None:
     write(
         args.out,
         "Time of a training step of the balanced-learning methods",
-        f"""The encoders of AV-digits (`examples/av_digits.py`): three \
+        f"""The encoders of AV-digits (`examples/av_encoders.py`): three \
 convolutions with batch normalisation for 32 x 32 spectrograms and 12 x 12 \
 images, one linear head, SGD with momentum, batch {args.batch_size}. Median \
 over {args.repetitions} rounds in which the models take turns, each for \

@@ -23,6 +23,9 @@ UNKNOWN_CLASS = "Could not locate class"
 # Mark of an error to which Keras has added what it called the layer with.
 CALL_INFO = "_keras_call_info_injected"
 
+# Attribute of a callback that holds the model.
+MODEL_OF_A_CALLBACK = "_model"
+
 
 def plain(error: ValueError) -> ValueError:
     """Return an error of a layer's `call` that Keras leaves as it is.

@@ -10,6 +10,7 @@ import numpy as np
 from keras_mmrel.benchmark import _statistics
 from keras_mmrel.benchmark._bootstrap import TestSampling
 from keras_mmrel.benchmark._records import Run
+from keras_mmrel.benchmark._sampling import SamplingErrors
 from keras_mmrel.benchmark._store import PUBLISHED
 from keras_mmrel.benchmark._store import Store
 from keras_mmrel.benchmark.comparison import Comparison
@@ -51,10 +52,15 @@ class Block:
         store: Folder of the comparison.
         comparison: What the folder says of it.
         runs: The runs of the block.
+        errors: Errors over test samples that the folder has.
     """
 
     def __init__(
-        self, store: Store, comparison: Comparison, runs: Sequence[Run]
+        self,
+        store: Store,
+        comparison: Comparison,
+        runs: Sequence[Run],
+        errors: SamplingErrors,
     ) -> None:
         self.runs = runs
         self.dataset, self.regime = runs[0].job.dataset, runs[0].job.regime
@@ -75,7 +81,7 @@ class Block:
         self._sampling = None
         if self.one_split:
             self._sampling = TestSampling(
-                store, runs, comparison.evaluation, self.groups
+                store, runs, comparison.evaluation, self.groups, errors
             )
         table = condition_scores(runs, self.groups)
         self._values = {

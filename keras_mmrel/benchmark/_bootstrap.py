@@ -1,60 +1,41 @@
 """What chance there is in a fixed test part, from the kept predictions."""
 
 import functools
-from collections.abc import Callable
 from collections.abc import Sequence
-from typing import TypeGuard
 
 import numpy as np
 
 from keras_mmrel.benchmark._kept import Kept
 from keras_mmrel.benchmark._recorded import Recorded
 from keras_mmrel.benchmark._records import Run
+from keras_mmrel.benchmark._sampling import Pair
+from keras_mmrel.benchmark._sampling import SamplingErrors
 from keras_mmrel.benchmark._store import Store
 from keras_mmrel.benchmark.evaluation import Evaluation
 from keras_mmrel.contract import Array
-from keras_mmrel.evaluation import Predictions
 from keras_mmrel.evaluation import Score
 
+# Draws of a mean over samples, and of a score that each draw computes anew,
+# of which 100 know an error to 7 % of it.
 DRAWS = 1000
-# Of scores that are no means over samples, each draw is computed anew.
 FEW_DRAWS = 100
-TINY = 1e-12
-
-
-def _right(p: Array, y: Array) -> Array:
-    return (p.argmax(axis=-1) == y).astype(float)
-
-
-def _surprise(p: Array, y: Array) -> Array:
-    return -np.log(np.maximum(_of_label(p, y), TINY))
-
-
-def _brier(p: Array, y: Array) -> Array:
-    return np.square(p).sum(axis=-1) - 2 * _of_label(p, y) + 1
-
-
-def _of_label(p: Array, y: Array) -> Array:
-    return np.take_along_axis(p, np.broadcast_to(y, p.shape[:-1])[..., None],
-                              axis=-1)[..., 0]  # fmt: skip
-
-
-# Scores that are means over samples, and what they are means of.
-MEANS: dict[str, Callable[[Array, Array], Array]] = {
-    "accuracy": _right,
-    "nll": _surprise,
-    "brier": _brier,
-}
 
 
 class TestSampling:
     """Two-way bootstrap: over seeds and over samples of one test part.
+
+    A score that is a mean over samples has its numbers of each sample drawn
+    again, any other one is computed again of drawn predictions. The draws are
+    the same for all methods, so that differences are paired.
 
     Args:
         store: Folder of the comparison.
         runs: Runs on one data set with a published split, in one regime.
         evaluation: What they were scored on.
         groups: Name of a mean over corruptions -> their names.
+        known: Errors that were computed before, of the same runs: they are
+            taken, and stand in for predictions that are not there. It gets
+            the new ones.
     """
 
     # Not one of the tests, whatever it is called.
@@ -66,20 +47,22 @@ class TestSampling:
         runs: Sequence[Run],
         evaluation: Evaluation,
         groups: dict[str, list[str]],
+        known: SamplingErrors,
     ) -> None:
         self.store = store
         self.scores = {score.name: score for score in evaluation.scores}
         self.bins = evaluation.bins
         self.groups = groups
-        self.seeds: dict[str, list[int]] = {}
-        self._runs: dict[tuple[str, int], Run] = {}
-        for run in runs:
-            if store.predictions(run.job).exists():
-                seed = int(run.job.seed)
-                self.seeds.setdefault(run.method, []).append(seed)
-                self._runs[run.method, seed] = run
+        self.known = known
+        self._runs = {(r.method, int(r.job.seed)): r for r in runs}
+        self._kept = {
+            key
+            for key, run in self._runs.items()
+            if store.predictions(run.job).exists()
+        }
         self._load = functools.cache(self._read)
         self._per_sample = functools.cache(self._means_of)
+        self._per_draw = functools.cache(self._drawn)
 
     def error(
         self, method: str, score: str, corruption: str, other: str | None = None
@@ -94,39 +77,58 @@ class TestSampling:
             other: Name of the method whose values are subtracted.
 
         Returns:
-            The error, NaN where it cannot be computed.
+            The error, NaN where it cannot be computed and was not before.
         """
-        seeds = set(self.seeds.get(method, ()))
-        if other is not None:
-            seeds &= set(self.seeds.get(other, ()))
+        names = [method] if other is None else [method, other]
+        seeds = self._seeds([*self._runs], names)
+        kept = self._seeds([*self._kept], names)
         if not seeds:
             return np.nan
-        if score in MEANS:
-            return self._error_of_means(
-                method, score, corruption, other, sorted(seeds)
-            )
-        known = self.scores.get(score)
-        if corruption == "clean" and other is None and _is_general(known):
-            return self._error_of_clean(method, known, sorted(seeds))
-        return np.nan
+        runs = [self._runs[name, seed] for name in names for seed in seeds]
+        pair = Pair.of(runs, method, other)
+        known = self.known.get(pair, score, corruption)
+        if known is not None:
+            return known
+        error = self._error(names, self.scores.get(score), corruption, kept)
+        if kept == seeds:
+            self.known.add(pair, score, corruption, error)
+        return error
 
-    def _error_of_means(
+    def _seeds(
+        self, runs: list[tuple[str, int]], names: list[str]
+    ) -> list[int]:
+        seeds = [{s for m, s in runs if m == name} for name in names]
+        return sorted(set.intersection(*seeds))
+
+    def _error(
         self,
-        method: str,
-        score: str,
+        names: list[str],
+        score: Score | None,
         corruption: str,
-        other: str | None,
         seeds: list[int],
     ) -> float:
-        values = np.stack(
-            [self._per_sample(method, s, score, corruption) for s in seeds]
+        if (
+            not seeds
+            or score is None
+            or score.per_modality
+            or isinstance(score.function, Recorded)
+        ):
+            return np.nan
+        source = self._per_sample if score.per_sample else self._per_draw
+        values, *others = (
+            np.stack([source(m, s, score.name, corruption) for s in seeds])
+            for m in names
         )
-        if other is not None:
-            values = values - np.stack(
-                [self._per_sample(other, s, score, corruption) for s in seeds]
-            )
+        for reference in others:
+            values = values - reference
         rng = np.random.default_rng(0)
-        count, samples = values.shape
+        count = len(seeds)
+        if not score.per_sample:
+            rows = np.stack(
+                [_seed_weights(rng, count) for _ in range(FEW_DRAWS)]
+            )
+            return float((rows * values.T).sum(axis=1).std(ddof=1))
+        samples = values.shape[1]
         rows = np.stack([_seed_weights(rng, count) for _ in range(DRAWS)])
         columns = rng.multinomial(
             samples, np.full(samples, 1 / samples), DRAWS
@@ -134,48 +136,56 @@ class TestSampling:
         means = ((rows @ values) * columns).sum(axis=1)
         return float(means.std(ddof=1))
 
-    def _error_of_clean(
-        self, method: str, score: Score, seeds: list[int]
-    ) -> float:
-        rng = np.random.default_rng(0)
-        found = []
-        samples = len(self._clean(method, seeds[0]).labels)
-        for _ in range(FEW_DRAWS):
-            rows = rng.integers(samples, size=samples)
-            mean = 0.0
-            for seed, weight in zip(
-                seeds, _seed_weights(rng, len(seeds)), strict=True
-            ):
-                drawn = self._clean(method, seed).take(rows)
-                if not all(map(drawn.has, score.needs)):
-                    return np.nan
-                mean += weight * float(score.function(drawn))
-            found.append(mean)
-        return float(np.std(found, ddof=1))
-
     def _read(self, method: str, seed: int) -> Kept:
         kept = self.store.kept(self._runs[method, seed].job)
         # It was there when the seeds were counted.
         assert kept is not None
         return kept
 
-    def _clean(self, method: str, seed: int) -> Predictions:
-        return self._load(method, seed).predictions(0, self.bins)
+    def _conditions(self, method: str, seed: int, corruption: str) -> list[int]:
+        names = self._load(method, seed).corruption
+        return [i for i, name in enumerate(names) if name == corruption]
 
     def _means_of(
         self, method: str, seed: int, score: str, corruption: str
     ) -> Array:
-        """Mean over severities and draws of what a score is the mean of."""
-        if corruption in self.groups:
-            members = self.groups[corruption]
+        """Mean over severities of what a score is the mean of."""
+        members = self.groups.get(corruption)
+        if members is not None:
             return np.mean(
-                [self._means_of(method, seed, score, c) for c in members],
+                [self._per_sample(method, seed, score, c) for c in members],
                 axis=0,
             )
-        kept = self._load(method, seed)
-        where = np.array(kept.corruption) == corruption
-        p = kept.arrays["probabilities"][where].astype("float64")
-        return MEANS[score](p, kept.labels).mean(axis=0)
+        kept, chosen = self._load(method, seed), self.scores[score]
+        values = []
+        for condition in self._conditions(method, seed, corruption):
+            predictions = kept.predictions(condition, self.bins)
+            if not all(map(predictions.has, chosen.needs)):
+                return np.full(len(kept.labels), np.nan)
+            values.append(chosen.of_samples(predictions))
+        return np.mean(values, axis=0)
+
+    def _drawn(
+        self, method: str, seed: int, score: str, corruption: str
+    ) -> Array:
+        """Mean over severities of a score, for each draw of samples."""
+        members = self.groups.get(corruption)
+        if members is not None:
+            return np.mean(
+                [self._per_draw(method, seed, score, c) for c in members],
+                axis=0,
+            )
+        kept, chosen = self._load(method, seed), self.scores[score]
+        samples = len(kept.labels)
+        rows = np.random.default_rng(1).integers(
+            samples, size=(FEW_DRAWS, samples)
+        )
+        values = []
+        for condition in self._conditions(method, seed, corruption):
+            predictions = kept.predictions(condition, self.bins)
+            columns = [chosen.columns(predictions.take(r)) for r in rows]
+            values.append([c.get(score, np.nan) for c in columns])
+        return np.mean(values, axis=0)
 
 
 def _seed_weights(rng: np.random.Generator, count: int) -> Array:
@@ -184,12 +194,3 @@ def _seed_weights(rng: np.random.Generator, count: int) -> Array:
     if count == 1:
         return drawn
     return 1 / count + (drawn - 1 / count) * np.sqrt(count / (count - 1))
-
-
-def _is_general(score: Score | None) -> TypeGuard[Score]:
-    """Whether a score needs nothing but probabilities and labels."""
-    return (
-        score is not None
-        and not isinstance(score.function, Recorded)
-        and set(score.needs) <= {"probabilities", "binary"}
-    )

@@ -6,7 +6,7 @@ import difflib
 import functools
 import importlib
 import inspect
-import os
+import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -16,6 +16,9 @@ from typing import Any
 from typing import TypeVar
 
 from keras_mmrel.benchmark._names import one_line
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Number
+from keras_mmrel.contract import as_path
 
 Made = TypeVar("Made")
 # What `within` gives a further name.
@@ -102,18 +105,9 @@ def _unwritable(text: str) -> bool:
     return any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
-def path(where: str, value: Any) -> Path:
-    """A path; the empty one would be the folder that one is in."""
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise ValueError(
-            f"`{where}` must be a path. Received: {where}={value!r}"
-        )
-    return Path(value)
-
-
 def folder(where: str, value: Any) -> Path:
     """The path of a folder that is there."""
-    found = path(where, value)
+    found = as_path(where, value)
     if not found.is_dir():
         raise FileNotFoundError(
             f"`{where}` must be a folder. Received: {where}={str(value)!r}, "
@@ -135,40 +129,21 @@ def different_names(where: str, value: Any) -> None:
         )
 
 
-def choice(where: str, value: Any, known: Iterable[Any]) -> Any:
-    known = list(known)
-    if value not in known:
-        raise ValueError(
-            f"`{where}` must be one of {known}. Received: "
-            f"{value!r}{nearest(value, known)}"
-        )
-    return value
-
-
-def number(where: str, value: Any, low: float, high: float = 1e12) -> float:
-    """A number; YAML takes 1e-3 for a text, people do not."""
+def choice(where: str, value: Any, known: Iterable[str]) -> str:
+    """One of some names; the nearest one is suggested."""
+    known = tuple(known)
     try:
-        if isinstance(value, bool):
-            raise TypeError
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        found = float("nan")
-    if not low <= found <= high:
-        raise ValueError(
-            f"`{where}` must be a number of at least {low:g}"
-            + (f" and at most {high:g}" if high < 1e12 else "")
-            + f". Received: {value!r}"
-        )
-    return found
+        return Choice(*known)(where, value)
+    except ValueError as error:
+        raise ValueError(f"{error}{nearest(value, known)}") from None
 
 
-def count(where: str, value: Any, instead: str = "") -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            f"`{where}` must be a positive integer{instead}. "
-            f"Received: {value!r}"
-        )
-    return value
+def number(where: str, value: Any, low: float, high: float = math.inf) -> float:
+    """A number; YAML takes 1e-3 for a text, people do not."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    return float(Number(low, high)(where, value))
 
 
 def attempt(

@@ -51,19 +51,19 @@ class Kept:
 
     def predictions(self, condition: int, bins: int) -> Predictions:
         """Return what a `Score` gets."""
-        found = {
+        outputs = {
             name: self.arrays[name][condition].astype("float64")
             for name in FLOATING
             if name in self.arrays
         }
         if "corrupted" in self.arrays and self.arrays["hidden"][condition]:
-            found["corrupted"] = self.arrays["corrupted"][condition]
+            outputs["corrupted"] = self.arrays["corrupted"][condition]
         return Predictions(
             labels=self.labels,
             present=self.arrays.get("present"),
             modality_names=self.modality_names or (),
             bins=bins,
-            **found,
+            **outputs,
         )
 
 
@@ -80,12 +80,12 @@ class Keeper:
 
     def _keep(self, predictions: Predictions) -> float:
         # At once in the precision of a model: there are many conditions.
-        found = {
+        outputs = {
             name: getattr(predictions, name).astype("float32")
             for name in FLOATING
             if getattr(predictions, name) is not None
         }
-        self.seen.append(dataclasses.replace(predictions, **found))
+        self.seen.append(dataclasses.replace(predictions, **outputs))
         return 0.0
 
     def kept(self, scores: Mapping[str, list], rows: Array) -> Kept:

@@ -9,7 +9,6 @@ from pathlib import Path
 from keras_mmrel.benchmark._block import CLEAN
 from keras_mmrel.benchmark._block import MEANS
 from keras_mmrel.benchmark._block import Block
-from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._figures import difference_figure
 from keras_mmrel.benchmark._figures import severity_figure
 from keras_mmrel.benchmark._names import figure_names
@@ -29,6 +28,7 @@ from keras_mmrel.benchmark._whole import write_whole
 from keras_mmrel.benchmark._whole import writing
 from keras_mmrel.benchmark.comparison import Comparison
 from keras_mmrel.contract import Figure
+from keras_mmrel.contract import as_path
 from keras_mmrel.evaluation import SCORES
 from keras_mmrel.evaluation import Score
 from keras_mmrel.optional import require
@@ -63,7 +63,8 @@ def report(folder: Path | str, baseline: str | None = None) -> list[Path]:
     share samples (Nadeau and Bengio, 2003). Where data have folds, the folds
     are the units, not the runs. On one published split the error is over
     seeds only; in brackets beside it stands the error over seeds and test
-    samples, a two-way bootstrap of the kept predictions. P-values are of
+    samples, a two-way bootstrap of the kept predictions, which stays in the
+    folder (`errors.json`) when these are gone. P-values are of
     t-tests on pairs, with the largest of these errors, adjusted for the
     number of methods (Holm). Bold marks the best value of a column.
 
@@ -123,6 +124,7 @@ class _Report:
         self.runs = runs
         self.methods = methods
         self.baseline = baseline
+        self.errors = store.sampling_errors()
         self.scores = shown_scores(comparison)
         self.primary = next(
             (s for s in self.scores if s.higher_is_better is not None),
@@ -134,6 +136,8 @@ class _Report:
 
     def write(self) -> list[Path]:
         self.page.text(_summary(self.comparison, self.runs))
+        for note in self.comparison.notes:
+            self.page.text(note)
         self.page.text(self._legend())
         self._later()
         missing = missing_runs(self.comparison, self.runs)
@@ -149,7 +153,9 @@ class _Report:
                     if (run.job.dataset, run.job.regime) == (dataset, regime)
                 ]
                 if part:
-                    block = Block(self.store, self.comparison, part)
+                    block = Block(
+                        self.store, self.comparison, part, self.errors
+                    )
                     blocks.append(block)
                     self._block(block)
         self._end(blocks)
@@ -340,6 +346,7 @@ class _Report:
         with writing(folder):
             for name, content in files.items():
                 write_whole(folder / name, content)
+            self.errors.write()
         names = ("report.md", "report.html", *self.figures)
         return [folder / name for name in names]
 

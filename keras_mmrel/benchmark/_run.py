@@ -6,7 +6,6 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,8 +17,6 @@ import keras
 import numpy as np
 
 from keras_mmrel.benchmark._candidate import Candidate
-from keras_mmrel.benchmark._checks import choice
-from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._checks import takes
 from keras_mmrel.benchmark._environment import environment
 from keras_mmrel.benchmark._job import Job
@@ -43,9 +40,12 @@ from keras_mmrel.benchmark._train import train
 from keras_mmrel.benchmark.comparison import Comparison
 from keras_mmrel.benchmark.evaluation import Evaluation
 from keras_mmrel.benchmark.method import Method
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
 from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
+from keras_mmrel.contract import as_path
 from keras_mmrel.evaluation import evaluate_robustness
 
 # Seconds until work that somebody else does is looked at again.
@@ -107,7 +107,7 @@ def run_comparison(
 ) -> None:
     """Make the runs that the folder does not hold; see `Comparison.run`."""
     first = _first(shard)
-    choice("verbose", verbose, (0, 1, 2))
+    Either(Flag(), 0, 1, 2)("verbose", verbose)
     samples = {
         (name, fold): dataset.load(
             name, fold, comparison.folder, comparison.data
@@ -331,7 +331,7 @@ class _Runner:
         )
         seconds = time.perf_counter() - start
         rows = samples.rows(job.seed)[1]
-        scores, kept = self._score(job, trained, test, rows)
+        scores, kept = self._score(job, trained, x, test, rows)
         held_out = of_modalities(test[0], method), test[1]
         probed = self._probe(method, trained, part, held_out)
         self.store.add_predictions(job, kept)
@@ -353,7 +353,12 @@ class _Runner:
         )
 
     def _score(
-        self, job: Job, trained: Trained, test: Part, rows: Array
+        self,
+        job: Job,
+        trained: Trained,
+        training: dict[str, Array],
+        test: Part,
+        rows: Array,
     ) -> tuple[dict[str, list], Kept]:
         """Scores of all conditions, and the predictions behind them."""
         chosen = self.evaluation
@@ -362,13 +367,12 @@ class _Runner:
         # then a row takes its own.
         keeper = Keeper()
         report = evaluate_robustness(
-            trained.model
-            if method.modalities is None
-            else _of_some(trained, method, chosen.batch_size),
+            _asked(trained, method, chosen.batch_size),
             *test,
             chosen.protocols,
             seeds=corruption_seeds(job.seed, chosen.seeds),
             scores=[*chosen.scores, keeper.score()],
+            training=training,
             output=trained.output,
             bins=chosen.bins,
             batch_size=chosen.batch_size,
@@ -384,24 +388,31 @@ class _Runner:
         for name, probe in self.evaluation.probes.items():
             if method.probes is not None and name not in method.probes:
                 continue
-            extra = {"training": part} if takes(probe, "training") else {}
-            for key, value in probe(trained.model, *test, **extra).items():
+            (x, y), (x_test, y_test) = part, test
+            extra = {}
+            if takes(probe, "training"):
+                extra["training"] = trained.around.inputs(x), y
+            x_test = trained.around.inputs(x_test)
+            for key, value in probe(
+                trained.model, x_test, y_test, **extra
+            ).items():
                 value = float(value)
                 found[f"{name}/{key}"] = value if np.isfinite(value) else None
         return found
 
 
-def _of_some(trained: Trained, method: Method, batch_size: int) -> Callable:
-    """A function of all modalities that asks a model of some of them.
+def _asked(trained: Trained, method: Method, batch_size: int) -> Any:
+    """The model, or a function of all modalities that asks it.
 
-    What is said of each modality is left out: there is nothing on the others.
+    Where it has only some of them, what is said of each is left out: there is
+    nothing on the others.
     """
+    if method.modalities is None and trained.around.quality is None:
+        return trained.model
 
     def predict(inputs: dict) -> Any:
-        outputs = trained.model.predict(
-            of_modalities(inputs, method), batch_size=batch_size, verbose=0
-        )
-        if not isinstance(outputs, Mapping):
+        outputs = trained.predict(of_modalities(inputs, method), batch_size)
+        if method.modalities is None or not isinstance(outputs, Mapping):
             return outputs
         return {
             k: v for k, v in outputs.items() if k in (LOGITS, PROBABILITIES)

@@ -17,6 +17,7 @@ from keras_mmrel.benchmark._records import Added
 from keras_mmrel.benchmark._records import Record
 from keras_mmrel.benchmark._records import Run
 from keras_mmrel.benchmark._records import Tried
+from keras_mmrel.benchmark._sampling import SamplingErrors
 from keras_mmrel.benchmark._whole import sweep
 from keras_mmrel.benchmark._whole import write_whole
 from keras_mmrel.benchmark._whole import writing
@@ -33,6 +34,7 @@ except ImportError:
 RUNS = "runs.jsonl"
 CONFIG = "config.json"
 CLAIMS = "claims"
+ERRORS = "errors.json"
 PREDICTIONS = "predictions"
 # How a run's data were split.
 PUBLISHED, RESAMPLED = "published", "resampled"
@@ -223,6 +225,10 @@ class Store:
         """
         path = self.predictions(job)
         return _kept.unpack(path) if path.exists() else None
+
+    def sampling_errors(self) -> SamplingErrors:
+        """Return the errors over test samples that a report has computed."""
+        return SamplingErrors(self.folder / ERRORS)
 
     def sweep(self) -> None:
         """Remove what killed processes have left behind."""

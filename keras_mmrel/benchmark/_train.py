@@ -9,12 +9,15 @@ import keras
 import numpy as np
 
 from keras_mmrel import models
+from keras_mmrel.benchmark._around import Around
 from keras_mmrel.benchmark._samples import Part
 from keras_mmrel.benchmark._samples import stratified
 from keras_mmrel.benchmark.method import Method
 from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.training import Training
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Model
 
@@ -24,8 +27,15 @@ class Trained:
     """A trained model and what it took."""
 
     model: Model
+    around: Around
     parameters: int
     output: str
+
+    def predict(self, x: Mapping[str, Array], batch_size: int = 1024) -> Any:
+        """Return the model's outputs, behind its quality control."""
+        return self.model.predict(
+            self.around.inputs(x), batch_size=batch_size, verbose=0
+        )
 
 
 def train(
@@ -50,7 +60,8 @@ def train(
     keras.utils.set_random_seed(seed)
     # Of all samples, not of those that a batch leaves out.
     classes = int(y.max()) + 1
-    model = method.make(x, classes, regime, options, seed)
+    given, others = method.layers(regime, seed)
+    model = method.make(x, classes, options, seed, **given)
     size = training.size(len(y))
     if training.whole_batches:
         count = len(y) // size * size
@@ -58,9 +69,16 @@ def train(
         x, y = {name: values[kept] for name, values in x.items()}, y[kept]
     optimizer = training.make_optimizer(len(y))
     output = _compile(model, method, optimizer)
-    model.fit(x, y, batch_size=size, epochs=training.epochs, verbose=0)
+    around = Around(
+        model, others.get("augmentation"), others.get("quality"), (x, y)
+    )
+    if others:
+        batches = around.batches((x, y), size, seed)
+        model.fit(batches, epochs=training.epochs, verbose=0)
+    else:
+        model.fit(x, y, batch_size=size, epochs=training.epochs, verbose=0)
     parameters = sum(math.prod(w.shape) for w in model.trainable_weights)
-    return Trained(model, parameters, output)
+    return Trained(model, around, parameters, output)
 
 
 def _compile(model: Model, method: Method, optimizer: Any) -> str:
@@ -73,7 +91,7 @@ def _compile(model: Model, method: Method, optimizer: Any) -> str:
     if isinstance(model, models.MultimodalModel):
         modulation = method.modulation.make() if method.modulation else "auto"
         model.compile(optimizer, modulation=modulation)
-        return "logits"
+        return LOGITS
     if method.modulation:
         raise ValueError(
             "`modulation` must stand with a model of the library or a "
@@ -86,7 +104,7 @@ def _compile(model: Model, method: Method, optimizer: Any) -> str:
         optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
-    return "logits"
+    return LOGITS
 
 
 def of_modalities(x: Mapping[str, Array], method: Method) -> dict[str, Array]:
@@ -122,7 +140,7 @@ def inner_scores(
     inner = {name: values[kept] for name, values in x.items()}
     trained = train(method, regime, training, options, (inner, y[kept]), seed)
     outer = {name: values[held_out] for name, values in x.items()}
-    outputs = trained.model.predict(outer, batch_size=1024, verbose=0)
+    outputs = trained.predict(outer)
     logs = _log_probabilities(outputs, trained.output)
     labels = y[held_out]
     return {
@@ -134,11 +152,11 @@ def inner_scores(
 def _log_probabilities(outputs: Any, output: str) -> Array:
     values = outputs
     if isinstance(outputs, Mapping):
-        output = "logits" if "logits" in outputs else "probabilities"
+        output = LOGITS if LOGITS in outputs else PROBABILITIES
         values = outputs[output]
     values = np.asarray(values, "float64")
     sums = values.sum(axis=1)
-    if output == "probabilities" or (
+    if output == PROBABILITIES or (
         output == "auto"
         and (values >= 0).all()
         and np.allclose(sums, 1, atol=1e-2)

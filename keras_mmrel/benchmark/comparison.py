@@ -11,13 +11,11 @@ from typing import TypeVar
 
 from keras_mmrel.benchmark._candidate import Candidate
 from keras_mmrel.benchmark._checks import build
-from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import different_names
 from keras_mmrel.benchmark._checks import folder as as_folder
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._checks import nearest
-from keras_mmrel.benchmark._checks import path as as_path
 from keras_mmrel.benchmark._checks import within
 from keras_mmrel.benchmark._job import Job
 from keras_mmrel.benchmark.dataset import Dataset
@@ -29,13 +27,18 @@ from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.regime import as_regime
 from keras_mmrel.benchmark.training import Training
 from keras_mmrel.benchmark.tuning import Tuning
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Every
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Names
+from keras_mmrel.contract import as_path
 
 # 1000 times as much is still a seed of NumPy.
 LARGEST = 4_000_000
 Made = TypeVar("Made")
 SECTIONS = (
     "title", "datasets", "methods", "regimes", "seeds", "training", "tuning",
-    "evaluation", "baseline",
+    "evaluation", "baseline", "notes",
 )  # fmt: skip
 
 
@@ -62,6 +65,9 @@ class Comparison:
         evaluation: `Evaluation`, or a dict of its fields.
         baseline: Name of the method of the paired tests; the first one.
         title: Title of the report.
+        notes: What a reader of the tables must know, such as a choice that a
+            look at test data has influenced; paragraphs that the report has
+            before its tables.
         folder: Where relative paths of files begin.
         data: Folder with the folders of built-in data sets (`rosmap`, `brca`,
             `fsdd`) that are not to be downloaded.
@@ -103,6 +109,7 @@ class Comparison:
         evaluation: Evaluation | Mapping[str, Any] | None = None,
         baseline: str | None = None,
         title: str = "Comparison",
+        notes: Sequence[str] = (),
         folder: Path | str = ".",
         data: Path | str | None = None,
     ) -> None:
@@ -117,6 +124,7 @@ class Comparison:
                 f"`title` must be a text. Received: title={title!r}"
             )
         self.title = title
+        self.notes = list(Names()("notes", notes))
         self.folder = as_folder("folder", folder)
         self.data = None if data is None else as_folder("data", data)
         self.training = build(Training, "training", training)
@@ -141,8 +149,6 @@ class Comparison:
             where = f"methods.{name}"
             with within(where):
                 method.check_tuning(self.tuning_of(method))
-                for regime_name, regime in self.regimes.items():
-                    method.check_regime(regime_name, regime)
                 for probe in method.probes or ():
                     mapping("probes", {probe: 0}, self.evaluation.probes)
 
@@ -307,6 +313,7 @@ class Comparison:
             evaluation=self.evaluation.adding(known.evaluation.scores),
             baseline=self.baseline,
             title=self.title,
+            notes=self.notes,
             folder=self.folder,
             data=self.data,
         )
@@ -315,6 +322,7 @@ class Comparison:
         """Return what identifies the comparison in a folder."""
         return {
             "title": self.title,
+            "notes": self.notes,
             "datasets": {n: d.to_dict() for n, d in self.datasets.items()},
             "methods": {n: m.to_dict() for n, m in self.methods.items()},
             "regimes": {n: r.to_dict() for n, r in self.regimes.items()},
@@ -347,16 +355,11 @@ def _objects(
 
 
 def _as_seeds(value: Any) -> tuple[int, ...]:
-    seeds = (
-        value
-        if isinstance(value, list | tuple | range)
-        else range(min(count("seeds", value), LARGEST + 2))
-    )
-    if (
-        not seeds
-        or not all(type(s) is int and 0 <= s <= LARGEST for s in seeds)
-        or len(set(seeds)) != len(seeds)
-    ):
+    given = tuple(value) if isinstance(value, range) else value
+    seeds = Either(Integer(1), Every(Integer(0)))("seeds", given)
+    if isinstance(seeds, int):
+        seeds = range(min(seeds, LARGEST + 2))
+    if max(seeds) > LARGEST or len(set(seeds)) != len(seeds):
         raise ValueError(
             "`seeds` must be a positive integer or a list of different "
             f"integers from 0 to {LARGEST}. Received: seeds={value!r}"

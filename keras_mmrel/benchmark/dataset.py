@@ -412,7 +412,7 @@ def _joined(where: str, values: list[ArrayLike]) -> Array:
     return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
 
-def _class_numbers(y: Array) -> Array:
+def _numbered(y: Array) -> Array:
     """Texts and other labels as numbers from 0, in their order."""
     try:
         return np.unique(y, return_inverse=True)[1].astype("int64")
@@ -462,7 +462,7 @@ def _checked(
             "`source` must hold a label for each sample. Received: "
             f"{int((~np.isfinite(y)).sum())} labels that are NaN"
         )
-    y = _class_numbers(y)
+    y = _numbered(y)
     counts = np.bincount(y)
     if len(counts) < 2 or counts.min() < 2:
         raise ValueError(

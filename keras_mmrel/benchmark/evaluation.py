@@ -9,13 +9,13 @@ from typing import TypeAlias
 from keras_mmrel import corruptions
 from keras_mmrel.benchmark._checks import attempt
 from keras_mmrel.benchmark._checks import choice
-from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import imported
 from keras_mmrel.benchmark._component import as_component
 from keras_mmrel.benchmark._component import own
 from keras_mmrel.benchmark._probes import PROBES
 from keras_mmrel.benchmark._recorded import Recorded
 from keras_mmrel.benchmark._recorded import RecordedCorruption
+from keras_mmrel.constraints import Integer
 from keras_mmrel.evaluation import NOISE_PROTOCOLS
 from keras_mmrel.evaluation import SCORES
 from keras_mmrel.evaluation import NoiseProtocol
@@ -83,7 +83,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         put = functools.partial(object.__setattr__, self)
         for key in ("seeds", "bins", "batch_size"):
-            count(key, getattr(self, key))
+            put(key, Integer(1)(key, getattr(self, key)))
         if not isinstance(self.corruptions, list | tuple | Mapping):
             raise ValueError(
                 "`corruptions` must be a list of names of protocols, or a "

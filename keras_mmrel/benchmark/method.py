@@ -35,12 +35,15 @@ from keras_mmrel.benchmark._recorded import Recorded
 from keras_mmrel.benchmark.regime import Regime
 from keras_mmrel.benchmark.training import overrides
 from keras_mmrel.benchmark.tuning import Tuning
+from keras_mmrel.contract import Layer
 
 # What a run gives to a model, and nobody may fix for all of them.
 GIVEN = ("modalities", "num_classes", "augmentation", "quality", "seed")
 SHAPES = {"a": (3,), "b": (2,)}
 # A function or a class; the path to one is replaced by it.
 Factory: TypeAlias = Any
+# Options, or a function, by which the path to one is replaced.
+Encoder: TypeAlias = Any
 KNOWN = [name for name in models.__all__ if name != "MultimodalModel"]
 
 
@@ -53,19 +56,22 @@ class Method:
             a class of `keras_mmrel.models`, or a path to any other
             (`"my_package.my_module.MyModel"`). It is called as
             `model(modalities, num_classes, **options)`, and gets `seed`,
-            `augmentation` and `quality` if it takes them. A model that is no
+            `augmentation` and `quality` if it takes them; if not, the engine
+            applies the latter two before the model. A model that is no
             `MultimodalModel` keeps the loss that it was compiled with, by
             default the cross-entropy of logits.
         options: Dict of further arguments.
         encoder: Encoders of its own: options of
             `keras_mmrel.encoders.MLPEncoder` for vectors, or a function of
-            `(name, shape)` that returns what a model takes as an encoder.
+            `(name, shape)` that returns what a model takes as an encoder, or
+            a path to one.
         modulation: How gradients are balanced: an object or name of
             `keras_mmrel.modulations`, `{name: options}`, or a function that
             makes one.
         quality: A layer before the encoders that announces what cannot be
             trusted, such as `keras_mmrel.layers.RangeControl()`; given as a
-            modulation is.
+            modulation is. Before a model that does not take it, it learns
+            from the whole clean training part by its `adapt`.
         inputs: `"raw"`; `"standardized"` as the training part, or `"clipped"`
             to three standard deviations. Both belong to the encoder, behind
             the training noise of a regime, which has one unit for all rows.
@@ -89,7 +95,7 @@ class Method:
 
     model: Factory
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    encoder: Mapping[str, Any] | Callable | None = None
+    encoder: Encoder = None
     modulation: Any = None
     quality: Any = None
     inputs: str = "raw"
@@ -116,11 +122,6 @@ class Method:
         for name in ("modalities", "probes"):
             if getattr(self, name) is not None:
                 different_names(name, getattr(self, name))
-        if self.quality is not None and not takes(self.model, "quality"):
-            raise ValueError(
-                "`quality` must stand where `model` takes it. Received: "
-                f"{self.quality.identity} for {self.name}"
-            )
         if self.is_built_in:
             self._check_options()
 
@@ -147,6 +148,9 @@ class Method:
 
     def _check_encoder(self) -> None:
         options = self.encoder
+        if isinstance(options, str):
+            options = imported("encoder", options)
+            object.__setattr__(self, "encoder", options)
         if options is None or callable(options):
             return
         taken = inspect.signature(encoders.MLPEncoder).parameters
@@ -194,43 +198,43 @@ class Method:
                     candidate.options,
                 )
 
-    def check_regime(self, name: str, regime: Regime) -> None:
-        """Refuse training noise that the model cannot be given."""
-        if regime.augmentation and not takes(self.model, "augmentation"):
-            raise ValueError(
-                f"`model` must take `augmentation` in the regime '{name}', "
-                f"which corrupts training data. Received: {self.name} with "
-                f"arguments {list(parameters(self.model))}"
-            )
+    def layers(
+        self, regime: Regime, seed: int
+    ) -> tuple[dict[str, Layer], dict[str, Layer]]:
+        """Return new layers: those that the model takes, and the others."""
+        made = {
+            "augmentation": regime.make(seed),
+            "quality": self.quality and self.quality.make(),
+        }
+        taken: dict[str, Layer] = {}
+        others: dict[str, Layer] = {}
+        for name, layer in made.items():
+            if layer is not None:
+                where = taken if takes(self.model, name) else others
+                where[name] = layer
+        return taken, others
 
     def make(
         self,
         x: Mapping[str, Any],
         num_classes: int,
-        regime: Regime,
         options: Mapping[str, Any],
         seed: int,
+        **given: Layer,
     ) -> keras.Model:
         """Return a new, untrained model for a training part.
 
         Args:
             x: Its inputs.
             num_classes: Number of classes.
-            regime: What training data go through.
             options: What tuning has chosen.
             seed: Seed of everything that is drawn.
+            **given: Layers that it takes.
         """
-        given: dict[str, Any] = {}
-        if takes(self.model, "seed"):
-            given["seed"] = seed
-        augmentation = regime.make(seed)
-        if augmentation is not None:
-            given["augmentation"] = augmentation
-        if self.quality is not None:
-            given["quality"] = self.quality.make()
+        seeds = {"seed": seed} if takes(self.model, "seed") else {}
         specs = modality_specs(x, self.encoder, self.inputs)
         return self.model(
-            specs, num_classes, **{**self.options, **options, **given}
+            specs, num_classes, **{**self.options, **options, **given, **seeds}
         )
 
     @classmethod

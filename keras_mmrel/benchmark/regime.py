@@ -28,7 +28,9 @@ class Regime:
     """What the training data of every row go through.
 
     Every row of a regime sees the same corruption in the same unit: it acts
-    on the inputs, before any standardising.
+    on the inputs, before any standardising. A model that takes
+    `augmentation` gets the layer, and keeps its statistics of clean samples;
+    the training batches of any other are corrupted before it sees them.
 
     Args:
         augmentation: `None` for clean training; options of

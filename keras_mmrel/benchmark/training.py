@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +7,12 @@ from typing import Any
 import keras
 
 from keras_mmrel.benchmark._checks import choice
-from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import number
 from keras_mmrel.benchmark._checks import within
+from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "step", "constant")
@@ -55,18 +57,14 @@ class Training:
     whole_batches: bool = False
 
     def __post_init__(self) -> None:
-        count("epochs", self.epochs)
-        if self.batch_size != "full":
-            count("batch_size", self.batch_size, " or 'full'")
-        for name, high in (
-            ("learning_rate", 1e12),
-            ("weight_decay", 1e12),
-            ("momentum", 1.0),
-            ("step_at", 1.0),
-            ("step_factor", 1e12),
-        ):
-            value = number(name, getattr(self, name), 0.0, high)
-            object.__setattr__(self, name, value)
+        put = functools.partial(object.__setattr__, self)
+        put("epochs", Integer(1)("epochs", self.epochs))
+        size = Either(Integer(1), "full")("batch_size", self.batch_size)
+        put("batch_size", size)
+        for name in ("learning_rate", "weight_decay", "step_factor"):
+            put(name, number(name, getattr(self, name), 0))
+        for name in ("momentum", "step_at"):
+            put(name, number(name, getattr(self, name), 0, 1))
         choice("optimizer", self.optimizer, OPTIMIZERS)
         choice("schedule", self.schedule, SCHEDULES)
         Flag()("whole_batches", self.whole_batches)

@@ -6,12 +6,12 @@ from typing import Any
 
 from keras_mmrel.benchmark._candidate import OPTIONS
 from keras_mmrel.benchmark._candidate import Candidate
-from keras_mmrel.benchmark._checks import count
 from keras_mmrel.benchmark._checks import mapping
 from keras_mmrel.benchmark._checks import number
 from keras_mmrel.benchmark._component import plain
 from keras_mmrel.benchmark.training import FIELDS
 from keras_mmrel.benchmark.training import overrides
+from keras_mmrel.constraints import Integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Tuning:
 
     def __post_init__(self) -> None:
         fraction = number("fraction", self.fraction, 0.05, 0.9)
-        count("repeats", self.repeats)
+        repeats = Integer(1)("repeats", self.repeats)
         grid = mapping("grid", self.grid, [*FIELDS, OPTIONS])
         checked: dict[str, Any] = {}
         for key, values in grid.items():
@@ -65,6 +65,7 @@ class Tuning:
                 key, values
             )  # fmt: skip
         object.__setattr__(self, "fraction", fraction)
+        object.__setattr__(self, "repeats", repeats)
         object.__setattr__(self, "grid", checked)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.backend import upstream
 from keras_mmrel.callbacks import _state_file
 
 
@@ -75,7 +76,7 @@ def _speaks_for_itself(callback: Any) -> bool:
 
 def _attributes(callback: Any) -> dict[str, Any]:
     """Return the plain attributes of a callback that are no arguments."""
-    taken = {"params", "_model"}
+    taken = {"params", upstream.MODEL_OF_A_CALLBACK}
     for cls in type(callback).__mro__[:-1]:
         taken |= set(inspect.signature(cls).parameters)
     return {

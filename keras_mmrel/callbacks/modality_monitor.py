@@ -8,11 +8,14 @@ from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.optional import require
@@ -127,6 +130,7 @@ class ModalityMonitor(keras.callbacks.Callback):
                     f"`{argument}` must hold the modalities {list(names)} of "
                     f"the model. Received: {list(arrays)}"
                 )
+        self._numbers(self.y)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         last = epoch + 1 == self.params.get("epochs")
@@ -141,14 +145,19 @@ class ModalityMonitor(keras.callbacks.Callback):
 
     # -- One look ------------------------------------------------------------
 
+    def _numbers(self, y: Array) -> Array:
+        """Class numbers of the model, of labels of both forms."""
+        return check_labels(y, self.model.num_classes, soft=True)
+
     def look(self) -> dict[str, float]:
         """Return all quantities for the model as it is."""
+        y = self._numbers(self.y)
         names = self.model.modality_names
         outputs = self._predict(np.ones((len(self.y), len(names))))
         if self.accuracy == "head":
             right = [
-                float((logits.argmax(axis=-1) == self.y).mean())
-                for logits in np.moveaxis(outputs["modality_logits"], 1, 0)
+                float((logits.argmax(axis=-1) == y).mean())
+                for logits in np.moveaxis(outputs[MODALITY_LOGITS], 1, 0)
             ]
         else:
             right = [self._probe(index) for index in range(len(names))]
@@ -169,13 +178,12 @@ class ModalityMonitor(keras.callbacks.Callback):
 
     def _shapley_values(self) -> Array:
         members, weights = shapley_weights(len(self.model.modality_names))
+        y = self._numbers(self.y)
         chance = 1.0 / self.model.num_classes
         values = []
         for coalition in members:
-            logits = self._predict(np.tile(coalition, (len(self.y), 1)))[
-                "logits"
-            ]
-            right = (logits.argmax(axis=-1) == self.y).mean()
+            logits = self._predict(np.tile(coalition, (len(self.y), 1)))[LOGITS]
+            right = (logits.argmax(axis=-1) == y).mean()
             values.append((right - chance) / (1.0 - chance))
         return weights @ np.array(values)
 
@@ -190,9 +198,11 @@ class ModalityMonitor(keras.callbacks.Callback):
             preprocessing.StandardScaler(),
             linear.LogisticRegression(C=0.1, max_iter=200),
         )
-        classifier.fit(self._features(index, x[name]), y)
+        classifier.fit(self._features(index, x[name]), self._numbers(y))
         return float(
-            classifier.score(self._features(index, self.x[name]), self.y)
+            classifier.score(
+                self._features(index, self.x[name]), self._numbers(self.y)
+            )
         )
 
     def _features(self, index: int, values: ArrayLike) -> Array:
@@ -265,7 +275,7 @@ class ModalityMonitor(keras.callbacks.Callback):
 def _read(
     argument: str, x: Modalities, y: Labels
 ) -> tuple[dict[str, Any], Array]:
-    """Arrays of the modalities, and the class number of each sample."""
+    """Arrays of the modalities, and the labels of as many samples."""
     if not isinstance(x, Mapping) or not x:
         raise ValueError(
             f"`{argument}` must be a non-empty dict of modality names to "
@@ -280,7 +290,7 @@ def _read(
         name: {sum(np.shape(v)[:1]) for v in keras.tree.flatten(value)}
         for name, value in x.items()
     }
-    labels = np.zeros(0) if y is None else _class_numbers(y)
+    labels = np.zeros(0) if y is None else np.atleast_1d(to_numpy(y))
     if any(n != len(labels) for parts in sizes.values() for n in parts):
         raise ValueError(
             f"`{argument}` must hold as many samples in every modality as "
@@ -294,10 +304,3 @@ def _kind(value: Any) -> str:
     """`a tuple of 1`, or the name of another type."""
     size = f" of {len(value)}" if isinstance(value, tuple | list) else ""
     return f"a {type(value).__name__}{size}"
-
-
-def _class_numbers(y: Labels) -> Array:
-    y = to_numpy(y)
-    if y.ndim == 2 and y.shape[1] > 1:
-        return y.argmax(axis=1)
-    return y.reshape(-1)

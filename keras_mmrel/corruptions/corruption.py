@@ -42,6 +42,7 @@ class Corruption:
     - `announced`: whether the mask tells a model what is corrupted;
     - `in_range`: whether every corrupted feature stays between its lowest and
       its highest clean value, so that no check of ranges can find it;
+      `evaluate_robustness` measures whether that is so on its data;
     - `needs_labels`: whether a call needs `labels`, which `corrupt` then gets
       as a further argument.
 

@@ -22,8 +22,9 @@ class MissingModality(Corruption):
     Its values become 0. With `announce=True` the mask says so: the entry
     `"modality_mask"` becomes 0 there, and is added (as float32) to inputs that
     have none unless the severity is 0. With `announce=False` the model has to
-    find out by itself. It counts as inside the range of the data: 0 lies there
-    for standardised features and for pixels.
+    find out by itself. It says that it stays inside the range of the data,
+    where 0 lies for standardised features and for pixels; evaluations measure
+    whether it does on theirs.
 
     Args:
         severity: Fraction of the samples in [0, 1], rounded to whole samples;

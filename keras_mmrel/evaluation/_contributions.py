@@ -11,7 +11,9 @@ from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Frame
@@ -197,7 +199,7 @@ def _read_inputs(model: Model, x: Modalities) -> dict[str, ArrayLike]:
         name: [len(a) if a.ndim else 0 for a in keras.tree.flatten(value)]
         for name, value in arrays.items()
     }
-    counts = {n for parts in rows.values() for n in parts}
+    counts = {n for sizes in rows.values() for n in sizes}
     if len(counts) != 1 or counts == {0}:
         raise ValueError(
             "`x` must hold arrays with the same number of samples, at least "
@@ -212,10 +214,10 @@ def _measure(
 ) -> float:
     if (
         isinstance(outputs, Mapping)
-        and "probabilities" not in outputs
-        and "logits" in outputs
+        and PROBABILITIES not in outputs
+        and LOGITS in outputs
     ):
-        z = check_matrix("logits", outputs)
+        z = check_matrix(LOGITS, outputs)
         p = np.exp(z - z.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
     elif measure == "accuracy" and not isinstance(outputs, Mapping):

@@ -110,8 +110,8 @@ def plot_ici(
             NAMES,
             labels if row + 1 == modalities else [""] * classes,
             label,
-            f"compensated by {one['compensation'][row]:.0%}, power "
-            f"{one['discriminative_power'][row]:.2f}",
+            f"compensated by {one['compensation'][row]:.0%}, "
+            f"discriminative power {one['discriminative_power'][row]:.2f}",
         )
     _draw_classes(
         figure.add_subplot(grid[-1, 1]),

@@ -30,6 +30,7 @@ from keras_mmrel.corruptions import Corruption
 from keras_mmrel.evaluation._checks import check_model
 from keras_mmrel.evaluation._checks import takes_mask
 from keras_mmrel.evaluation._outputs import read_outputs
+from keras_mmrel.evaluation._ranges import Ranges
 from keras_mmrel.evaluation._scores import as_scores
 from keras_mmrel.evaluation._scores import curves
 from keras_mmrel.evaluation.noise_protocol import Corruptions
@@ -74,6 +75,7 @@ def evaluate_robustness(
     seeds: int | Sequence[int] = 1,
     *,
     scores: Sequence[str | Score] | None = None,
+    training: Modalities | None = None,
     output: str = "auto",
     bins: int = 15,
     batch_size: int = 256,
@@ -87,7 +89,7 @@ def evaluate_robustness(
     loaded nor compiled anew. The report has a column for each of the scores,
     and says of each corruption whether it is `in_range`: whether it leaves
     every feature within the range of the clean data, where no check of
-    ranges finds it.
+    ranges finds it. That is measured for those that say so of themselves.
 
     A NaN among the predictions is not averaged away: the row is NaN,
     `invalid` counts the samples, and a warning names the corruption.
@@ -111,6 +113,8 @@ def evaluate_robustness(
         scores: `Score`s, or names out of `keras_mmrel.evaluation.SCORES`; by
             default all of these. Scores of a `"confidence"` or a `"depth"`
             are there where the model returns one.
+        training: Dict of the clean training inputs, whose range of a feature
+            counts as well as that in `x`; or `None`.
         output: What the model returns: `"logits"`, `"probabilities"`, or
             `"auto"`, which takes rows that add up to 1 on the clean data for
             probabilities. Of probabilities none counts as less than 1e-12.
@@ -159,6 +163,7 @@ def evaluate_robustness(
         for seed in seed_numbers
     ]
     samples = len(next(iter(inputs.values())))
+    ranges = Ranges(inputs, training or {})
     predict = _predictor(model, names, samples, batch_size)
     output, first = _clean(predict(inputs), output, y, inputs, bins)
     labels, classes = first.labels, first.probabilities.shape[1]
@@ -167,7 +172,9 @@ def evaluate_robustness(
     points: list[dict[str, Any]] = []
     kept: list[Array] = []
     bar = keras.utils.Progbar(len(jobs) + 1, verbose=int(bool(verbose)))
-    answers = _answers(predict, inputs, output, first, jobs, seed_numbers[0])
+    answers = _answers(
+        predict, inputs, ranges, output, first, jobs, seed_numbers[0]
+    )
     for key, predictions in answers:
         rows.append({**key, "samples": samples, **_row(chosen, predictions)})
         _warn_of_invalid(rows[-1])
@@ -214,6 +221,7 @@ def _clean(
 def _answers(
     predict: Predict,
     inputs: Modalities,
+    ranges: Ranges,
     output: str,
     clean: Predictions,
     jobs: Sequence[Job],
@@ -231,7 +239,7 @@ def _answers(
             "corruption": protocol.name,
             "severity": severity,
             "seed": seed,
-            "in_range": corruption.in_range,
+            "in_range": corruption.in_range and ranges.hold(corrupted),
         }
         yield key, dataclasses.replace(clean, **values, corrupted=hidden)
 

@@ -15,8 +15,8 @@ from keras_mmrel.optional import require
 POINTS = np.linspace(0.02, 1.0, 50)
 
 
-def accuracy(predictions: Predictions) -> float:
-    return float(predictions.right.mean())
+def accuracy(predictions: Predictions) -> Array:
+    return predictions.right
 
 
 def f1_macro(predictions: Predictions) -> float:
@@ -37,11 +37,9 @@ def auroc(predictions: Predictions) -> float:
     )
 
 
-def nll(predictions: Predictions) -> float:
+def nll(predictions: Predictions) -> Array:
     rows = np.arange(len(predictions.labels))
-    return float(
-        -predictions.log_probabilities[rows, predictions.labels].mean()
-    )
+    return -predictions.log_probabilities[rows, predictions.labels]
 
 
 def ece(predictions: Predictions) -> float:
@@ -49,10 +47,10 @@ def ece(predictions: Predictions) -> float:
     return float((count * np.abs(confidence - right)).sum() / count.sum())
 
 
-def brier(predictions: Predictions) -> float:
+def brier(predictions: Predictions) -> Array:
     p, y = predictions.probabilities, predictions.labels
     true = p[np.arange(len(y)), y]
-    return float((np.square(p).sum(axis=1) - 2 * true + 1).mean())
+    return np.square(p).sum(axis=1) - 2 * true + 1
 
 
 def aurc(predictions: Predictions) -> float:
@@ -79,8 +77,9 @@ def corrupted_auroc(predictions: Predictions) -> float:
     )
 
 
-def depth(predictions: Predictions) -> float:
-    return float(predictions.depth.mean())
+def depth(predictions: Predictions) -> Array:
+    blocks = predictions.depth
+    return blocks.reshape(len(blocks), -1).mean(axis=1)
 
 
 def _sklearn() -> Any:
@@ -95,6 +94,7 @@ SCORES: Mapping[str, Score] = types.MappingProxyType(
             Score(
                 "accuracy", accuracy, True,
                 "fraction of right predictions", percent=True,
+                per_sample=True,
             ),
             Score(
                 "f1_macro", f1_macro, True,
@@ -113,6 +113,7 @@ SCORES: Mapping[str, Score] = types.MappingProxyType(
             Score(
                 "nll", nll, False,
                 "negative log-likelihood of the true class, in nats",
+                per_sample=True,
             ),
             Score(
                 "ece", ece, False,
@@ -121,7 +122,7 @@ SCORES: Mapping[str, Score] = types.MappingProxyType(
             ),
             Score(
                 "brier", brier, False,
-                "Brier score, summed over the classes",
+                "Brier score, summed over the classes", per_sample=True,
             ),
             Score(
                 "aurc", aurc, False,
@@ -145,6 +146,7 @@ SCORES: Mapping[str, Score] = types.MappingProxyType(
             Score(
                 "depth", depth, None,
                 "mean number of blocks run", needs=("depth",),
+                per_sample=True,
             ),
         )
     }

@@ -176,8 +176,8 @@ class Predictions:
         """Whether some of the modalities are, and others are not."""
         if self.corrupted is None:
             return False
-        found = self.corrupted[self.where_present]
-        return bool(found.any() and not found.all())
+        corrupted = self.corrupted[self.where_present]
+        return bool(corrupted.any() and not corrupted.all())
 
     @property
     def where_present(self) -> Array:

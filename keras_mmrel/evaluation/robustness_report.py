@@ -33,8 +33,8 @@ class RobustnessReport:
     Attributes:
         scores: Tidy `pandas.DataFrame`, one row for each corruption, severity
             and seed, clean data first. Fractions, F1 and areas are in [0, 1].
-            `in_range` says whether the corruption leaves every feature within
-            the range of the clean data.
+            `in_range` says whether the corruption has left every feature
+            within the range of the clean data.
         curves: Tidy `pandas.DataFrame` with the points of the reliability
             diagrams and the risk-coverage curves.
         info: Dict: model, modalities, number of classes and samples, the

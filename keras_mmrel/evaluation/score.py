@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_mmrel.constraints import Flag
+from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import is_number
 from keras_mmrel.contract import to_numpy
@@ -22,8 +23,8 @@ class Score:
 
     Args:
         name: Column of the report.
-        function: Takes `Predictions` and returns a number, or if
-            `per_modality` one for each modality.
+        function: Takes `Predictions` and returns a number; one for each
+            modality if `per_modality`, one for each sample if `per_sample`.
         higher_is_better: `True`, `False`, or `None` for what describes the
             predictions and is neither good nor bad.
         description: One line for a legend.
@@ -35,6 +36,9 @@ class Score:
             the model must return, the report having no such column
             otherwise.
         per_modality: Whether there is a column `name/modality` each.
+        per_sample: Whether the score is the mean of what `function` returns
+            for each sample. Its error over samples, which is computed from
+            the same numbers, then needs no resampling of predictions.
         shown: Whether tables show it without being asked.
 
     Raises:
@@ -49,13 +53,17 @@ class Score:
     ...     "worst_class", error_of_the_worst_class, higher_is_better=False,
     ...     description="errors in the class with most of them", percent=True,
     ... )
+    >>> certain = keras_mmrel.evaluation.Score(
+    ...     "certain", lambda p: p.probabilities.max(axis=1) > 0.9,
+    ...     higher_is_better=None, per_sample=True,
+    ... )
     >>> model = keras_mmrel.LateFusion({"a": (8,), "b": (4,)}, 2)
     >>> x = {"a": np.random.rand(20, 8), "b": np.random.rand(20, 4)}
     >>> report = keras_mmrel.evaluation.evaluate_robustness(
     ...     model, x, np.arange(20) % 2, ["missing"], verbose=0,
-    ...     scores=["accuracy", score],
+    ...     scores=["accuracy", score, certain],
     ... )
-    >>> "worst_class" in report.scores
+    >>> {"worst_class", "certain"} <= set(report.scores)
     True
     """
 
@@ -66,6 +74,7 @@ class Score:
     percent: bool = False
     needs: Sequence[str] = ("probabilities",)
     per_modality: bool = False
+    per_sample: bool = False
     shown: bool = True
 
     def __post_init__(self) -> None:
@@ -90,8 +99,13 @@ class Score:
                 f"`description` of '{self.name}' must be a string. Received: "
                 f"description={self.description!r}"
             )
-        for flag in ("percent", "per_modality", "shown"):
+        for flag in ("percent", "per_modality", "per_sample", "shown"):
             Flag()(flag, getattr(self, flag))
+        if self.per_modality and self.per_sample:
+            raise ValueError(
+                f"`per_sample` of '{self.name}' must be False for a score of "
+                "each modality. Received: per_sample=True, per_modality=True"
+            )
         better = self.higher_is_better
         if better is not None and not isinstance(better, bool):
             raise ValueError(
@@ -118,17 +132,31 @@ class Score:
             names = [f"{self.name}/{m}" for m in predictions.modality_names]
         if not all(map(predictions.has, self.needs)):
             return dict.fromkeys(names, math.nan)
+        if self.per_sample:
+            return {self.name: float(self.of_samples(predictions).mean())}
+        shape = (len(names),) if self.per_modality else ()
+        what = "one number a modality" if self.per_modality else "a number"
+        values = self._values(predictions, what, shape)
+        numbers = map(float, values.reshape(-1))
+        return dict(zip(names, numbers, strict=True))
+
+    def of_samples(self, predictions: Predictions) -> Array:
+        """Return what the score is the mean of, `(samples,)` in float64."""
+        shape = (len(predictions.labels),)
+        values = self._values(predictions, "one number a sample", shape)
+        return values.astype("float64")
+
+    def _values(
+        self, predictions: Predictions, what: str, shape: tuple[int, ...]
+    ) -> Array:
         value = self.function(predictions)
         values = to_numpy(value)
-        expected = (len(names),) if self.per_modality else ()
-        if values.shape != expected or not is_number(values.dtype):
-            what = "one number a modality" if self.per_modality else "a number"
+        if values.shape != shape or not is_number(values.dtype):
             raise ValueError(
                 f"`function` of '{self.name}' must return {what}. Received: "
                 f"a {type(value).__name__} of shape {values.shape}"
             )
-        numbers = map(float, values.reshape(-1))
-        return dict(zip(names, numbers, strict=True))
+        return values
 
     def describe(self) -> dict[str, Any]:
         """Return all but the function, for a file."""

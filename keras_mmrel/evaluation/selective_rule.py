@@ -1,3 +1,4 @@
+import math
 from dataclasses import asdict
 from dataclasses import dataclass
 from typing import Any
@@ -60,10 +61,8 @@ class SelectiveRule(Savable):
         for name in (*numbers, "risk", "delta"):
             value = getattr(self, name)
             # NaN and infinity say that there is none.
-            if isinstance(value, bool) or not isinstance(value, float | int):
-                raise ValueError(
-                    f"`{name}` must be a number. Received: {name}={value!r}"
-                )
+            if not isinstance(value, float) or math.isfinite(value):
+                Number()(name, value)
         Number(0, 1)("coverage", self.coverage)
         Integer(1)("samples", self.samples)
         Flag()("own_confidence", self.own_confidence)

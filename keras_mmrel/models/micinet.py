@@ -9,6 +9,7 @@ from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import CONFIDENCE
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import QUALITY
 from keras_mmrel.contract import TRAINING_RECORD
@@ -365,7 +366,7 @@ class MICINet(MultimodalModel):
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         p = ops.softmax(ops.stop_gradient(outputs["kept_logits"]))
         target = ops.sum(labels * p, axis=-1)
-        loss = ops.binary_crossentropy(target, outputs["confidence"])
+        loss = ops.binary_crossentropy(target, outputs[CONFIDENCE])
         return mean_over_samples(loss * outputs[MASK], sample_weight)
 
     # -- Statistics ----------------------------------------------------------

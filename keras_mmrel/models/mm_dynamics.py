@@ -7,6 +7,7 @@ from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
@@ -233,10 +234,10 @@ class MMDynamics(MultimodalModel):
     ) -> Losses:
         mask = outputs[MASK]
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
-        p = ops.softmax(outputs["modality_logits"], axis=-1)
+        p = ops.softmax(outputs[MODALITY_LOGITS], axis=-1)
         error = outputs["predicted_probability"] - ops.sum(labels * p, axis=-1)
         modality_loss = self.modality_crossentropy(
-            y, outputs["modality_logits"], mask, sample_weight
+            y, outputs[MODALITY_LOGITS], mask, sample_weight
         )
         return {
             "gate_loss": self.gate_loss_weight

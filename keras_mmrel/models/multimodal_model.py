@@ -106,8 +106,9 @@ class MultimodalModel(CheckedModel):
       given as `quality` says how far each input is to be believed.
     - what the method adds as evidence.
 
-    With `training=True` they have `training_record` besides, a dict for
-    losses and statistics: the method's own entries and its side inputs.
+    With `training=True` they have `training_record` besides where the method
+    hands something on to losses and statistics: a dict of its own entries and
+    its side inputs.
 
     A method is a subclass whose `__init__` ends with
     `self.build_from_modalities()`, with a `call` that begins with

@@ -7,7 +7,9 @@ from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import CONFIDENCE
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
@@ -159,12 +161,12 @@ class PDF(MultimodalModel):
     def auxiliary_losses(
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
     ) -> Losses:
-        logits, mask = outputs["modality_logits"], outputs[MASK]
+        logits, mask = outputs[MODALITY_LOGITS], outputs[MASK]
         loss = self.modality_crossentropy(y, logits, mask, sample_weight)
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         target = ops.sum(labels * ops.softmax(logits, axis=-1), axis=-1)
         target = ops.stop_gradient(target) * mask
-        error = ops.square(outputs["confidence"] - target)
+        error = ops.square(outputs[CONFIDENCE] - target)
         return {
             "modality_loss": self.modality_loss_weight * loss,
             "confidence_loss": self.confidence_loss_weight
@@ -181,30 +183,31 @@ class PDF(MultimodalModel):
         }
 
 
-def holo_confidence(score: Any, mask: Any) -> Any:
-    """Share of the others in the sum of all log-confidences, in [0, 1].
+def holo_confidence(score: Tensor, modality_mask: Tensor) -> Tensor:
+    """Fraction of the others in the sum of all log-confidences, in [0, 1].
 
     Args:
         score: `(batch, modalities)`, confidences before their sigmoid.
-        mask: `(batch, modalities)`.
+        modality_mask: `(batch, modalities)`.
     """
     # Minus the log of the sigmoid, which stays exact near 0 and 1.
-    costs = (ops.softplus(-score) + TINY) * mask
+    costs = (ops.softplus(-score) + TINY) * modality_mask
     total = ops.sum(costs, axis=1, keepdims=True)
     return (total - costs) / ops.maximum(total, TINY)
 
 
-def relative_calibration(logits: Any, mask: Any) -> Any:
+def relative_calibration(logits: Tensor, modality_mask: Tensor) -> Tensor:
     """Factors in (0, 1] of modalities that predict more vaguely than others.
 
     Args:
         logits: `(batch, modalities, classes)`.
-        mask: `(batch, modalities)`.
+        modality_mask: `(batch, modalities)`.
     """
     probabilities = ops.softmax(logits, axis=-1)
     chance = 1.0 / logits.shape[-1]
-    distance = ops.mean(ops.abs(probabilities - chance), axis=-1) * mask
+    distance = ops.mean(ops.abs(probabilities - chance), axis=-1)
+    distance = distance * modality_mask
     others = ops.sum(distance, axis=1, keepdims=True) - distance
-    count = ops.sum(mask, axis=1, keepdims=True) - mask
+    count = ops.sum(modality_mask, axis=1, keepdims=True) - modality_mask
     others = others / ops.maximum(count, 1.0)
     return ops.minimum((distance + TINY) / (others + TINY), 1.0)

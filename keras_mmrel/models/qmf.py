@@ -10,6 +10,7 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import TRAINING_RECORD
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Labels
@@ -234,7 +235,7 @@ class QMF(MultimodalModel):
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
     ) -> Losses:
         loss = self.modality_crossentropy(
-            y, outputs["modality_logits"], outputs[MASK], sample_weight
+            y, outputs[MODALITY_LOGITS], outputs[MASK], sample_weight
         )
         terms = {"modality_loss": self.modality_loss_weight * loss}
         if self.rank_weight:
@@ -252,7 +253,7 @@ class QMF(MultimodalModel):
         weights = _weights(outputs[MASK], sample_weight)
         # What a batch is ranked by includes its own losses.
         self.sample_history.update_statistics(
-            ids, self._crossentropies(y, outputs["modality_logits"]), weights
+            ids, self._crossentropies(y, outputs[MODALITY_LOGITS]), weights
         )
         history = self.sample_history.read(ids)
         losses = self.ranking(history, outputs["energy_confidence"], weights)

@@ -8,6 +8,7 @@ from keras_mmrel.constraints import Names
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
@@ -105,7 +106,7 @@ class SharedHeadModel(MultimodalModel):
         if not self.modality_loss_weight:
             return {}
         loss = self.modality_crossentropy(
-            y, outputs["modality_logits"], outputs[MASK], sample_weight
+            y, outputs[MODALITY_LOGITS], outputs[MASK], sample_weight
         )
         return {"modality_loss": self.modality_loss_weight * loss}
 

@@ -6,7 +6,9 @@ from keras import ops
 
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
@@ -165,12 +167,12 @@ class TMC(MultimodalModel):
         )
         # The prior that stands in for all modalities has no evidence.
         none = 1.0 - ops.max(mask, axis=1, keepdims=True)
-        logits = outputs["logits"] + math.log(self.num_classes) * none
+        logits = outputs[LOGITS] + math.log(self.num_classes) * none
         log_total = ops.logsumexp(logits, axis=-1)
         uncertainty = ops.exp(math.log(self.num_classes) - log_total)
         return {
             **outputs,
-            "logits": logits,
+            LOGITS: logits,
             "uncertainty": ops.minimum(uncertainty, 1.0),
         }
 
@@ -181,9 +183,9 @@ class TMC(MultimodalModel):
     ) -> Losses:
         mask = outputs[MASK]
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
-        alpha = concentrations(outputs["modality_logits"])
+        alpha = concentrations(outputs[MODALITY_LOGITS])
         own = expected_crossentropy(labels, alpha) * mask
-        fused = concentrations(outputs["logits"])[:, None, :]
+        fused = concentrations(outputs[LOGITS])[:, None, :]
         divergence = divergence_of_the_rest(
             labels, ops.concatenate([alpha, fused], axis=1)
         )

@@ -5,7 +5,9 @@ from keras import ops
 
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
@@ -65,9 +67,9 @@ class AGM(GradientModulation):
         self, labels: Tensor, outputs: Outputs, present: Tensor
     ) -> Tensor:
         mask = outputs[MASK]
-        own = outputs["modality_logits"] * mask[:, :, None]
+        own = outputs[MODALITY_LOGITS] * mask[:, :, None]
         count = ops.maximum(ops.sum(mask, axis=1), 1.0)[:, None]
-        excess = (ops.sum(own, axis=1) - outputs["logits"]) / count
+        excess = (ops.sum(own, axis=1) - outputs[LOGITS]) / count
         part = ops.log_softmax(own - excess[:, None, :], axis=-1)
         score = batch_mean(
             -ops.sum(labels[:, None, :] * part, axis=-1), outputs

@@ -6,6 +6,7 @@ from keras import ops
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
@@ -66,7 +67,7 @@ class ARL(GradientModulation):
         count = ops.maximum(ops.sum(present), 1.0)
         if self.uniform:
             return 1.0 + present / count
-        logits = outputs["modality_logits"]
+        logits = outputs[MODALITY_LOGITS]
         log_p = ops.log_softmax(logits, axis=-1)
         entropy = -ops.sum(ops.exp(log_p) * log_p, axis=-1)
         certainty = present / (batch_mean(entropy, outputs) + 1e-6)

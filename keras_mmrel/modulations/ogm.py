@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
@@ -52,7 +53,7 @@ class OGM(GradientModulation):
     def compute_coefficients(
         self, labels: Tensor, outputs: Outputs, present: Tensor
     ) -> Tensor:
-        scores = true_class_probability(labels, outputs["modality_logits"])
+        scores = true_class_probability(labels, outputs[MODALITY_LOGITS])
         ratio = ratio_to_others(batch_mean(scores, outputs), present)
         slowed = 1.0 - ops.tanh(self.alpha * ratio)
         # A ratio of NaN is not `<= 1`: its coefficient is NaN, not taken over.

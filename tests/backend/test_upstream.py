@@ -204,3 +204,9 @@ def test_keras_leaves_a_marked_error_as_it_is():
         Layer(lambda error: error)(x)
     # The mark is Keras' own.
     assert hasattr(error.value, upstream.CALL_INFO)
+
+
+def test_a_callback_holds_its_model_under_the_private_name():
+    model, callback = compiled(), keras.callbacks.Callback()
+    callback.set_model(model)
+    assert vars(callback)[upstream.MODEL_OF_A_CALLBACK] is model

@@ -1,6 +1,7 @@
 """Every wrong argument of a comparison ends in one sentence of ours."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -101,6 +102,7 @@ for key, values in {
     "folder": (None, 3, [], THING),
     "data": (3, [], THING),
     "title": (THING, 3, [], None),
+    "notes": (THING, 3, "a note", [1], None),
 }.items():  # fmt: skip
     for value in values:
         CASES[f"Comparison {key}={value!r:.60}"] = (
@@ -164,7 +166,8 @@ for key, values in {
     "model": (None, 3, "Nothing", "no.such.Model", [], {}, "", THING),
     "options": (3, "x", [1], {"nothing": 1}, {"average": "x"}, {"seed": 1},
                 {"modalities": {}}, THING),
-    "encoder": (3, "x", [], {"units": 3}, {"hidden_units": "x"}, THING),
+    "encoder": (3, "x", "no.such.encoder", [], {"units": 3},
+                {"hidden_units": "x"}, THING),
     "modulation": (3, "Nothing", [], {}, {"OGM": 3}, {"OGM": {"x": 1}},
                    ["OGM", "AGM"], {"OGM": {"alpha": "x"}}, THING),
     "quality": (3, "Nothing", [], {}, {"RangeControl": 3}, THING),
@@ -389,3 +392,18 @@ def test_a_message_names_the_argument_once(tmp_path):
         text = str(error.value)
         assert "cannot be made" not in text
         assert text.count("Received: ") == 1
+
+
+def test_numbers_of_numpy_are_numbers_and_can_be_written():
+    made = comparison(
+        seeds=np.int64(2),
+        training={"epochs": np.int64(3), "learning_rate": np.float32(0.5)},
+        tuning={"repeats": np.int32(2)},
+        evaluation={"bins": np.int64(10)},
+    )
+    assert made.seeds == (0, 1)
+    record = json.loads(json.dumps(made.to_dict()))
+    assert record["training"]["epochs"] == 3
+    assert record["training"]["learning_rate"] == 0.5
+    assert record["evaluation"]["bins"] == 10
+    assert comparison(seeds=range(2, 4)).seeds == (2, 3)

@@ -1,5 +1,8 @@
 """The sampling error of a fixed test part, from kept predictions."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from keras_mmrel.benchmark._job import Job
 from keras_mmrel.benchmark._kept import Kept
 from keras_mmrel.benchmark._records import Run
 from keras_mmrel.benchmark._store import Store
+from keras_mmrel.evaluation import Score
 from tests.benchmark.made_runs import make_run
 
 SAMPLES = 400
@@ -43,7 +47,13 @@ def folder_of(tmp_path, right, methods=("A",)):
                 ),
             )
             runs.append(Run.of(run))
-    return TestSampling(store, runs, Evaluation(), GROUPS)
+    return sampling_of(store, runs)
+
+
+def sampling_of(store, runs, scores=None):
+    evaluation = Evaluation(scores=scores)
+    known = store.sampling_errors()
+    return TestSampling(store, runs, evaluation, GROUPS, known)
 
 
 def test_of_one_run_it_is_the_binomial_error(tmp_path):
@@ -53,9 +63,6 @@ def test_of_one_run_it_is_the_binomial_error(tmp_path):
     for corruption in ("clean", "noise"):
         found = sampling.error("A", "accuracy", corruption)
         assert found == pytest.approx(binomial, rel=0.1)
-    # Any other score comes from the predictions too.
-    found = sampling.error("A", "f1_weighted", "clean")
-    assert 0.3 * binomial < found < 3 * binomial
     surprise = np.where(right, -np.log(0.8), -np.log(0.3))
     found = sampling.error("A", "nll", "clean")
     assert found == pytest.approx(surprise.std() / 20, rel=0.1)
@@ -97,8 +104,70 @@ def test_a_difference_is_paired_by_sample(tmp_path):
     assert sampling.error("A", "accuracy", "clean", "A") == 0
 
 
+@pytest.mark.parametrize("corruption", ["clean", "noise", "mean"])
+@pytest.mark.parametrize("other", [None, "B"])
+def test_a_score_that_is_no_mean_is_drawn_as_a_mean_is(
+    tmp_path, corruption, other
+):
+    """The accuracy, once computed of the numbers of each sample, once not."""
+    rng = np.random.default_rng(0)
+    right = rng.random((2, 3, SAMPLES)) < 0.7
+    sampling = folder_of(tmp_path, right, ("A", "B"))
+    plain = Score("plain", lambda p: float(p.right.mean()), True)
+    runs = [*sampling._runs.values()]
+    sampling = sampling_of(sampling.store, runs, ["accuracy", plain])
+    expected = sampling.error("A", "accuracy", corruption, other)
+    found = sampling.error("A", "plain", corruption, other)
+    assert found == pytest.approx(expected, rel=0.25)
+    # Without a seed of its own nothing is random.
+    assert sampling.error("A", "plain", corruption, "A") == 0
+
+
+def test_the_error_of_a_calibration_error_is_that_of_other_test_parts(
+    tmp_path,
+):
+    """Its scatter over test parts that are really others."""
+    rng = np.random.default_rng(0)
+    parts = rng.random((40, SAMPLES)) < 0.6
+
+    def ece(row):
+        # One bin has 0.8, and one has 0.7 for the other class.
+        n = row.mean()
+        return n * 0.2 + (1 - n) * 0.7
+
+    found = folder_of(tmp_path, [[parts[0]]]).error("A", "ece", "clean")
+    scatter = np.std([ece(row) for row in parts], ddof=1)
+    assert found == pytest.approx(scatter, rel=0.35)
+
+
+def test_errors_stay_in_the_folder_when_the_predictions_are_gone(tmp_path):
+    right = np.random.default_rng(0).random((2, 3, SAMPLES)) < 0.7
+    sampling = folder_of(tmp_path, right, ("A", "B"))
+    runs = [*sampling._runs.values()]
+    cells = [("A", "accuracy", "mean", None), ("A", "ece", "noise", "B")]
+    errors = [sampling.error(*cell) for cell in cells]
+    sampling.known.write()
+    shutil.rmtree(tmp_path / "predictions")
+    again = sampling_of(sampling.store, runs)
+    found = [again.error(*cell) for cell in cells]
+    np.testing.assert_allclose(found, errors, rtol=1e-4)
+    assert np.isnan(again.error("A", "nll", "clean"))
+    # They are those of these runs, not of others of the same name.
+    other = [dataclasses.replace(run, seconds=99.0) for run in runs]
+    assert np.isnan(sampling_of(sampling.store, other).error(*cells[0]))
+    fewer = [run for run in runs if run.job.seed < 2]
+    assert np.isnan(sampling_of(sampling.store, fewer).error(*cells[0]))
+
+
+def test_a_damaged_file_of_errors_is_named(tmp_path):
+    (tmp_path / "errors.json").write_text('[{"dataset": 1}]')
+    with pytest.raises(ValueError, match=r"errors\.json must be the whole"):
+        Store(tmp_path).sampling_errors()
+
+
 def test_without_predictions_there_is_no_error(tmp_path):
     sampling = folder_of(tmp_path, [[np.ones(SAMPLES, bool)]])
     assert np.isnan(sampling.error("nobody", "accuracy", "clean"))
     assert np.isnan(sampling.error("A", "depth", "clean"))
-    assert np.isnan(sampling.error("A", "f1_macro", "noise"))
+    assert np.isnan(sampling.error("A", "corrupted_auroc", "noise"))
+    assert np.isnan(sampling.error("A", "auroc", "noise"))

@@ -256,6 +256,16 @@ def test_the_page_is_self_contained_and_names_are_texts(tmp_path):
     assert "<title>A &lt;comparison&gt; &amp; more</title>" in text
 
 
+def test_notes_stand_before_the_first_table(tmp_path):
+    notes = ["Row A was chosen on test data."]
+    folder = make_folder(tmp_path / "f", runs_of(["A", "B"]), notes=notes)
+    report(folder)
+    for name in ("report.md", "report.html"):
+        text = (folder / name).read_text("utf-8")
+        place = text.index(notes[0])
+        assert place < text.index("clean training")
+
+
 def test_all_files_are_there_and_returned(tmp_path):
     runs = runs_of(["A", "BB"]) + runs_of(["A", "BB"], regime="noisy")
     folder = make_folder(tmp_path / "f", runs)

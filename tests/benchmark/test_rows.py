@@ -11,6 +11,7 @@ from keras_mmrel.benchmark import Comparison
 from keras_mmrel.benchmark import Dataset
 from keras_mmrel.benchmark import Method
 from keras_mmrel.benchmark import Training
+from keras_mmrel.benchmark._train import train
 from keras_mmrel.contract import MASK
 from keras_mmrel.layers import RangeControl
 from keras_mmrel.modulations import OGM
@@ -56,14 +57,102 @@ def test_a_factory_gets_what_it_takes_and_nothing_else(tmp_path):
     assert seen["seeded"] == (3, 7)
     assert set(seen["everything"]) == {"seed", "quality"}
     noisy = {"noisy": {"noise_probability": 1.0}}
-    with pytest.raises(
-        ValueError, match=r"`methods\.plain\.model` must take `augmentation`"
-    ):
-        comparison(methods, regimes=noisy)
-    del methods["plain"], methods["seeded"]
     comparison(methods, regimes=noisy).run(tmp_path / "noisy", verbose=0)
     assert seen["everything"]["augmentation"].noise_probability == 1.0
     assert seen["everything"]["augmentation"].seed == 3
+    assert seen["seeded"] == (3, 7)
+    runs = lines(tmp_path / "noisy", "run")
+    assert [r["method"] for r in runs] == list(methods)
+
+
+class Recording(keras.Model):
+    """A functional model that keeps what it was asked."""
+
+    def fit(self, x, *args, **kwargs):
+        self.epochs_seen = [[x[i][0] for i in range(len(x))]]
+        x.on_epoch_end()
+        self.epochs_seen.append([x[i][0] for i in range(len(x))])
+        return super().fit(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        self.asked = x
+        return super().predict(x, *args, **kwargs)
+
+
+def functional(modalities, num_classes, mask=False):
+    """A Keras model that knows nothing of the library."""
+    inputs = {n: keras.Input(s, name=n) for n, s in modalities.items()}
+    if mask:
+        inputs[MASK] = keras.Input((len(modalities),), name=MASK)
+    joined = keras.layers.Concatenate()(list(inputs.values()))
+    return Recording(inputs, keras.layers.Dense(num_classes)(joined))
+
+
+NOISY = {"noisy": {"noise_probability": 1.0, "sigmas": [5.0]}}
+
+
+def trained(model, quality):
+    """Train a model with noise, and ask it about noise in one modality."""
+    x, y = arrays()
+    method = Method(lambda *args: model, quality=quality)
+    row = comparison({"m": method}, regimes=NOISY)
+    settings = Training(epochs=1, batch_size=20)
+    made = train(method, row.regimes["noisy"], settings, {}, (x, y), seed=3)
+    made.predict({"a": x["a"], "b": x["b"] + 50})
+    return x
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_the_engine_corrupts_and_controls_what_any_keras_model_sees(mask):
+    model = functional({"a": (4,), "b": (3,)}, 2, mask)
+    x = trained(model, "RangeControl")
+    epochs = [
+        {n: np.concatenate([batch[n] for batch in epoch]) for n in x}
+        for epoch in model.epochs_seen
+    ]
+    for name, clean in x.items():
+        low, high = clean.min(axis=0), clean.max(axis=0)
+        slack = 0.06 * (high - low)
+        for epoch in epochs:
+            assert (epoch[name] > low - slack).all()
+            assert (epoch[name] < high + slack).all()
+            # It is noisy nevertheless, and so anew in every epoch.
+            assert not np.isin(epoch[name], clean).any(axis=1).all()
+        assert not np.isin(*(epoch[name] for epoch in epochs)).all()
+    np.testing.assert_array_equal(model.asked["a"], x["a"])
+    mean = np.tile(x["b"].mean(axis=0), (40, 1))
+    np.testing.assert_allclose(model.asked["b"], mean, rtol=1e-4)
+    assert (MASK in model.asked) == mask
+    if mask:
+        np.testing.assert_array_equal(model.asked[MASK], [[1, 0]] * 40)
+
+
+def test_without_a_control_the_noise_reaches_any_keras_model():
+    model = functional({"a": (4,), "b": (3,)}, 2)
+    x = trained(model, None)
+    assert max(np.abs(batch["a"]).max() for batch in model.epochs_seen[0]) > 10
+    np.testing.assert_array_equal(model.asked["b"], x["b"] + 50)
+
+
+def test_a_function_that_hides_a_model_of_the_library_is_a_row(tmp_path):
+    methods = {
+        "functional": Method(
+            lambda modalities, classes: functional(modalities, classes),
+            quality="RangeControl",
+        ),
+        # It numbers its training samples.
+        "qmf": Method(
+            lambda modalities, classes: keras_mmrel.QMF(modalities, classes),
+            quality="RangeControl",
+        ),
+    }
+    row = comparison(
+        methods, regimes=NOISY, evaluation={"corruptions": ["gaussian_one"]}
+    )
+    row.run(tmp_path, verbose=0)
+    for run in lines(tmp_path, "run"):
+        accuracy = run["scores"]["accuracy"]
+        assert len(accuracy) > 1 and None not in accuracy
 
 
 def test_every_run_has_parts_of_its_own():
@@ -71,7 +160,10 @@ def test_every_run_has_parts_of_its_own():
     method = Method("LateFusion", quality=layer, modulation=modulation)
     x, _ = arrays()
     regime = comparison({"m": method}).regimes["clean"]
-    first, second = (method.make(x, 2, regime, {}, 0) for _ in range(2))
+    first, second = (
+        method.make(x, 2, {}, 0, **method.layers(regime, 0)[0])
+        for _ in range(2)
+    )
     assert isinstance(first.quality, RangeControl)
     assert len({id(first.quality), id(second.quality), id(layer)}) == 3
     assert method.modulation.make().alpha == 0.5
@@ -99,16 +191,13 @@ def test_the_range_control_finds_what_leaves_the_range(tmp_path):
     assert accuracy["controlled"] > accuracy["plain"] + 0.1
 
 
-def test_a_quality_needs_a_model_that_takes_it():
-    with pytest.raises(ValueError, match="`methods.m.quality` must stand"):
-        comparison(
-            {
-                "m": {
-                    "model": lambda modalities, num_classes: None,
-                    "quality": "RangeControl",
-                }
-            }
-        )
+def test_a_quality_before_any_model_needs_to_adapt(tmp_path):
+    method = Method(
+        lambda modalities, classes: functional(modalities, classes),
+        quality=lambda: keras.layers.Identity(),
+    )
+    with pytest.raises(ValueError, match="`quality` must have `adapt`"):
+        comparison({"m": method}).run(tmp_path, verbose=0)
 
 
 def test_a_row_of_some_modalities_sees_the_corruptions_of_all(tmp_path):

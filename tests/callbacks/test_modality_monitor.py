@@ -225,6 +225,8 @@ def test_it_needs_a_model_of_its_modalities():
             ModalityMonitor(HELD, HELD_Y, "probe", training_data=data),
             "`training_data` must hold the modalities",
         ),
+        (ModalityMonitor(HELD, HELD_Y + 1), r"class numbers in \[0, 3\)"),
+        (ModalityMonitor(HELD, np.eye(4)[HELD_Y]), "must have 3 columns"),
     ):
         with pytest.raises(ValueError, match=text):
             fit(other, epochs=1)

@@ -13,14 +13,14 @@ def make_inputs(n=50):
     }
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
-def test_exact_share_loses_one_modality_and_the_mask_says_which(share):
-    missing = MissingModality(share)
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+def test_exact_fraction_loses_one_modality_and_the_mask_says_which(fraction):
+    missing = MissingModality(fraction)
     corrupted = missing(make_inputs(), seed=1)
     lost = np.stack(
         [(corrupted[k].reshape(50, -1) == 0).all(axis=1) for k in "ab"], axis=1
     )
-    assert lost.sum() == round(share * 50)
+    assert lost.sum() == round(fraction * 50)
     assert lost.sum(axis=1).max() == 1
     np.testing.assert_array_equal(corrupted[MASK], 1 - lost)
     assert corrupted[MASK].dtype == "float32"
@@ -47,7 +47,7 @@ def test_mask_of_the_inputs_is_kept_and_added_to(announce):
     np.testing.assert_array_equal(corrupted["a"][:, 0], [0, 1, 0, 1])
 
 
-def test_share_counts_only_samples_that_have_the_modality():
+def test_the_fraction_counts_only_samples_that_have_the_modality():
     inputs = make_inputs(10)
     inputs[MASK] = np.ones((10, 2))
     inputs[MASK][:6, 0] = 0

@@ -85,6 +85,11 @@ def test_predictions_may_be_invalid_and_labels_one_hot():
         ({"description": 3}, "`description` of 's' must be a string"),
         ({"percent": "yes"}, "`percent` must be True or False"),
         ({"per_modality": 1}, "`per_modality` must be True or False"),
+        ({"per_sample": "no"}, "`per_sample` must be True or False"),
+        (
+            {"per_sample": True, "per_modality": True},
+            "`per_sample` of 's' must be False",
+        ),
         ({"shown": "no"}, "`shown` must be True or False"),
         ({"needs": 3}, "`needs` of 's' must be a sequence"),
         ({"higher_is_better": 1}, "must be True, False or None"),

@@ -210,6 +210,27 @@ def test_logits_probabilities_and_dicts_of_them_give_the_same_scores():
         )
 
 
+@pytest.mark.parametrize("announce", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_what_leaves_the_range_of_these_data_is_not_called_inside(
+    announce, known
+):
+    x, y = data()
+    # No zero among them, but maybe among the training samples.
+    x["a"] = x["a"] - x["a"].min() + 5
+    training = {"a": np.zeros((1, 6)), "b": x["b"]} if known else None
+    missing = {"m": MissingModality(1.0, "a", announce=announce)}
+    table = evaluate(logits_of, x, y, missing, training=training).scores
+    # What is announced as missing is read by nobody.
+    assert table["in_range"].tolist() == [True, announce or known]
+
+
+def test_training_data_of_another_shape_are_refused():
+    x, y = data()
+    with pytest.raises(ValueError, match="`training` must hold 'a' in the"):
+        evaluate(logits_of, x, y, training={"a": np.zeros((4, 2))})
+
+
 def test_what_the_model_returns_is_settled_on_the_clean_data():
     # Logits which add up to 1 under the corruption by accident.
     x, y = data()

@@ -139,7 +139,7 @@ def test_bad_severities_of_a_protocol_are_refused(severities, sentence):
 
 
 @pytest.mark.parametrize("cls", [MissingModality, UnalignedSamples])
-def test_share_above_one_is_refused_before_it_is_used(cls):
+def test_a_fraction_above_one_is_refused_before_it_is_used(cls):
     with pytest.raises(ValueError, match=r"\[0, 1\].*severity=1.5"):
         NoiseProtocol("m", cls(0.5), [0.5, 1.5])
 

@@ -93,6 +93,18 @@ def test_own_score_of_every_modality_has_a_column_each():
         evaluate([one], {"confidence": confidence})
 
 
+def test_a_score_of_every_sample_is_their_mean():
+    top = Score(
+        "top", lambda p: p.probabilities.max(axis=1), None, per_sample=True
+    )
+    predictions = Predictions(P, Y)
+    assert top.of_samples(predictions).shape == Y.shape
+    assert top.columns(predictions) == {"top": P.max(axis=1).mean()}
+    one = dataclasses.replace(top, function=lambda p: 1.0)
+    with pytest.raises(ValueError, match="one number a sample.*a float"):
+        one.columns(predictions)
+
+
 def test_only_the_chosen_scores_are_computed():
     def never(predictions):
         raise AssertionError
