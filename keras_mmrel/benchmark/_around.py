@@ -62,7 +62,8 @@ class Around:
         x, y = part
         if isinstance(self.model, models.MultimodalModel):
             # A pipeline has to bring the side inputs itself.
-            x = self.model.modality_inputs.complete(x)
+            inputs = self.model.modality_inputs
+            x = inputs.complete(x, inputs.form())
         return _Batches(x, y, size, seed, self._noisy)
 
     def _noisy(self, x: Mapping[str, Array]) -> dict[str, Array]:

@@ -110,10 +110,10 @@ def test_a_quality_control_is_a_layer(bad):
 # -- InputQuality ------------------------------------------------------------
 
 
-def judged(cls=keras_mmrel.ConcatFusion, x=X, y=Y, **kwargs):
+def judged(cls=keras_mmrel.ConcatFusion, x=X, y=Y, batch_size=24, **kwargs):
     model = cls(SHAPES, 3, quality=InputQuality(), seed=0, **kwargs)
     model.compile(run_eagerly=EAGER)
-    model.fit(x, y, batch_size=24, epochs=1, verbose=0)
+    model.fit(x, y, batch_size=batch_size, epochs=1, verbose=0)
     return model
 
 
@@ -179,7 +179,7 @@ class Batches(keras.utils.PyDataset):
 
 def test_a_pipeline_is_read_before_the_first_step():
     weight = np.ones(48, "float32")
-    model = judged(x=Batches(X, Y, weight), y=None)
+    model = judged(x=Batches(X, Y, weight), y=None, batch_size=None)
     arrays = judged()
     for ours, theirs in zip(
         model.quality.weights, arrays.quality.weights, strict=True
