@@ -271,6 +271,9 @@ Baselines got a grid of three learning rates.
 - Noise on single features of all modalities breaks it: a dense layer mixes
   them before anything is judged. `quality=keras_mmrel.layers.RangeControl()`
   repairs that where the noise leaves the range of the training data.
+  `InputQuality()` does so too on four of five data sets (on CUB it is 4 points
+  behind the range control), keeps what dense noise left, and tells which modality
+  is damaged: AUROC .95 inside the range for .79 without. See its guide.
 - On ROSMAP, 351 samples, it is behind on clean data, level with the best
   baseline under coexisting noise, and behind where a modality is missing without
   a word.
