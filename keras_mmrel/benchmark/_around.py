@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from keras_mmrel import models
 from keras_mmrel.benchmark._samples import Part
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
@@ -59,11 +58,12 @@ class Around:
 
     def batches(self, part: Part, size: int, seed: int) -> "_Batches":
         """Return what `fit` trains on instead of a training part."""
-        x, y = part
-        if isinstance(self.model, models.MultimodalModel):
-            # A pipeline has to bring the side inputs itself.
-            inputs = self.model.modality_inputs
-            x = inputs.complete(x, inputs.form())
+        x, y = dict(part[0]), part[1]
+        # A pipeline has to bring the side inputs itself.
+        for side in getattr(self.model, "side_inputs", ()):
+            values = side.default(self.model, len(y))
+            if values is not None:
+                x[side.name] = np.asarray(values, side.dtype)
         return _Batches(x, y, size, seed, self._noisy)
 
     def _noisy(self, x: Mapping[str, Array]) -> dict[str, Array]:

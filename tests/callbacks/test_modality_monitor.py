@@ -42,6 +42,8 @@ def fit(monitor=None, epochs=3, callbacks=(), model=None):
 
 @pytest.fixture(scope="module")
 def watched():
+    # Made before the seed of any test.
+    keras.utils.set_random_seed(2)
     monitor = ModalityMonitor(HELD, HELD_Y, batch_size=7)
     return *fit(monitor), monitor
 
