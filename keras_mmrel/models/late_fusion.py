@@ -7,6 +7,7 @@ from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
 from keras_mmrel.contract import Modalities
@@ -95,7 +96,7 @@ class LateFusion(MultimodalModel):
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
     ) -> Losses:
         loss = self.modality_crossentropy(
-            y, outputs["modality_logits"], outputs[MASK], sample_weight
+            y, outputs[MODALITY_LOGITS], outputs[MASK], sample_weight
         )
         return {"modality_loss": self.modality_loss_weight * loss}
 
