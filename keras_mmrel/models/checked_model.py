@@ -21,6 +21,7 @@ from keras_mmrel.models._quality import adapt_quality
 from keras_mmrel.models._quality import training_part
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
+from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_optimizer_is_own
 from keras_mmrel.models.modality_inputs import ModalityInputs
 from keras_mmrel.models.uninformative import note_informative
@@ -36,11 +37,17 @@ class CheckedModel(keras.Model):
         modality_names: Names of the modalities, in order.
         modality_inputs: Checks what is there before the first step.
         batch_watch: Counts in the step what nobody saw before.
+        clock: Says how far the training is.
+        quality: Layer that judges inputs, or `None`.
+        informative: Weight `(n_modalities,)`, 1 for what varies in training.
     """
 
     modality_names: list[str]
     modality_inputs: ModalityInputs
     batch_watch: BatchWatch
+    clock: Clock
+    quality: keras.layers.Layer | None
+    informative: keras.Variable
     _runs = 0
 
     @reads_tables
@@ -272,6 +279,14 @@ class CheckedModel(keras.Model):
         self.modality_inputs.check(x)
         with self._running():
             return super().predict_on_batch(x)
+
+    def _build_optimizer(self) -> None:
+        """Make the optimizer's variables, if the model's are known."""
+        check_optimizer_is_own(self)
+        optimizer = self.optimizer
+        if self.built and optimizer is not None and not optimizer.built:
+            with backend.variable_scope(self):
+                optimizer.build(self.trainable_variables)
 
     @contextlib.contextmanager
     def _running(self, form: BatchForm | None = None) -> Iterator[None]:

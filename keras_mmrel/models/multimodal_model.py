@@ -41,7 +41,6 @@ from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_loss
 from keras_mmrel.models.compile_arguments import check_metric_names
 from keras_mmrel.models.compile_arguments import check_modulation
-from keras_mmrel.models.compile_arguments import check_optimizer_is_own
 from keras_mmrel.models.compile_arguments import check_options
 from keras_mmrel.models.compile_arguments import known_optimizer
 from keras_mmrel.models.compile_arguments import logits_loss
@@ -596,14 +595,6 @@ class MultimodalModel(CheckedModel):
     def compile_from_config(self, config: dict) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         self._build_optimizer()
-
-    def _build_optimizer(self) -> None:
-        """Make the optimizer's variables, if the model's are known."""
-        check_optimizer_is_own(self)
-        optimizer = self.optimizer
-        if self.built and optimizer is not None and not optimizer.built:
-            with backend.variable_scope(self):
-                optimizer.build(self.trainable_variables)
 
     # -- Running -------------------------------------------------------------
 
