@@ -32,6 +32,8 @@ from keras_mmrel.layers._stack_features import sizes_of
 from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -45,7 +47,7 @@ from keras_mmrel.state import add_state
     minimum_deviation=Number(0, low_open=True),
     forgetting=Either(Every(Number(0, 1, low_open=True)), None),
 )
-class FeatureGate(keras.layers.Layer):
+class FeatureGate(TensorLayer):
     """Judge every feature, and every modality, against clean class statistics.
 
     The layer keeps, per modality and class, the mean of clean training
@@ -148,9 +150,10 @@ class FeatureGate(keras.layers.Layer):
         modalities, features = len(widths), max(widths)
         sizes = self.feature_sizes or widths
         if len(sizes) != modalities or max(sizes) > features:
-            raise ValueError(
+            raise refused(
                 f"`feature_sizes` must hold {modalities} sizes of at most "
-                f"{features}. Received: feature_sizes={sizes}"
+                f"{features}",
+                f"feature_sizes={sizes}",
             )
         # (modalities, features): 1 for a real feature, 0 for padding.
         self._real = (np.arange(features) < np.array(sizes)[:, None]).astype(

@@ -35,6 +35,7 @@ from keras_mmrel.layers._quality_fit import RAW
 from keras_mmrel.layers._quality_fit import QualityFit
 from keras_mmrel.layers._quality_fit import fit_quality
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -45,7 +46,7 @@ from keras_mmrel.state import add_state
     seed=Integer(0),
     cleaning=Flag(),
 )
-class InputQuality(keras.layers.Layer):
+class InputQuality(TensorLayer):
     """Say how far each modality of a sample is to be believed.
 
     Whether a modality is damaged shows in how its features fit each other,
@@ -139,11 +140,14 @@ class InputQuality(keras.layers.Layer):
         self.cleaning = cleaning
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
-        self.shapes = ModalityShapes(input_shape)
+        self.modality_shapes = ModalityShapes(input_shape)
         self.judged: dict[str, dict[str, Any]] = {}
-        for index, name in enumerate(self.shapes.names):
-            size = math.prod(self.shapes.fixed.get(name, ()))
-            if name in self.shapes.fixed and 0 < size <= self.max_features:
+        for index, name in enumerate(self.modality_shapes.names):
+            size = math.prod(self.modality_shapes.fixed.get(name, ()))
+            if (
+                name in self.modality_shapes.fixed
+                and 0 < size <= self.max_features
+            ):
                 self.judged[name] = self._states(index, size)
 
     def _states(self, index: int, size: int) -> dict[str, Any]:
@@ -175,7 +179,7 @@ class InputQuality(keras.layers.Layer):
 
     def call(self, inputs: Modalities) -> dict[str, Any]:
         check_modality_tensors(inputs)
-        self.shapes.check(inputs)
+        self.modality_shapes.check(inputs)
         mask = mask_of(inputs)
         values, qualities = {}, []
         for index, (name, x) in enumerate(modality_arrays(inputs).items()):
@@ -265,7 +269,7 @@ class InputQuality(keras.layers.Layer):
         check_labels(y, int(y.max(initial=0)) + 1, rows)
         if not self.built:
             self.build(keras.tree.map_structure(lambda a: a.shape, inputs))
-        self.shapes.check(inputs)
+        self.modality_shapes.check(inputs)
         rng = np.random.default_rng(self.seed)
         chosen = np.sort(rng.permutation(rows)[: self.samples])
         inputs = keras.tree.map_structure(lambda a: to_numpy(a)[chosen], inputs)

@@ -21,6 +21,7 @@ from keras_mmrel.layers._inputs import check_samples
 from keras_mmrel.layers._inputs import is_float
 from keras_mmrel.layers._inputs import mask_of
 from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
 
 # Beyond any value that a check of finite inputs lets through.
 HUGE = 3e38
@@ -28,7 +29,7 @@ HUGE = 3e38
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(margin=Number(0), threshold=Number(0, 1))
-class RangeControl(keras.layers.Layer):
+class RangeControl(TensorLayer):
     """Notice bad inputs by the range of the training data alone.
 
     The strongest cheap control: what a method for reliable fusion adds, it
@@ -92,11 +93,11 @@ class RangeControl(keras.layers.Layer):
         self.threshold = threshold
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
-        self.shapes = ModalityShapes(input_shape)
+        self.modality_shapes = ModalityShapes(input_shape)
         self.count, self.total, self.low, self.high = {}, {}, {}, {}
         for index, name in enumerate(input_shape):
-            if name in self.shapes.fixed:
-                shape = self.shapes.fixed[name]
+            if name in self.modality_shapes.fixed:
+                shape = self.modality_shapes.fixed[name]
                 self.count[name] = add_state(self, f"count_{index}")
                 self.total[name] = add_state(self, f"sum_{index}", shape)
                 self.low[name] = add_state(self, f"low_{index}", shape)
@@ -105,7 +106,7 @@ class RangeControl(keras.layers.Layer):
     def call(
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
-        self.shapes.check(inputs)
+        self.modality_shapes.check(inputs)
         if training and self.trainable:
             self.update_statistics(inputs)
         mask = mask_of(inputs)
@@ -124,7 +125,7 @@ class RangeControl(keras.layers.Layer):
         return {**values, MASK: announced}
 
     def _is_controlled(self, name: str, x: Tensor) -> bool:
-        return name in self.shapes.fixed and is_float(x)
+        return name in self.modality_shapes.fixed and is_float(x)
 
     def _control(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the controlled values, and the fraction that was in range."""
@@ -139,7 +140,7 @@ class RangeControl(keras.layers.Layer):
         inside = ops.logical_or(inside, count < 1)
         # Rounding may carry the mean of a constant beyond it.
         mean = ops.clip(total / ops.maximum(count, 1.0), low, high)
-        size = math.prod(self.shapes.fixed[name])
+        size = math.prod(self.modality_shapes.fixed[name])
         rows = ops.reshape(ops.cast(inside, "float32"), (-1, size))
         fraction = ops.mean(rows, axis=1)
         mean = ops.cast(mean, x.dtype)
@@ -153,7 +154,7 @@ class RangeControl(keras.layers.Layer):
         """
         if not self.built:
             self.build(keras.tree.map_structure(lambda x: x.shape, inputs))
-        self.shapes.check(inputs)
+        self.modality_shapes.check(inputs)
         mask = mask_of(inputs)
         for index, (name, x) in enumerate(modality_arrays(inputs).items()):
             if self._is_controlled(name, x):
@@ -161,11 +162,12 @@ class RangeControl(keras.layers.Layer):
 
     def _add(self, name: str, x: Tensor, present: Tensor) -> None:
         x = ops.stop_gradient(ops.cast(x, "float32"))
-        shape = (-1, *[1] * len(self.shapes.fixed[name]))
+        shape = (-1, *[1] * len(self.modality_shapes.fixed[name]))
         # A sample that is not finite has no range, and must not stay in it.
         finite = ops.all(
             ops.reshape(
-                ops.isfinite(x), (-1, math.prod(self.shapes.fixed[name]))
+                ops.isfinite(x),
+                (-1, math.prod(self.modality_shapes.fixed[name])),
             ),
             axis=1,
         )
