@@ -97,6 +97,12 @@ MODELS = {
     "CAL": plain(keras_mmrel.CAL, holdout=0.3, bottleneck_start=0.2),
     "ConcatFusion": plain(keras_mmrel.ConcatFusion),
     "LateFusion": plain(keras_mmrel.LateFusion),
+    "LateFusion judged": lambda: (
+        keras_mmrel.LateFusion(
+            SHAPES, CLASSES, quality=keras_mmrel.layers.InputQuality()
+        ),
+        {},
+    ),
     "MMDynamics": plain(keras_mmrel.MMDynamics),
     "TMC": images,
     "QMF": plain(keras_mmrel.QMF),
