@@ -11,7 +11,7 @@ import numpy as np
 from keras_mmrel.contract import Array
 
 # Fewer samples than this have no covariance to speak of.
-FEWEST = 8
+FEWEST = 30
 BINS = 20
 # A sample is used as it is, or with what is out of range taken out.
 RAW, CLEANED = 0, 1
@@ -83,7 +83,8 @@ def fit_quality(
     if len(x) < FEWEST or len(present) < 2 or not spread.any():
         return None
     # A feature that never varied has no width; the others' stands in.
-    floor = 0.02 * np.maximum(spread, np.median(spread[spread > 0]))
+    varies = spread > 1e-6 * np.abs(x).max(axis=0)
+    floor = 0.02 * np.where(varies, spread, np.median(spread[spread > 0]))
     mean, deviation = x.mean(axis=0), np.maximum(x.std(axis=0), floor)
     slack = SLACK * spread
     low, high = x.min(axis=0) - slack, x.max(axis=0) + slack
@@ -121,10 +122,10 @@ def fit_quality(
     lowest = np.quantile(energy(in_sample, importance), LIMIT)
     limits, knots, values = [], [], []
 
-    def learn(beyond: Array, hits: Array, limit: float) -> None:
-        weight = np.resize(weights.ravel(), len(hits))
-        t, accuracy = _falling(beyond, hits, weight, best)
-        gain = (accuracy - chance + error) / max(best - chance + error, 1e-3)
+    def learn(beyond: Array, hits: Array, limit: float, weights: Array) -> None:
+        t, accuracy = _falling(beyond, hits, weights.ravel(), best)
+        # Where nothing was known, nothing can be lost.
+        gain = 1.0 - (best - accuracy) / max(best - chance + error, 1e-3)
         limits.append(limit)
         knots.append(t)
         values.append(np.clip(gain, 0.0, 1.0))
@@ -134,17 +135,15 @@ def fit_quality(
         under, above = np.quantile(energies[way][0], [LIMIT, 1.0 - LIMIT])
         under = min(under, lowest)
         hits = np.concatenate(right[way])
-        learn(under - known, hits, under)
-        learn(known - above, hits, above)
+        learn(under - known, hits, under, weights)
+        learn(known - above, hits, above, weights)
     # However well the rest fits: what is replaced is lost.
     replaced = [rng.random(x.shape) < fraction for fraction in LOST]
-    learn(
-        np.concatenate([lost.mean(axis=1) for lost in replaced]),
-        np.concatenate(
-            [probe.right(np.where(lost, 0.0, u)) for lost in replaced]
-        ),
-        0.0,
+    fractions = np.concatenate([lost.mean(axis=1) for lost in replaced])
+    hits = np.concatenate(
+        [probe.right(np.where(lost, 0.0, u)) for lost in replaced]
     )
+    learn(fractions, hits, 0.0, np.ones(len(hits)))
     return QualityFit(
         mean,
         deviation,

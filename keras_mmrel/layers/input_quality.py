@@ -57,7 +57,7 @@ class InputQuality(TensorLayer):
     unusual above, or below, that of 90 % of clean samples.
 
     What an unusual energy means for the decision is learnt as well, for each
-    modality: clean training samples are corrupted in seventeen ways and
+    modality: clean training samples are corrupted in nineteen ways and
     degrees (features from other samples, noise on all features or on some,
     features lost), and a small classifier says how often it is still right.
     `modality_quality` is that accuracy above chance at the sample's energy,
@@ -73,13 +73,22 @@ class InputQuality(TensorLayer):
 
     Statistics come from `adapt`, as those of `keras.layers.Normalization` do;
     a model that is given this layer as `quality=` adapts it to its training
-    data before the first step. Until then everything passes as it is. A
-    sample that simply is another one cannot be noticed, nor can a modality
-    that belongs to another sample: its features agree with each other.
+    data before the first step, unless that has been done: give each model
+    (each fold of a cross-validation) a layer of its own. On several processes
+    each would see its own rows: adapt it before. Until it is adapted
+    everything passes as it is.
+
+    A sample that simply is another one cannot be noticed, nor can a modality
+    that belongs to another sample: its features agree with each other. One
+    feature alone shows no more than its range. Accuracy counts every sample
+    once: where one class holds nearly all of them, little seems lost by
+    losing a modality.
 
     Modalities with more than `max_features` values, integer tensors, nested
     inputs, tensors with a dimension beside the batch that varies, and those
-    that had fewer than 8 samples pass unchanged with a quality of 1.
+    that had fewer than 30 samples pass unchanged with a quality of 1. A value
+    that is not finite, or further than 50 deviations from the mean, is taken
+    out in any case.
 
     Args:
         shrinkage: Float in (0, 1], of the correlations between features.
@@ -142,7 +151,9 @@ class InputQuality(TensorLayer):
     def build(self, input_shape: Mapping[str, Any]) -> None:
         self.modality_shapes = ModalityShapes(input_shape)
         self.judged: dict[str, dict[str, Any]] = {}
-        for index, name in enumerate(self.modality_shapes.names):
+        # Files of weights go by the place of a weight: one that does not
+        # depend on the order in which the modalities come.
+        for index, name in enumerate(sorted(self.modality_shapes.names)):
             size = math.prod(self.modality_shapes.fixed.get(name, ()))
             if (
                 name in self.modality_shapes.fixed
@@ -205,7 +216,8 @@ class InputQuality(TensorLayer):
         rows = ops.where(present[:, None] > 0, rows, state["mean"])
         raw = self._reliability(state, RAW, rows)
         distance = ops.abs(rows - state["mean"]) - FAR * state["deviation"]
-        far = ops.any(distance > 0, axis=1)
+        # Also what is no number.
+        far = ops.any(ops.logical_not(distance <= 0), axis=1)
         raw = ops.where(far, 0.0, raw)
         inside = ops.logical_and(rows >= state["low"], rows <= state["high"])
         cleaned = ops.where(inside, rows, state["mean"])
@@ -217,6 +229,7 @@ class InputQuality(TensorLayer):
         )
         known = state["known"] > 0
         use = ops.logical_and(clean > PREFERENCE * raw, raw < 1.0)
+        use = ops.logical_or(use, far)
         # Before `adapt` there is no range, and nothing to clean.
         use = ops.logical_and(ops.logical_and(use, known), replaced > 0)
         quality = ops.where(known, ops.where(use, clean, raw), 1.0)
@@ -275,6 +288,8 @@ class InputQuality(TensorLayer):
         inputs = keras.tree.map_structure(lambda a: to_numpy(a)[chosen], inputs)
         check_samples(inputs)
         mask = to_numpy(mask_of(inputs)) > 0
+        for state in self.judged.values():
+            state["known"].assign(0.0)
         for index, (name, x) in enumerate(modality_arrays(inputs).items()):
             if name not in self.judged:
                 continue

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
 from collections.abc import Mapping
 from types import GeneratorType
@@ -21,6 +22,9 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import class_numbers
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.models.modality_inputs import keep_present
+
+# Rows of a pipeline for a layer that does not say how many.
+ROWS = 2048
 
 
 def relative_quality(inputs: Modalities) -> Tensor:
@@ -65,7 +69,11 @@ def training_part(
 
 
 def adapt_quality(
-    model: Model, x: DataSource, y: Labels, sample_weight: Tensor = None
+    model: Model,
+    x: DataSource,
+    y: Labels,
+    sample_weight: Tensor = None,
+    class_weight: dict | None = None,
 ) -> None:
     """Let the quality layer see training data before the first step.
 
@@ -78,6 +86,7 @@ def adapt_quality(
         x: Checked data of a `fit`.
         y: Labels of a dict of arrays.
         sample_weight: Likewise; a sample of weight 0 is none.
+        class_weight: As in `fit`; nor is one of a class of weight 0.
 
     Raises:
         ValueError: If the data can be read only once.
@@ -85,7 +94,9 @@ def adapt_quality(
     layer = model.quality
     if layer is None or hasattr(layer, "update_statistics"):
         return
-    if layer.adapted or float(ops.convert_to_numpy(model.clock.step)):
+    if getattr(layer, "adapted", False) or not layer.trainable:
+        return
+    if float(ops.convert_to_numpy(model.clock.step)):
         return
     if isinstance(x, GeneratorType) or hasattr(x, "__next__"):
         raise ValueError(
@@ -94,16 +105,27 @@ def adapt_quality(
             f"{type(x).__name__}"
         )
     if not isinstance(x, Mapping):
-        x, y, sample_weight = _first_rows(x, layer.samples)
+        count = getattr(layer, "samples", ROWS)
+        x, y, sample_weight = _first_rows(x, count)
     inputs = {name: x[name] for name in model.modality_names}
     if x.get(MASK) is not None:
         inputs[MASK] = x[MASK]
     y = to_numpy(class_numbers(y, model.num_classes))
+    kept = np.array([(class_weight or {}).get(c, 1.0) > 0 for c in y.tolist()])
     if sample_weight is not None:
-        kept = to_numpy(sample_weight).reshape(-1) > 0
+        kept = kept & (to_numpy(sample_weight).reshape(-1) > 0)
+    if not kept.all():
         inputs = keras.tree.map_structure(lambda v: to_numpy(v)[kept], inputs)
         y = y[kept]
     layer.adapt(inputs, y)
+    if not getattr(layer, "adapted", True):
+        warnings.warn(
+            "`quality` has learnt nothing from the training data and lets all "
+            f"pass: {len(y)} samples of {len(np.unique(y))} classes were too "
+            "few, or no modality can be judged. `model.quality.adapt(inputs, "
+            "y)` before `fit` takes others.",
+            stacklevel=4,
+        )
 
 
 def _first_rows(data: DataSource, count: int) -> tuple:

@@ -122,9 +122,11 @@ class CheckedModel(keras.Model):
         if shapes and not self.built:
             self.build(shapes)
         validation.check_weights(self)
-        seen = training_part(x, y, sample_weight, validation_split)
-        note_informative(self, seen[0], seen[2])
-        adapt_quality(self, *seen)
+        seen_x, seen_y, seen_weight = training_part(
+            x, y, sample_weight, validation_split
+        )
+        note_informative(self, seen_x, seen_weight)
+        adapt_quality(self, seen_x, seen_y, seen_weight, class_weight)
         # TensorFlow would trace the step once to make them and once to run.
         self._build_optimizer()
         with self._running(form):

@@ -397,11 +397,12 @@ class MICINet(MultimodalModel):
             `keras_mmrel.evaluation.plot_ici` draws one sample of it.
         """
         self.modality_inputs.check(x)
-        inputs = self.prepare_inputs(x)
+        inputs = self.augment(self.prepare_inputs(x), training=False)
         mask = inputs[MASK]
-        features = self.encode(inputs, training=False)
+        features = self.encode(inputs, training=False, weighed=False)
         z = self.embed(features, mask, training=False)
-        fused = self.fusion(z, mask, training=False)
+        quality = relative_quality(inputs) if QUALITY in inputs else None
+        fused = self.fusion(z, mask, quality, training=False)
         inner = {name: fused[name] for name in ("ici", "kept", "compensated")}
         outputs = {**self(x, training=False), "feature": z, **inner}
         return {k: ops.convert_to_numpy(v) for k, v in outputs.items()}

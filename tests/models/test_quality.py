@@ -216,6 +216,53 @@ def test_samples_of_weight_0_and_missing_ones_teach_it_nothing():
         assert (high < 10.0).all()
 
 
+@pytest.mark.parametrize("name", ["ConcatFusion", "LateFusion"])
+@pytest.mark.parametrize("wild", [1e3, 1e9])
+def test_wild_values_cannot_move_a_judged_prediction(name, wild):
+    model = judged(MODELS[name])
+    signs = np.sign(np.random.default_rng(0).normal(size=X["b"].shape))
+    far = {**X, "b": (wild * signs).astype("float32")}
+    moved = predict(model, far)["logits"] - predict(model, X)["logits"]
+    assert np.abs(moved).max() < 5
+
+
+def test_classes_of_weight_0_teach_it_nothing():
+    x, y = vectors(120, classes=4)
+    for values in x.values():
+        values[y == 3] += 100.0
+    model = keras_mmrel.ConcatFusion(SHAPES, 4, quality=InputQuality())
+    model.compile(run_eagerly=EAGER)
+    weight = {0: 1.0, 1: 1.0, 2: 1.0, 3: 0.0}
+    model.fit(x, y, epochs=1, verbose=0, class_weight=weight)
+    assert (to_numpy(model.quality.judged["a"]["high"]) < 10).all()
+
+
+def test_a_layer_that_learns_nothing_says_so():
+    model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=InputQuality())
+    model.compile(run_eagerly=EAGER)
+    with pytest.warns(UserWarning, match="has learnt nothing"):
+        few = {k: v[:12] for k, v in X.items()}
+        model.fit(few, Y[:12], epochs=1, verbose=0)
+
+
+class Doubled(keras.layers.Layer):
+    """The least that `quality=` takes."""
+
+    def adapt(self, inputs, y):
+        self.seen = len(y)
+
+    def call(self, inputs):
+        return {**inputs, "a": 2.0 * inputs["a"]}
+
+
+def test_a_layer_of_ones_own_needs_adapt_alone():
+    for x, y in ((X, Y), (Batches(X, Y), None)):
+        model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=Doubled())
+        model.compile(run_eagerly=EAGER)
+        model.fit(x, y, epochs=1, verbose=0)
+        assert model.quality.seen == 48
+
+
 def test_what_validation_gets_teaches_it_nothing():
     far = {k: np.concatenate([v, 100.0 + v]) for k, v in X.items()}
     model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=InputQuality())
