@@ -124,7 +124,7 @@ def adapt_quality(
             f"pass: {len(y)} samples of {len(np.unique(y))} classes were too "
             "few, or no modality can be judged. `model.quality.adapt(inputs, "
             "y)` before `fit` takes others.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

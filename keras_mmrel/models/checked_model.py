@@ -122,11 +122,9 @@ class CheckedModel(keras.Model):
         if shapes and not self.built:
             self.build(shapes)
         validation.check_weights(self)
-        seen_x, seen_y, seen_weight = training_part(
-            x, y, sample_weight, validation_split
+        self._look_at(
+            *training_part(x, y, sample_weight, validation_split), class_weight
         )
-        note_informative(self, seen_x, seen_weight)
-        adapt_quality(self, seen_x, seen_y, seen_weight, class_weight)
         # TensorFlow would trace the step once to make them and once to run.
         self._build_optimizer()
         with self._running(form):
@@ -281,6 +279,17 @@ class CheckedModel(keras.Model):
         self.modality_inputs.check(x)
         with self._running():
             return super().predict_on_batch(x)
+
+    def _look_at(
+        self,
+        x: DataSource,
+        y: Labels,
+        sample_weight: Tensor,
+        class_weight: dict | None,
+    ) -> None:
+        """Learn from all training data what has to be known before a step."""
+        note_informative(self, x, sample_weight)
+        adapt_quality(self, x, y, sample_weight, class_weight)
 
     def _build_optimizer(self) -> None:
         """Make the optimizer's variables, if the model's are known."""

@@ -81,7 +81,7 @@ def informative_modalities(
             f"Modalities {constant} are the same in every training sample that "
             "has them, or in none: they tell nothing of the classes, and count "
             "as missing.",
-            stacklevel=4,
+            stacklevel=5,
         )
     return varies.astype("float32")
 
