@@ -54,7 +54,7 @@ def weighed(feature: Tensor, inputs: Modalities, index: int) -> Tensor:
 
 def training_part(
     x: DataSource, y: Labels, sample_weight: Tensor, validation_split: float
-) -> tuple:
+) -> tuple[DataSource, Labels, Tensor]:
     """Return inputs, labels and weights without what validation gets.
 
     That is the end of arrays, as in `keras.Model.fit`.
