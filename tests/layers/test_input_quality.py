@@ -64,6 +64,7 @@ def auroc(clean, bad):
 # -- The host's statistics ---------------------------------------------------
 
 
+@pytest.mark.one_backend
 def test_a_left_out_sample_has_no_part_in_what_judges_it():
     u = np.random.default_rng(0).normal(size=(15, 4))
     left_out = _quality_fit._LeftOut(u, u, 0.3)
@@ -76,6 +77,7 @@ def test_a_left_out_sample_has_no_part_in_what_judges_it():
         np.testing.assert_allclose(received[i], expected, rtol=1e-9)
 
 
+@pytest.mark.one_backend
 def test_the_probe_has_not_seen_the_label_of_the_sample():
     """Labels without any relation are guessed no better than by chance."""
     rng = np.random.default_rng(0)
@@ -88,6 +90,7 @@ def test_the_probe_has_not_seen_the_label_of_the_sample():
     assert np.mean(rights) < 0.55
 
 
+@pytest.mark.one_backend
 def test_clean_samples_that_were_not_seen_are_believed():
     quality = call(TEST)[QUALITY]
     assert (quality > 0.8).mean(axis=0).min() > 0.93
@@ -107,6 +110,7 @@ def test_what_stays_in_range_is_noticed_where_a_range_sees_nothing():
     assert to_numpy(control(bad))[MASK].mean() > 0.99
 
 
+@pytest.mark.one_backend
 def test_without_correlations_nothing_is_noticed():
     """The mechanism is the precision: a mere variance does not see it."""
     blind = adapted(shrinkage=1.0)
@@ -123,6 +127,7 @@ def test_a_modality_that_is_too_ordinary_is_not_believed_either(value):
     assert call(bad)[QUALITY][:, 0].max() < 0.2
 
 
+@pytest.mark.one_backend
 def test_quality_falls_with_the_damage():
     rng = np.random.default_rng(0)
     noise = rng.normal(size=TEST["a"].shape).astype("float32")
@@ -134,6 +139,7 @@ def test_quality_falls_with_the_damage():
     assert means[-1] < 0.4
 
 
+@pytest.mark.one_backend
 def test_damage_to_what_tells_the_classes_counts_more():
     """Two features of `b` tell the classes, the other ten nothing."""
     importance = to_numpy(LAYER.judged["b"]["importance"])
@@ -171,6 +177,7 @@ def test_few_wild_features_are_taken_out_and_mild_noise_is_left_in():
     assert same[outside].mean() > 0.5
 
 
+@pytest.mark.one_backend
 def test_what_is_replaced_is_lost_however_well_the_rest_fits():
     qualities = []
     for count in (0, 3, 6, 9, 12):
@@ -181,6 +188,7 @@ def test_what_is_replaced_is_lost_however_well_the_rest_fits():
     assert qualities[-1] < 0.1
 
 
+@pytest.mark.one_backend
 def test_real_views_of_digits():
     """Permuted features of each view: AUROC of the quality, held out rows."""
     (x, y), (test, _) = keras_mmrel.datasets.load_multiview_digits()
@@ -213,6 +221,7 @@ def test_missing_ones_have_no_quality_and_are_never_read():
     np.testing.assert_array_equal(out["a"], bad["a"])
 
 
+@pytest.mark.one_backend
 def test_missing_ones_take_no_part_in_the_statistics():
     mask = np.ones((len(Y), 2), "float32")
     mask[::4, 0] = 0
@@ -263,6 +272,7 @@ def test_what_cannot_be_judged_passes():
     assert out[QUALITY][:, 4].max() < 0.5
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize("case", ["29 samples", "one class"])
 def test_too_little_to_learn_from_leaves_it_unadapted(case):
     rows = np.arange(29) if case == "29 samples" else Y == 0
@@ -281,6 +291,7 @@ def test_images_are_judged_by_all_their_pixels():
     np.testing.assert_allclose(out[QUALITY], flat[QUALITY], atol=1e-6)
 
 
+@pytest.mark.one_backend
 def test_units_do_not_matter():
     layer = adapted({k: 1000.0 * v - 7.0 for k, v in X.items()})
     bad = {**TEST, "a": permuted(TEST["a"])}
@@ -293,6 +304,7 @@ def test_units_do_not_matter():
     )
 
 
+@pytest.mark.one_backend
 def test_labels_may_be_rows_and_only_some_samples_are_used():
     rows = np.eye(CLASSES, dtype="float32")[Y]
     for ours, theirs in zip(
@@ -368,6 +380,7 @@ def test_wild_values_are_taken_out_even_where_nothing_is_left(wild):
     assert out[QUALITY][:, 1].max() < 0.1
 
 
+@pytest.mark.one_backend
 def test_features_of_other_units_do_not_hide_each_other():
     unit = np.where(np.arange(12) < 6, 1.0, 1e3).astype("float32")
     bad = {**TEST, "a": TEST["a"].copy()}
@@ -377,6 +390,7 @@ def test_features_of_other_units_do_not_hide_each_other():
     assert abs(moved.mean() - call(bad)[QUALITY][:, 0].mean()) < 0.1
 
 
+@pytest.mark.one_backend
 def test_where_nothing_is_known_nothing_is_lost():
     """Labels of chance, many classes: the probe is never right."""
     rng = np.random.default_rng(0)
@@ -397,6 +411,7 @@ def test_weights_do_not_depend_on_the_order_of_the_modalities():
     )
 
 
+@pytest.mark.one_backend
 def test_adapting_to_some_modalities_forgets_the_others():
     layer = adapted()
     layer.adapt({"a": X["a"]}, Y)
@@ -410,6 +425,7 @@ def test_a_sample_is_judged_by_itself_alone():
     np.testing.assert_allclose(alone, whole[5:6], atol=1e-5)
 
 
+@pytest.mark.one_backend
 def test_config_survives_json():
     layer = InputQuality(0.3, max_features=9, samples=50, seed=4, name="q")
     copy = json_round_trip(layer)
@@ -424,6 +440,7 @@ def test_bad_arguments_are_refused(name):
             InputQuality(**{name: value})
 
 
+@pytest.mark.one_backend
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [

@@ -152,6 +152,7 @@ def test_it_is_adapted_once_before_the_first_step_to_the_training_data():
         np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
 
 
+@pytest.mark.one_backend
 def test_what_the_user_has_adapted_stays():
     other, labels = vectors(96, seed=5)
     quality = InputQuality()
@@ -187,6 +188,7 @@ def test_a_pipeline_is_read_before_the_first_step():
         np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
 
 
+@pytest.mark.one_backend
 def test_a_generator_needs_an_adapted_layer():
     def batches():
         while True:
@@ -200,6 +202,7 @@ def test_a_generator_needs_an_adapted_layer():
     model.fit(batches(), steps_per_epoch=2, verbose=0)
 
 
+@pytest.mark.one_backend
 def test_samples_of_weight_0_and_missing_ones_teach_it_nothing():
     far = {k: np.concatenate([v, 100.0 + v]) for k, v in X.items()}
     y = np.concatenate([Y, Y])
@@ -226,6 +229,7 @@ def test_wild_values_cannot_move_a_judged_prediction(name, wild):
     assert np.abs(moved).max() < 5
 
 
+@pytest.mark.one_backend
 def test_classes_of_weight_0_teach_it_nothing():
     x, y = vectors(120, classes=4)
     for values in x.values():
@@ -237,6 +241,7 @@ def test_classes_of_weight_0_teach_it_nothing():
     assert (to_numpy(model.quality.judged["a"]["high"]) < 10).all()
 
 
+@pytest.mark.one_backend
 def test_a_layer_that_learns_nothing_says_so():
     model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=InputQuality())
     model.compile(run_eagerly=EAGER)
@@ -255,6 +260,7 @@ class Doubled(keras.layers.Layer):
         return {**inputs, "a": 2.0 * inputs["a"]}
 
 
+@pytest.mark.one_backend
 def test_a_layer_of_ones_own_needs_adapt_alone():
     for x, y in ((X, Y), (Batches(X, Y), None)):
         model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=Doubled())
@@ -263,6 +269,7 @@ def test_a_layer_of_ones_own_needs_adapt_alone():
         assert model.quality.seen == 48
 
 
+@pytest.mark.one_backend
 def test_what_validation_gets_teaches_it_nothing():
     far = {k: np.concatenate([v, 100.0 + v]) for k, v in X.items()}
     model = keras_mmrel.ConcatFusion(SHAPES, 3, quality=InputQuality())
@@ -306,6 +313,7 @@ def test_a_judged_model_is_saved_and_goes_on(tmp_path):
     loaded.fit(X, Y, batch_size=24, epochs=1, verbose=0)
 
 
+@pytest.mark.one_backend
 def test_nothing_is_believed_of_a_modality_that_was_never_trained_on():
     """A modality that is the same in all training samples counts as missing."""
     with pytest.warns(UserWarning, match="are the same in every"):
