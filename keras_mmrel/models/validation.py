@@ -25,6 +25,7 @@ from keras_mmrel.constraints import refuse_unknown
 from keras_mmrel.contract import LARGEST
 from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import QUALITY
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Losses
@@ -57,10 +58,11 @@ def check_modalities(modalities: ModalitySpecs) -> None:
             f"shapes or encoders. Received: modalities={modalities!r}"
         )
     for name, spec in modalities.items():
-        if not isinstance(name, str) or not name or name == MASK:
+        taken = name in (MASK, QUALITY)
+        if not isinstance(name, str) or not name or taken:
             raise ValueError(
                 "`modalities` must be named by non-empty strings other than "
-                f"'{MASK}'. Received: name={name!r}"
+                f"'{MASK}' and '{QUALITY}'. Received: name={name!r}"
             )
         if isinstance(spec, keras.layers.Layer) or is_block_list(spec):
             continue

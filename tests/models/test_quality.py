@@ -101,6 +101,11 @@ def test_a_quality_control_learns_from_clean_samples():
         keras_mmrel.LateFusion(SHAPES, 3, quality=keras.layers.Identity())
 
 
+def test_no_modality_is_called_like_the_quality():
+    with pytest.raises(ValueError, match="'modality_quality'. Received: name"):
+        keras_mmrel.LateFusion({"modality_quality": (3,), "a": (2,)}, 3)
+
+
 @pytest.mark.parametrize("bad", ["range", 0.5, RangeControl])
 def test_a_quality_control_is_a_layer(bad):
     with pytest.raises(ValueError, match="`quality` must be a Keras layer"):
