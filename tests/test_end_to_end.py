@@ -32,6 +32,7 @@ def accuracy(outputs, y):
     return (outputs["logits"].argmax(axis=1) == y).mean()
 
 
+@pytest.mark.slow_on("jax")
 def test_accuracy_on_unseen_digits(trained, clean):
     assert accuracy(clean, trained[2]) >= 0.95
 

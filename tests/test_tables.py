@@ -367,6 +367,7 @@ def test_evaluations_of_a_model_read_tables(model):
             call(turned)
 
 
+@pytest.mark.slow_on("jax")
 def test_what_is_fitted_or_explained_reads_tables():
     x = {"a": FRAME_A, "b": FRAME_B}
     turned = {"a": FRAME_A, "b": FRAME_B[::-1]}

@@ -10,6 +10,8 @@ from keras_mmrel.evaluation import Score
 from tests.benchmark.helpers import arrays
 from tests.benchmark.helpers import lines
 
+pytestmark = pytest.mark.slow_on("jax", "tensorflow")
+
 
 class Doubled(keras.Model):
     """A plain Keras model that knows nothing of the library."""

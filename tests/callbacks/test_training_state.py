@@ -35,6 +35,7 @@ def assert_same(actual, expected):
         np.testing.assert_array_equal(value, other)
 
 
+@pytest.mark.slow_on("tensorflow")
 @pytest.mark.parametrize(
     "name",
     everywhere(

@@ -341,6 +341,7 @@ def loader():
     return torch.utils.data.DataLoader(rows, batch_size=8, shuffle=True)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("source", [Batches, loader])
 def test_pipelines_that_global_generators_shuffle_go_on(tmp_path, source):
     def train(folder, *callbacks):

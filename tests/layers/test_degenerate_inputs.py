@@ -55,6 +55,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("value", [0.0, 1.0, 1e-12])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -96,6 +97,7 @@ def test_a_modality_that_never_varies_is_zero_when_standardised(value):
     assert 0.5 < out[:, 0].std() < 1.5
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("value", [0.0, 7.0, -1e4])
 def test_a_gate_finds_a_modality_that_never_varies(value):
     rng = np.random.default_rng(0)

@@ -220,6 +220,7 @@ def batches_of(kind, x, y, mask, size=64):
     return Batches()
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("kind", ["tf.data", "torch", "list", "PyDataset"])
 @pytest.mark.parametrize("built", [False, True])
 def test_adapt_takes_data_sets_with_masks_before_and_after_build(kind, built):

@@ -1,5 +1,7 @@
 """Batches of a pipeline are alike, or a sentence of ours says what is not."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,13 @@ from tests.helpers import vectors
 
 X, Y = vectors()
 NAMES = list(SHAPES)
+
+
+@pytest.fixture(autouse=True)
+def tidy():
+    """TensorFlow waits long for many pipelines that ended early, at once."""
+    yield
+    gc.collect()
 
 
 def batches(change=None, mask=False):

@@ -85,6 +85,7 @@ def expected(p, y, weights=None):
     }
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("labels", [Y, ROWS], ids=["numbers", "rows"])
 def test_every_metric_is_computed_on_what_it_takes(labels):
     metrics = metrics_of_each_kind()
@@ -175,6 +176,7 @@ def test_a_saved_model_computes_the_same_metrics(tmp_path):
         np.testing.assert_allclose(after[name], value, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("loss", [
     "mse", "categorical_crossentropy", "sparse_categorical_crossentropy",
     "huber", keras.losses.CategoricalHinge(), keras.losses.mean_squared_error,

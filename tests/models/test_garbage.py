@@ -98,6 +98,7 @@ def trained(model, start, x, y):
     }
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.filterwarnings("ignore:CAL measures", "ignore:invalid value")
 @pytest.mark.parametrize(
     "name", everywhere(MODELS, ["ConcatFusion", "QADMNet"])

@@ -112,6 +112,7 @@ def test_weights_of_the_losses_scale_their_terms():
     np.testing.assert_allclose(found[1], found[0] * [0, 2, 3], rtol=1e-5)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_confidence_learns_the_true_class_probability():
     rng = np.random.default_rng(0)
     y = np.arange(900) % 3
@@ -154,6 +155,7 @@ def test_the_squared_error_trains_confidence_and_head():
         assert np.abs(to_numpy(layer.kernel) - old).max() > 1e-5, layer.name
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_gate_loss_closes_the_gates_of_noise_first():
     rng = np.random.default_rng(0)
     y = np.arange(300) % 2

@@ -49,6 +49,7 @@ def test_integer_images_are_taken():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("cls", [keras_mmrel.LateFusion, keras_mmrel.QADMNet])
 def test_an_encoder_may_take_a_dict(cls, tmp_path):
     tokens = keras.Input((5,), dtype="int32", name="tokens")
@@ -342,6 +343,7 @@ def test_a_seed_makes_what_a_model_draws_repeatable(name):
         assert (logits[0] != logits[2]).any()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_labels_of_both_forms_are_scored_alike_whatever_comes_first():
     x, y = vectors()
     rows = np.eye(3, dtype="float32")[y]

@@ -185,6 +185,7 @@ def test_confidence_learns_beside_the_classifier_and_not_through_it():
                 assert np.abs(on - old).max() > 0
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_confidence_learns_the_probability_of_the_true_class():
     x, y = vectors(samples=120, shapes=TWO)
     for index, values in enumerate(x.values()):

@@ -143,6 +143,7 @@ def test_rank_loss_is_that_of_the_pairs_that_exist():
     np.testing.assert_allclose(logs["rank_loss"], expected, rtol=1e-4)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_rank_loss_spreads_confidence_against_history():
     def slope(rank_weight):
         """Of the confidence over the history, -1 where margins are kept."""

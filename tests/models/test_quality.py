@@ -37,6 +37,7 @@ def predict(model, x):
     return model.predict(x, batch_size=48, verbose=0)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize(
     "name", everywhere(MODELS, ["LateFusion", "QADMNet", "MICINet"])
 )
@@ -128,6 +129,7 @@ def shuffled(x, name):
     return {**x, name: np.stack(columns, axis=1)}
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize(
     "name", everywhere(MODELS, ["LateFusion", "QADMNet", "MICINet"])
 )
@@ -183,6 +185,7 @@ class Batches(keras.utils.PyDataset):
         return keras.tree.map_structure(lambda v: v[rows], self.parts)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_pipeline_is_read_before_the_first_step():
     weight = np.ones(48, "float32")
     model = judged(x=Batches(X, Y, weight), y=None, batch_size=None)
@@ -224,6 +227,7 @@ def test_samples_of_weight_0_and_missing_ones_teach_it_nothing():
         assert (high < 10.0).all()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("name", ["ConcatFusion", "LateFusion"])
 @pytest.mark.parametrize("wild", [1e3, 1e9])
 def test_wild_values_cannot_move_a_judged_prediction(name, wild):

@@ -49,6 +49,7 @@ def with_garbage(scale, label):
     return x, y, np.tile([1.0, 0.0], len(Y)).astype("float32")
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize(
     "name", everywhere(MODELS, ["ConcatFusion", "QADMNet", "MICINet", "CAL"])
 )
@@ -101,6 +102,7 @@ def test_classes_of_weight_0_are_not_counted():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_other_weights_scale_the_loss_and_count_once():
     plain, weighted = new_model("QADMNet"), new_model("QADMNet")
     weight = np.linspace(0.1, 3.0, len(Y)).astype("float32")

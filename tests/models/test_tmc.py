@@ -267,6 +267,7 @@ def test_gradients_reach_every_trained_weight():
         assert np.abs(to_numpy(variable) - old).max() > 0, variable.path
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_uncertainty_rises_with_noise_and_the_noisy_modality_loses_confidence():
     rng = np.random.default_rng(3)
     y = np.arange(600) % 3

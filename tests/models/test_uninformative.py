@@ -72,6 +72,7 @@ def finite(model, history):
             )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.filterwarnings("ignore:CAL measures")
 @pytest.mark.parametrize("value", everywhere([0.0, 7.0], [0.0]))
 @pytest.mark.parametrize("name", everywhere(MODELS, CHOSEN))
@@ -93,6 +94,7 @@ def test_a_modality_that_never_varies_counts_as_missing(name, value):
     assert_close(other, out, atol=0)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("name", ["QADMNet", "MICINet"])
 def test_a_constant_modality_of_a_pipeline_is_not_trusted(name):
     x, y = vectors()
@@ -111,6 +113,7 @@ def test_a_constant_modality_of_a_pipeline_is_not_trusted(name):
     assert out[key][:, 1].mean() < 0.5 * out[key][:, 0].mean()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("name", everywhere(MODELS, CHOSEN))
 def test_constant_features_of_a_modality_are_no_trouble(name):
     x, y = vectors()
@@ -126,6 +129,7 @@ def test_constant_features_of_a_modality_are_no_trouble(name):
     assert (out["modality_mask"] == 1).all()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.filterwarnings("ignore:CAL measures", "ignore:Modalities")
 @pytest.mark.parametrize("name", everywhere(MODELS, CHOSEN))
 def test_batches_without_any_modality_change_nothing_but_the_clock(name):
@@ -214,6 +218,7 @@ def test_values_that_are_none_make_a_modality_missing(name, bad):
     assert_close(dict(model(x, training=False)), dict(expected), atol=0)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_zeros_in_place_of_standardised_features_are_not_trusted():
     x, y = vectors(480)
     for name, values in x.items():
@@ -237,6 +242,7 @@ def test_samples_of_one_number_are_refused_and_doubles_warned_of():
         model.fit({**x, "sample_id": y}, y, verbose=0)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_somebody_must_be_trained_on():
     x, y = vectors(60)
     model = make("CAL")

@@ -115,6 +115,7 @@ class WeightRecord(keras.callbacks.Callback):
         self.epochs = [*getattr(self, "epochs", []), weights(self.model)]
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("optimizer, compiled", [(SGD, False), (Adam, True)])
 def test_outside_its_window_a_modulation_does_nothing(optimizer, compiled):
     traces = []
@@ -378,6 +379,7 @@ def test_with_one_modality_only_training_is_as_without():
         assert history["a_coefficient"] == [1.0]
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("strategy", [OGM, OGMGE, AGM, ARL])
 def test_a_modality_that_is_never_there_keeps_its_coefficient(strategy):
     shapes = {"a": (6,), "b": (4,), "c": (5,)}

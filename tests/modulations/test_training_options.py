@@ -46,6 +46,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_one_step_is_scaled_whatever_the_option(name):
     if name == "jit" and keras.config.backend() != "tensorflow":
