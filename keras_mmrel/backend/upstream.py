@@ -4,7 +4,11 @@ One function a name, and one test each in `tests/backend/test_upstream.py`,
 which fails when a new Keras drops it.
 """
 
+import contextlib
+import functools
 import importlib
+import types
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +82,36 @@ def in_symbolic_scope() -> bool:
     """Whether Keras is finding out shapes, on invented values maybe."""
     with keras.SymbolicScope() as scope:
         return scope.original_scope is not None
+
+
+@functools.cache
+def symbolic_shape(shape: str, constraints: tuple[str, ...]) -> tuple:
+    """JAX: the one symbolic shape of a name and what is known of it."""
+    export = importlib.import_module("jax.export")
+    return export.symbolic_shape(shape, constraints=constraints)
+
+
+@contextlib.contextmanager
+def one_symbolic_batch() -> Iterator[None]:
+    """JAX: what is built inside has one and the same symbolic batch size.
+
+    Keras makes a new one whenever it calls a layer symbolically. JAX then
+    traces all again, and keeps it for good: a megabyte a model.
+    """
+    if keras.config.backend() != "jax":
+        yield
+        return
+    core: Any = importlib.import_module("keras.src.backend.jax.core")
+    export = core.jax_export
+    core.jax_export = types.SimpleNamespace(
+        symbolic_shape=lambda shape, constraints=(): symbolic_shape(
+            shape, tuple(constraints)
+        )
+    )
+    try:
+        yield
+    finally:
+        core.jax_export = export
 
 
 def own_state(layer: Any) -> Sequence[Any]:

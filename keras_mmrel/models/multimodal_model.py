@@ -241,9 +241,10 @@ class MultimodalModel(CheckedModel):
             for name in self.modality_names
         }
         self.modality_shapes = dict(shapes)
-        self.call(
-            map_shapes(lambda s: keras.KerasTensor(with_batch(s)), shapes)
-        )
+        with upstream.one_symbolic_batch():
+            self.call(
+                map_shapes(lambda s: keras.KerasTensor(with_batch(s)), shapes)
+            )
         upstream.keep_seeds(self)
 
     def get_build_config(self) -> dict | None:

@@ -59,6 +59,20 @@ def test_the_loss_tracker_averages_the_loss_of_an_epoch():
     assert float(upstream.loss_tracker(model).result()) == logs["loss"]
 
 
+@pytest.mark.skipif(keras.config.backend() != "jax", reason="traces shapes")
+def test_models_are_built_with_one_symbolic_batch():
+    keras_mmrel.QADMNet(SHAPES, 3)
+    before = upstream.symbolic_shape.cache_info()
+    keras_mmrel.QADMNet(SHAPES, 3)
+    after = upstream.symbolic_shape.cache_info()
+    assert after.hits > before.hits > 0
+    assert after.currsize == before.currsize == 1
+    # What is built by others is as it was.
+    outputs = keras.layers.Lambda(ops.abs)(keras.Input((4,)))
+    assert outputs.shape == (None, 4)
+    assert upstream.symbolic_shape.cache_info() == after
+
+
 @pytest.mark.skipif(keras.config.backend() != "jax", reason="stateless step")
 def test_the_stateless_functions_of_jax_take_what_our_step_gives_them():
     model = compiled()
