@@ -95,10 +95,8 @@ def figures(rounds):
 def test_two_hundred_rounds_leave_no_trace():
     rows = figures(ROUNDS)
     early, late = rows[ROUNDS // 4], rows[-1]
-    # Less than 100 kB a round: what an allocator keeps. JAX keeps some of what
-    # it has traced of the shapes of each model that is loaded.
-    limit = 0.5 if keras.config.backend() == "jax" else 0.1
-    assert late[0] - early[0] < limit * ROUNDS
+    # Less than 100 kB a round: what an allocator keeps.
+    assert late[0] - early[0] < 0.1 * ROUNDS
     assert late[1] == early[1]
     assert late[2] == rows[1][2]
 
