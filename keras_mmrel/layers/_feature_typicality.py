@@ -13,6 +13,8 @@ from keras_mmrel.state import add_state
 SHARE = 0.05
 # Of a normal distribution, 95 % are below the mean plus so many deviations.
 DEVIATIONS = 1.645
+# A distance at which a feature is as good as its class's prototype.
+NEAR = 0.01
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -63,7 +65,7 @@ class FeatureTypicality(ClassMeans):
             + ops.sum(ops.square(prototypes), axis=1)
         )
         square = ops.where(self.seen[:, 0] > 0, square, 1e30)
-        return ops.log(ops.maximum(ops.min(square, axis=1), 1e-6))
+        return ops.log(ops.maximum(ops.min(square, axis=1), NEAR))
 
     def update_statistics(
         self, features: Tensor, labels: Labels, weight: Tensor
