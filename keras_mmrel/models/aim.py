@@ -14,7 +14,7 @@ from keras_mmrel.models.shared_head_model import SharedHeadModel
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-@constrained(**AuxiliaryPaths.constraints)
+@constrained(**vars(AuxiliaryPaths)["constraints"])
 class AIM(SharedHeadModel):
     """Train the modalities to do without one another's best channels.
 
