@@ -18,7 +18,7 @@ from tests.helpers import vectors
 MODELS = [
     name
     for name in keras_mmrel.models.__all__
-    if name not in ("Clock", "MultimodalModel", "SideInput")
+    if name not in ("AuxiliaryPaths", "Clock", "MultimodalModel", "SideInput")
 ]
 CHOSEN = ["LateFusion", "QADMNet", "MICINet"]
 ROWS = {"batch_size": 16, "verbose": 0}
