@@ -141,8 +141,9 @@ class CAL(SharedHeadModel):
       is multiplied by its typicality, relative to the sample's most typical
       one. A feature's typicality falls with its distance from all classes, in
       units of the spread within classes in training. So what is noise in one
-      sample counts less there. Where all modalities suffer alike, and where
-      they contradict each other, it changes nothing.
+      sample counts less there. It cannot see a modality that belongs to
+      another sample, which is typical, and does not help where all modalities
+      suffer alike.
     - *Acceleration*, off by default: encoders learn faster by their part of
       the contribution, and others slower
       (`keras_mmrel.modulations.ContributionAcceleration`, which `compile`
