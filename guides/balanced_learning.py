@@ -190,12 +190,13 @@ watched["unimodal losses"] = train_and_watch(unimodal)
 """
 ## Treat it: AIM
 
-`AIM` trains weak parts inside the encoders. In training each encoder runs a
-second time, reduced at every depth to the channels that tell the classes apart
-least; the head has to do with that weak feature beside the full features of the
-others. It needs to know the blocks of an encoder: a list, as here, a default
-encoder, or a backbone that
-`encoders.split_backbone` has cut. Inference is the plain network.
+In training `AIM` runs each encoder a second time, reduced at every depth to the
+channels that tell the classes apart least; the head has to do with that weak
+feature beside the full features of the others, whose encoders so learn to decide
+without it. It needs to know the blocks of an encoder: a list, as here, a default
+encoder, or a backbone that `encoders.split_backbone` has cut. Inference is the
+plain network. `models.AuxiliaryPaths` is the same as a part of any model that
+can `fuse(features)`.
 """
 
 aim = keras_mmrel.AIM(encoders(), num_classes=10, seed=0)
@@ -205,9 +206,11 @@ watched["AIM"] = train_and_watch(aim)
 ## Treat it: CAL
 
 `CAL` adds unimodal losses, and measures what each modality contributes on a
-tenth of the samples that it holds out for the first 40 % of the training. A
-modality that contributes nothing is compressed by an information bottleneck.
-Here both contribute, so nothing is compressed.
+tenth of the samples that it holds out for the first 40 % of the training: half of
+it is the information that it adds to the others, half its confidence, at the
+temperature that fits these samples. A modality that contributes nothing is
+compressed by an information bottleneck. Here both contribute, so nothing is
+compressed.
 """
 
 cal = keras_mmrel.CAL(encoders(), num_classes=10, seed=0)
@@ -285,6 +288,30 @@ for name in ("profile", "pixels"):
     contribution = model.history.history[f"{name}_contribution"][-1]
     strength = model.history.history[f"{name}_bottleneck"][-1]
     print(f"{name:>8}: contribution {contribution:.2f}, bottleneck {strength}")
+
+"""
+## When one sample's modality is noise
+
+At inference CAL compares each feature with those of the training: far from every
+class it is made smaller, relative to the sample's best one. Half of these test
+samples have a damaged profile, the others damaged pixels, and nobody says which.
+"""
+
+damaged = np.arange(len(y_test)) % 2 == 0
+noise_x = {
+    name: values + 4 * rng.normal(size=values.shape).astype("float32")
+    for name, values in x_test.items()
+}
+mixed = {
+    "profile": np.where(damaged[:, None], noise_x["profile"], profile[1]),
+    "pixels": np.where(damaged[:, None], pixels[1], noise_x["pixels"]),
+}
+for label, model in (("unimodal losses", unimodal), ("CAL", cal)):
+    guess = model.predict(mixed, verbose=0)["probabilities"].argmax(axis=1)
+    print(f"{label:>16}: accuracy {np.mean(guess == y_test):.3f}")
+quality = cal.predict(mixed, verbose=0)["modality_quality"]
+print("quality of damaged and sound profiles:", quality[damaged, 0].mean())
+print("                                      ", quality[~damaged, 0].mean())
 
 """
 ## What the pieces are worth

@@ -9,7 +9,7 @@ import pytest
 from tests.benchmark.helpers import lines
 from tests.test_examples import some_rows
 
-ROWS = ("image alone", "joint", "AIM", "CAL")
+ROWS = ("image alone", "joint", "AIM", "target alone", "CAL")
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,9 @@ def test_aim_trains_the_image_encoder_and_helps_the_fusion(scores):
     joint = scores["joint"]
     assert scores["AIM"]["image"] >= joint["image"] + 0.10
     assert scores["AIM"]["accuracy"] >= joint["accuracy"] + 0.03
+    # What does it is that the image is relied on, not that it is trained.
+    target = scores["target alone"]
+    assert scores["AIM"]["image"] >= target["image"] + 0.15
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ OPTIONS = {
 MODELS = [
     name
     for name in keras_mmrel.models.__all__
-    if name not in ("Clock", "MultimodalModel", "SideInput")
+    if name not in ("AuxiliaryPaths", "Clock", "MultimodalModel", "SideInput")
 ]
 SHAPES = [(3,), (1,), (5,), (4, 3), (4, 4, 1), (5, 4, 2)]
 DTYPES = ["float32", "float64", "float16", "int32", "uint8", "bool"]

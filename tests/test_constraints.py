@@ -17,9 +17,12 @@ MODALITIES = {"a": (4,), "b": (3,)}
 # needed. `blocks` and `backbone` are made anew for each.
 MINIMAL = {
     "AuxiliaryBlockEncoder": lambda: {"blocks": dense(), "num_classes": 3},
+    "AuxiliaryPaths": lambda: {"model": blocks_model()},
+    "ClassMeans": lambda: {"num_classes": 3},
     "DepthAllocator": lambda: {"max_depth": 4},
     "DepthStatistics": lambda: {"num_classes": 3},
     "DynamicDepthFusion": lambda: {"num_classes": 3},
+    "FeatureTypicality": lambda: {"num_classes": 3},
     "FeatureGate": lambda: {"num_classes": 3},
     "GlobalICI": lambda: {"num_classes": 3},
     "ICIFusion": lambda: {"num_classes": 3},
@@ -39,6 +42,11 @@ PLAIN = {int, float, bool, str, type(None)}
 
 def dense():
     return [keras.layers.Dense(4)]
+
+
+def blocks_model():
+    encoders = {name: dense() for name in MODALITIES}
+    return keras_mmrel.ConcatFusion(encoders, 3)
 
 
 def minimal_arguments(cls):

@@ -15,8 +15,8 @@ from keras_mmrel.benchmark import Comparison
 ROOT = Path(__file__).resolve().parents[1]
 # For rows of a YAML file beside them, not scripts.
 PARTS = (
-    "av_encoders.py", "coexisting_noise.py", "noise_view.py",
-    "random_depth.py",
+    "av_encoders.py", "coexisting_noise.py", "fixed_rates.py", "fusions.py",
+    "noise_view.py", "random_depth.py",
 )  # fmt: skip
 EXAMPLES = sorted(
     file

@@ -31,7 +31,7 @@ AIMS = {
     "joint + unimodal losses": None,
     "CAL": 1.15,
     "AIM": 2.0,
-    "AIM, whole batch": 2.0,
+    "AIM, both losses": 2.0,
 }
 
 
@@ -57,7 +57,7 @@ def build(name: str) -> Any:
         model = keras_mmrel.CAL(encoders, CLASSES)
     elif name.startswith("AIM"):
         model = keras_mmrel.AIM(
-            encoders, CLASSES, split_batch=name == "AIM", warmup=0.0
+            encoders, CLASSES, target_weight=float(name != "AIM"), warmup=0.0
         )
     else:
         gamma = 3.0 if name.endswith("unimodal losses") else 0.0

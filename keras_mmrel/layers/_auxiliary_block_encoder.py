@@ -8,7 +8,6 @@ from keras import ops
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Choice
-from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Labels
@@ -23,7 +22,7 @@ from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import refused
 
-SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
+SELECTIONS = ("under_optimised", "over_optimised", "random")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -31,7 +30,6 @@ SELECTIONS = ("under_optimised", "over_optimised", "random", "none")
     num_classes=NUM_CLASSES,
     mask_fraction=Number(0, 1, low_open=True),
     selection=Choice(*SELECTIONS),
-    moving_prototypes=Flag(),
     seed=SEED,
 )
 class AuxiliaryBlockEncoder(TensorLayer):
@@ -64,10 +62,7 @@ class AuxiliaryBlockEncoder(TensorLayer):
         mask_fraction: Float in (0, 1], fraction of the channels of each depth
             that the mask keeps; at least one.
         selection: Which channels the mask keeps: `"under_optimised"`,
-            `"over_optimised"`, `"random"` (drawn anew at each refresh), or
-            `"none"`, which removes the whole block's output.
-        moving_prototypes: Whether the prototypes are moving averages of the
-            class means; otherwise somebody else assigns them.
+            `"over_optimised"`, or `"random"` (drawn anew at each refresh).
         seed: Integer, or `None` to draw one. Seed of the gates and of
             random masks.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -75,7 +70,6 @@ class AuxiliaryBlockEncoder(TensorLayer):
     Call arguments:
         inputs: Whatever the first block takes.
         training: Passed on to the blocks.
-        gated: Whether the gates act in the main path, too.
         return_blocks: Whether to return the list of all blocks' outputs.
 
     Returns:
@@ -104,7 +98,6 @@ class AuxiliaryBlockEncoder(TensorLayer):
         num_classes: int,
         mask_fraction: float = 0.5,
         selection: str = "under_optimised",
-        moving_prototypes: bool = True,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -114,13 +107,10 @@ class AuxiliaryBlockEncoder(TensorLayer):
         self.num_classes = num_classes
         self.mask_fraction = mask_fraction
         self.selection = selection
-        self.moving_prototypes = moving_prototypes
         self.seed = known_seed(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.statistics = [
-            DepthStatistics(
-                num_classes, moving_prototypes, name=f"statistics_{index}"
-            )
+            DepthStatistics(num_classes, name=f"statistics_{index}")
             for index in range(len(self.blocks))
         ]
 
@@ -132,7 +122,6 @@ class AuxiliaryBlockEncoder(TensorLayer):
     def build(self, input_shape: tuple) -> None:
         outputs = symbolic_outputs(self.blocks, input_shape)
         self.masks = []
-        self.block_shapes = []
         for index, x in enumerate(outputs):
             if not isinstance(x, keras.KerasTensor) or len(x.shape) < 2:
                 raise refused(
@@ -140,7 +129,6 @@ class AuxiliaryBlockEncoder(TensorLayer):
                     f"block {index} returned {x!r}",
                 )
             channels = x.shape[-1]
-            self.block_shapes.append(tuple(n or 1 for n in x.shape[1:]))
             self.statistics[index].build((None, channels))
             self.masks.append(
                 add_state(self, f"mask_{index}", (channels,), "ones")
@@ -155,14 +143,11 @@ class AuxiliaryBlockEncoder(TensorLayer):
         self,
         inputs: Tensor,
         training: bool | None = None,
-        gated: bool = False,
         return_blocks: bool = False,
     ) -> Tensor:
         outputs = []
-        for depth, block in enumerate(self.blocks):
+        for block in self.blocks:
             inputs = block(inputs, training=training)
-            if gated:
-                inputs = self.gate(inputs, depth)
             outputs.append(inputs)
         return outputs if return_blocks else mean_over_positions(outputs[-1])
 
@@ -194,11 +179,8 @@ class AuxiliaryBlockEncoder(TensorLayer):
         """Reduce some samples to the channels of the mask."""
         channels = x.shape[-1]
         mask = ops.convert_to_tensor(self.masks[depth])
-        if self.selection == "none":
-            factor = ops.zeros_like(mask)
-        else:
-            kept = ops.maximum(ops.sum(mask), 1.0)
-            factor = mask * ops.sqrt(channels / kept)
+        kept = ops.maximum(ops.sum(mask), 1.0)
+        factor = mask * ops.sqrt(channels / kept)
         drawn = keras.random.uniform(
             (ops.shape(x)[0], 1), dtype="float32", seed=self.seed_generator
         )
@@ -253,7 +235,6 @@ class AuxiliaryBlockEncoder(TensorLayer):
             "num_classes": self.num_classes,
             "mask_fraction": self.mask_fraction,
             "selection": self.selection,
-            "moving_prototypes": self.moving_prototypes,
             "seed": self.seed,
         }
 

@@ -2,6 +2,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
@@ -17,9 +18,10 @@ from keras_mmrel.shapley import shapley_weights
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 
-MEASURES = ("accuracy", "information", "confidence", "combined", "trend")
+MEASURES = ("combined", "information", "confidence")
 MOMENTUM = 0.04
-TREND_MOMENTUM = 0.1
+# From a third to 55; without temperature, 1, is among them.
+TEMPERATURES = np.exp(np.linspace(-1.0, 4.0, 26)).astype("float32")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -27,34 +29,32 @@ TREND_MOMENTUM = 0.1
 class ModalityContribution(TensorLayer):
     """Estimate what each modality contributes to a classification.
 
-    A coalition of modalities predicts with the sum of its members' partial
-    logits and the bias. What it is worth to a sample is
+    Two things are measured, and with a default `measure` both count:
 
-    - `"accuracy"`: 1 if its prediction is right and 0 if not, on a scale on
-      which chance is 0: `(right - 1/K) / (1 - 1/K)`;
-    - `"information"`: `1 + log(p_y) / log(K)`, clipped to [-1, 1], with the
-      probability of the true class: 0 for a uniform prediction.
+    - *Information*, of a modality beside the others. A coalition predicts
+      with the sum of its members' partial logits and the bias, and is worth
+      `1 + log(p_y) / log(K)` to a sample, clipped to [-1, 1], with the
+      probability of the true class: 0 for a uniform prediction. A modality's
+      information is its Shapley value, the mean rise in value when it joins a
+      coalition: exact for up to 6 modalities, over 64 random orderings and
+      their reverses beyond. Values add up to that of all modalities.
+    - *Confidence*, of a modality alone: how far the entropy of its prediction
+      is below the largest possible, `1 - H / log(K)`, **at the temperature of
+      the least cross-entropy** out of 26. Noise that a network has memorised
+      is confident on samples that it was not trained on, too; at the
+      temperature that fits these samples it is not.
 
-    A modality's contribution is its Shapley value, the mean rise in value
-    when it joins a coalition: exact for up to 6 modalities, over 64 random
-    orderings and their reverses beyond. Contributions add up to the value of
-    all modalities together. `"confidence"` looks at each modality alone
-    instead, at how far its entropy is below the largest possible, and
-    `"combined"` is half information and half confidence. `"trend"` favours
-    what still grows: the information, 5 times its moving trend, and 0.2 times
-    the confidence times what the modality alone still lacks.
-
-    `update_statistics` keeps a moving average of the contributions (momentum
-    0.04 a batch) in the weights of the layer. Calling the layer needs no
-    labels: it returns each sample's Shapley values of the information about the
-    predicted class.
+    `update_statistics` keeps moving averages (momentum 0.04 a batch) in the
+    weights of the layer, which should come from samples that are not trained
+    on. The layer's `contributions` are `(relu(information) + confidence) / 2`,
+    or one of the two. Calling the layer needs no labels: it returns each
+    sample's Shapley values of the information about the predicted class.
 
     A modality that a sample lacks contributes 0 to it, and the sample is left
     out of that modality's average.
 
     Args:
-        measure: `"accuracy"`, `"information"`, `"confidence"`, `"combined"`
-            or `"trend"`.
+        measure: `"combined"`, `"information"` or `"confidence"`.
         temperature: Positive float. The layer's `fractions` are the softmax of
             the contributions over this temperature.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -83,15 +83,14 @@ class ModalityContribution(TensorLayer):
     References:
         - [CAL, 2025](https://arxiv.org/abs/2510.26289), which measures
           contributions by information and confidence, after Shapley. The
-          formulas, and accuracy as the default measure, are this library's
-          own.
+          formulas, and the temperature, are this library's own.
     """
 
     shapes = (("batch", "modalities", "classes"),)
 
     def __init__(
         self,
-        measure: str = "accuracy",
+        measure: str = "combined",
         temperature: float = 0.25,
         **kwargs: Any,
     ) -> None:
@@ -102,21 +101,32 @@ class ModalityContribution(TensorLayer):
 
     def build(self, input_shape: tuple, *args: tuple) -> None:
         shape = (input_shape[1],)
-        self.sums = add_state(self, "sums", shape)
+        self.information = add_state(self, "information", shape)
         self.counts = add_state(self, "counts", shape)
-        if self.measure == "trend":
-            self.trend = add_state(self, "trend", shape)
+        by_temperature = (*shape, len(TEMPERATURES))
+        self.crossentropies = add_state(self, "crossentropies", by_temperature)
+        self.certainties = add_state(self, "certainties", by_temperature)
 
     # -- What has been estimated ---------------------------------------------
 
     @property
+    def confidences(self) -> Tensor:
+        """Confidence of each modality, at its own best temperature."""
+        best = ops.argmin(self.crossentropies, axis=1)
+        chosen = ops.one_hot(best, len(TEMPERATURES), dtype="float32")
+        certainty = ops.sum(chosen * self.certainties, axis=1)
+        return certainty / ops.maximum(self.counts, 1e-12)
+
+    @property
     def contributions(self) -> Tensor:
-        """Moving averages, `(n_modalities,)`; equal before any update."""
-        count = self.counts.shape[0]
-        mean = self.sums / ops.maximum(self.counts, 1e-12)
-        if self.measure == "trend":
-            mean = mean + 5.0 * self.trend
-        return ops.where(self.counts > 0, mean, 1.0 / count)
+        """What each modality contributes; equal before any update."""
+        information = self.information / ops.maximum(self.counts, 1e-12)
+        values = {
+            "information": information,
+            "confidence": self.confidences,
+            "combined": 0.5 * (ops.relu(information) + self.confidences),
+        }[self.measure]
+        return ops.where(self.counts > 0, values, 1.0 / self.counts.shape[0])
 
     @property
     def fractions(self) -> Tensor:
@@ -141,14 +151,14 @@ class ModalityContribution(TensorLayer):
             partial_logits.shape[-1],
             dtype="float32",
         )
-        values = self.information(logits, predicted)
+        values = self.information_of(logits, predicted)
         return self.shapley_values(values, mask)
 
     def _check(
         self, partial_logits: Tensor, bias: Tensor, mask: Tensor | None
     ) -> Tensor:
         """Refuse what does not fit together, and return who is present."""
-        modalities = self.sums.shape[0]
+        modalities = self.counts.shape[0]
         shape = ("batch", modalities, "num_classes")
         check_shape("partial_logits", partial_logits, *shape)
         check_shape("bias", bias, partial_logits.shape[2])
@@ -179,65 +189,53 @@ class ModalityContribution(TensorLayer):
         bias = ops.cast(bias, "float32")
         labels = one_hot_labels(labels, partial_logits.shape[-1])
         rows = ops.ones_like(labels[:, 0]) if rows is None else rows
-        values = self.contribution_of_each(
-            labels, partial_logits, bias, modality_mask
+        logits = self.coalition_logits(partial_logits, bias)
+        values = self.information_of(logits, labels)
+        values = self.shapley_values(values, modality_mask)
+        alone = ops.cast(partial_logits, "float32") + bias
+        values = ops.concatenate(
+            [values[:, :, None], *self.by_temperature(labels, alone)],
+            axis=2,
         )
         # What overflows in half precision must not stay in the averages.
         values = ops.stop_gradient(values)
-        finite = ops.cast(ops.isfinite(values), "float32")
-        counted = modality_mask * rows[:, None] * finite
+        finite = ops.cast(ops.all(ops.isfinite(values), axis=2), "float32")
+        counted = (modality_mask * rows[:, None] * finite)[:, :, None]
         values = ops.where(counted > 0, values, 0.0)
         totals = backend.all_reduce_sum(
-            ops.stack([ops.sum(values, axis=0), ops.sum(counted, axis=0)])
+            ops.sum(ops.concatenate([counted, values], axis=2), axis=0)
         )
         # Batches weigh as much as they have samples, and one with none of a
         # modality changes nothing.
-        here = ops.cast(totals[1] > 0, "float32")
-        before = self.sums / ops.maximum(self.counts, 1e-12)
-        known = here * ops.cast(self.counts > 0, "float32")
-        self.sums.assign_add(here * MOMENTUM * (totals[0] - self.sums))
-        self.counts.assign_add(here * MOMENTUM * (totals[1] - self.counts))
-        if self.measure == "trend":
-            rise = self.sums / ops.maximum(self.counts, 1e-12) - before
-            self.trend.assign_add(known * TREND_MOMENTUM * (rise - self.trend))
+        here = ops.cast(totals[:, :1] > 0, "float32")
+        size = len(TEMPERATURES)
+        for state, new in (
+            (self.counts, totals[:, 0]),
+            (self.information, totals[:, 1]),
+            (self.crossentropies, totals[:, 2 : 2 + size]),
+            (self.certainties, totals[:, 2 + size :]),
+        ):
+            moved = ops.reshape(here, (-1, *[1] * (len(new.shape) - 1)))
+            state.assign_add(moved * MOMENTUM * (new - state))
 
-    def contribution_of_each(
-        self,
-        labels: Labels,
-        partial_logits: Tensor,
-        bias: Tensor,
-        modality_mask: Tensor,
-    ) -> Tensor:
-        """Contributions to each sample by the measure, without the trend.
+    def by_temperature(
+        self, labels: Labels, logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and certainty at every temperature.
 
         Args:
-            labels: As in `update_statistics`.
-            partial_logits: As in a call.
-            bias: As in a call.
-            modality_mask: As in a call.
+            labels: One-hot `(batch, num_classes)`.
+            logits: Of each modality alone, `(batch, modalities, classes)`.
+
+        Returns:
+            Two of `(batch, modalities, temperatures)`.
         """
-        if self.measure == "confidence":
-            return self.certainty(partial_logits + bias)
-        logits = self.coalition_logits(partial_logits, bias)
-        if self.measure == "accuracy":
-            truth = ops.argmax(labels, axis=-1)[:, None]
-            right = ops.equal(ops.argmax(logits, axis=-1), truth)
-            chance = 1.0 / labels.shape[-1]
-            values = (ops.cast(right, "float32") - chance) / (1.0 - chance)
-            return self.shapley_values(values, modality_mask)
-        values = self.information(logits, labels)
-        values = self.shapley_values(values, modality_mask)
-        if self.measure == "combined":
-            return 0.5 * (
-                self.certainty(partial_logits + bias) + ops.relu(values)
-            )
-        if self.measure == "trend":
-            alone = self.information(partial_logits + bias, labels)
-            lacking = ops.relu(1.0 - alone)
-            return values + 0.2 * lacking * self.certainty(
-                partial_logits + bias
-            )
-        return values
+        logits = ops.cast(logits, "float32")[:, :, None, :]
+        cooler = ops.convert_to_tensor(1.0 / TEMPERATURES[:, None])
+        log_p = ops.log_softmax(logits * cooler, axis=-1)
+        crossentropy = -ops.sum(labels[:, None, None, :] * log_p, axis=-1)
+        entropy = -ops.sum(ops.exp(log_p) * log_p, axis=-1)
+        return crossentropy, 1.0 - entropy / math.log(labels.shape[-1])
 
     def coalition_logits(self, partial_logits: Tensor, bias: Tensor) -> Tensor:
         """Logits of every coalition, `(batch, coalitions, num_classes)`."""
@@ -253,19 +251,12 @@ class ModalityContribution(TensorLayer):
         values = ops.where(present > 0, values, 0.0)
         return ops.matmul(values, ops.transpose(weights)) * modality_mask
 
-    def information(self, logits: Tensor, labels: Labels) -> Tensor:
+    def information_of(self, logits: Tensor, labels: Labels) -> Tensor:
         """Value of coalitions by the probability of a class."""
         log_p = ops.log_softmax(logits, axis=-1)
         of_class = ops.sum(labels[:, None, :] * log_p, axis=-1)
         scale = math.log(labels.shape[-1])
         return ops.clip(1.0 + of_class / scale, -1.0, 1.0)
-
-    def certainty(self, logits: Tensor) -> Tensor:
-        """How far the entropy is below the largest, `(batch, modalities)`."""
-        log_p = ops.log_softmax(logits, axis=-1)
-        entropy = -ops.sum(ops.exp(log_p) * log_p, axis=-1)
-        scale = math.log(logits.shape[-1])
-        return 1.0 - entropy / scale
 
     def compute_output_spec(
         self, partial_logits: Tensor, *args: Tensor

@@ -1,4 +1,5 @@
 from keras_mmrel.models.aim import AIM
+from keras_mmrel.models.auxiliary_paths import AuxiliaryPaths
 from keras_mmrel.models.cal import CAL
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.concat_fusion import ConcatFusion
@@ -14,6 +15,7 @@ from keras_mmrel.models.tmc import TMC
 
 __all__ = [
     "AIM",
+    "AuxiliaryPaths",
     "CAL",
     "Clock",
     "ConcatFusion",

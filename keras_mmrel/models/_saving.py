@@ -87,7 +87,7 @@ def restore_config(
         name: restore(spec) if isinstance(spec, dict) else tuple(spec)
         for name, spec in config["modalities"].items()
     }
-    for key in ("augmentation", "quality"):
+    for key in ("augmentation", "quality", "fusion"):
         if isinstance(config.get(key), dict):
             config[key] = restore(config[key])
     return config

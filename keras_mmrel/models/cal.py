@@ -7,9 +7,11 @@ from keras import ops
 
 from keras_mmrel import backend
 from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import QUALITY
 from keras_mmrel.contract import TRAINING_RECORD
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Labels
@@ -18,8 +20,11 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import to_numpy
+from keras_mmrel.layers._feature_typicality import FeatureTypicality
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
 from keras_mmrel.layers.modality_contribution import ModalityContribution
+from keras_mmrel.models._quality import weighed
 from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.models.shared_head_model import SharedHeadModel
@@ -30,6 +35,7 @@ from keras_mmrel.modulations.contribution_acceleration import (
 )
 
 HELD_OUT = "held_out"
+GROUP = "holdout_group"
 FEW = 50
 
 
@@ -66,22 +72,38 @@ def _check_seen_held_out(model: Any, seen: SeenValues) -> None:
         )
 
 
-def _hold_out(model: Any, samples: int) -> Array | None:
+def _check_group(model: Any, values: Array) -> None:
+    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+        raise ValueError(
+            f"'{GROUP}' must hold whole numbers, one a group. Received: "
+            f"values {np.unique(values)[:5].tolist()}"
+        )
+
+
+def _hold_out(model: Any, x: Modalities, samples: int) -> Array | None:
     """Draw the samples that `fit` holds out of in-memory data."""
     if 0 in (model.holdout, model.release):
         return None
     rng = np.random.default_rng(model.seed)
-    # At least one is left to train on.
-    count = min(round(model.holdout * samples), samples - 1)
-    chosen = rng.permutation(samples)[:count]
-    if model.bottlenecks and len(chosen) < FEW:
+    aim = round(model.holdout * samples)
+    groups = np.arange(samples)
+    if x.get(GROUP) is not None:
+        groups = to_numpy(x[GROUP]).reshape(-1)
+        aim = max(aim, 1)
+    names, sizes = np.unique(groups, return_counts=True)
+    order = rng.permutation(len(names))
+    # Whole groups; at least one is left to train on.
+    before = np.cumsum(sizes[order]) - sizes[order]
+    count = min(int((before < aim).sum()), len(names) - 1)
+    chosen = np.isin(groups, names[order[:count]])
+    if model.bottlenecks and chosen.sum() < FEW:
         warnings.warn(
-            f"CAL measures contributions on {len(chosen)} held-out "
+            f"CAL measures contributions on {chosen.sum()} held-out "
             f"samples; with fewer than {FEW} its bottleneck may compress "
             "the wrong modality: raise `holdout`, or set `bottleneck=0`.",
             stacklevel=4,
         )
-    return np.isin(np.arange(samples), chosen)
+    return chosen
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -89,7 +111,8 @@ def _hold_out(model: Any, samples: int) -> Array | None:
     acceleration=Number(0),
     acceleration_scheme=Choice(*SCHEMES),
     bottleneck=Number(0),
-    bottleneck_scheme=Choice("adaptive", "contribution", "uniform", "inverted"),
+    bottleneck_scheme=Choice("contribution", "uniform", "inverted"),
+    sample_bottleneck=Either(Choice("typicality"), None),
     contribution_threshold=Number(0, low_open=True),
     warmup=Number(0, 1),
     bottleneck_start=Number(0, 1),
@@ -99,35 +122,49 @@ def _hold_out(model: Any, samples: int) -> Array | None:
 class CAL(SharedHeadModel):
     """Measure what each modality contributes; learn and compress by it.
 
-    One linear head on all features, and four mechanisms round it:
+    One linear head on all features, and five mechanisms round it:
 
     - *Unimodal losses* through the shared head, which do most of the work
       where one modality dominates (`modality_loss_weight`).
-    - *Contributions*: exact Shapley values of the accuracy of coalitions
-      (`keras_mmrel.layers.ModalityContribution`), on samples that are held
-      out of the loss. Estimated on samples that are trained on, a modality of
-      pure noise that the network memorises looks as good as any other.
-    - *Acceleration*: encoders learn faster by their part of the contribution
-      (`keras_mmrel.modulations.ContributionAcceleration`, which `compile`
-      adds; on updates under Adam-like optimizers).
+    - *Contributions*: of each modality `W = (relu(I) + D) / 2`, where `I` is
+      the Shapley value of the information of coalitions and `D` the calibrated
+      confidence (`keras_mmrel.layers.ModalityContribution`), on samples that
+      are held out of the loss. Estimated on samples that are trained on, a
+      modality of pure noise that the network memorises looks as good as any.
     - *Asymmetric bottleneck*: a variational bottleneck on every feature
       (`keras_mmrel.layers.InformationBottleneck`) whose strength is
-      `bottleneck * clip(1 - phi / contribution_threshold, 0, 1)`, with the
-      contribution `phi`: nothing for a modality that contributes, and all
-      there is for one that does not.
+      `bottleneck * clip(1 - W / contribution_threshold, 0, 1)`: nothing for a
+      modality that contributes, and all there is for one that does not. An
+      encoder that has not learnt yet looks like noise too, so this needs
+      unimodal losses: with `modality_loss_weight=0` nothing is compressed.
+    - *A bottleneck of each sample*, at inference: the feature of a modality
+      is multiplied by its typicality, relative to the sample's most typical
+      one. A feature's typicality falls with its distance from all classes, in
+      units of the spread within classes in training. So what is noise in one
+      sample counts less there. It cannot see a modality that belongs to
+      another sample, which is typical, and does not help where all modalities
+      suffer alike.
+    - *Acceleration*, off by default: encoders learn faster by their part of
+      the contribution, and others slower
+      (`keras_mmrel.modulations.ContributionAcceleration`, which `compile`
+      adds; on updates under Adam-like optimizers).
 
     A fraction `holdout` of the training samples is held out for the first
     `release` of the training, fixed by `seed`: they stay in their batches with
     a loss weight of 0. After it the contributions are frozen and all samples
-    are trained on. With in-memory data `fit` draws them by itself; a pipeline
-    may name its own by the input `"held_out"` of shape `(batch,)`, 1 for held
-    out, the same for a sample in every epoch. Without either, contributions
-    are estimated on all training samples.
+    are trained on. With in-memory data `fit` draws them by itself. Give it
+    the input `"holdout_group"` of shape `(batch,)`, whole numbers, and it
+    holds out whole groups (speakers, patients), at least one: contributions
+    are then those on samples of a group that the network does not know. A
+    pipeline may name its own by the input `"held_out"`, 1 for held out, the
+    same for a sample in every epoch. Without any, contributions are estimated
+    on all training samples.
 
     Beside those of `MultimodalModel` the outputs have `contribution`
     (b, M), each sample's Shapley values of the information about the
-    predicted class, and `contribution_fraction` (b, M), the fractions of what
-    was estimated in training, the same in every row. The logs have
+    predicted class, `contribution_fraction` (b, M), the fractions of what
+    was estimated in training, the same in every row, and `modality_quality`,
+    the typicality, which lowers the `confidence` too. The logs have
     `<modality>_contribution` and `<modality>_bottleneck`.
 
     Args:
@@ -135,16 +172,16 @@ class CAL(SharedHeadModel):
         num_classes: Integer of at least 2.
         modality_loss_weight: Non-negative float.
         acceleration: Non-negative float, strength of the acceleration. It is
-            0, none, by default: with plain SGD and unimodal losses it made
-            encoders faster, which any other factor does as well.
-        acceleration_scheme: `"contribution"`, `"uniform"` or `"inverted"`.
+            0, none, by default: no setting was better than the learning rate
+            of the dominant modality alone.
+        acceleration_scheme: `"contribution"` or `"inverted"`.
         bottleneck: Non-negative float, the largest strength of the
             bottleneck; 0 for none.
-        bottleneck_scheme: `"adaptive"` as above. With `w` a modality's
-            fraction, `"contribution"` is `bottleneck * M * (1 - w) / (M - 1)`,
-            `"uniform"` is `bottleneck`, and `"inverted"` turns the adaptive
+        bottleneck_scheme: `"contribution"` as above, or a control:
+            `"uniform"` is `bottleneck` for all, and `"inverted"` turns the
             rule round: all there is for a modality that contributes.
         contribution_threshold: Positive float.
+        sample_bottleneck: `"typicality"`, or `None` for none.
         measure: How contributions are measured, as in `ModalityContribution`.
         temperature: Positive float, temperature of the fractions.
         warmup: Float in [0, 1], fraction of the training before the
@@ -154,8 +191,8 @@ class CAL(SharedHeadModel):
         holdout: Float in [0, 1), fraction of the samples held out.
         release: Float in [0, 1], fraction of the training after which they
             are trained on.
-        augmentation: As in `MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation`, `quality` and `seed`, as in
+            `MultimodalModel`, and arguments of `keras.Model`.
 
     Raises:
         ValueError: If an argument is outside its range.
@@ -191,6 +228,7 @@ class CAL(SharedHeadModel):
             check_seen=_check_seen_held_out,
             default=_hold_out,
         ),
+        SideInput(GROUP, "int32", check=_check_group),
     )
 
     def __init__(
@@ -202,9 +240,10 @@ class CAL(SharedHeadModel):
         acceleration: float = 0.0,
         acceleration_scheme: str = "contribution",
         bottleneck: float = 1.0,
-        bottleneck_scheme: str = "adaptive",
+        bottleneck_scheme: str = "contribution",
         contribution_threshold: float = 0.05,
-        measure: str = "accuracy",
+        sample_bottleneck: str | None = "typicality",
+        measure: str = "combined",
         temperature: float = 0.25,
         warmup: float = 0.15,
         bottleneck_start: float = 0.25,
@@ -219,11 +258,18 @@ class CAL(SharedHeadModel):
             auxiliary_loss_names=("bottleneck_loss",) if bottleneck else (),
             **kwargs,
         )
+        if self.fusion is not None:
+            raise ValueError(
+                "`fusion` must be None for CAL, which measures contributions "
+                f"by each modality's summand of the logits. Received: "
+                f"fusion={self.fusion!r}"
+            )
         self.acceleration = acceleration
         self.acceleration_scheme = acceleration_scheme
         self.bottleneck = bottleneck
         self.bottleneck_scheme = bottleneck_scheme
         self.contribution_threshold = contribution_threshold
+        self.sample_bottleneck = sample_bottleneck
         self.warmup = warmup
         self.bottleneck_start = bottleneck_start
         self.holdout = holdout
@@ -239,6 +285,12 @@ class CAL(SharedHeadModel):
                 dtype=self.dtype_policy,
             )
             for index in range(len(self.modality_names) if bottleneck else 0)
+        ]
+        self.typicalities = [
+            FeatureTypicality(num_classes, name=f"typicality_{index}")
+            for index in range(
+                len(self.modality_names) if sample_bottleneck else 0
+            )
         ]
         self.build_from_modalities()
 
@@ -256,7 +308,11 @@ class CAL(SharedHeadModel):
     ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
-        features = self.encode(inputs, training)
+        plain = self.encode(inputs, training, weighed=False)
+        judged = self._judged(plain, inputs)
+        # A sample in training is typical by what it teaches.
+        used = inputs if training else judged
+        features = [weighed(f, used, index) for index, f in enumerate(plain)]
         evidence: dict[str, Any] = {}
         divergences = []
         for index, layer in enumerate(self.bottlenecks):
@@ -274,14 +330,42 @@ class CAL(SharedHeadModel):
         fractions = self.contribution.fractions
         evidence["contribution_fraction"] = ops.zeros_like(mask) + fractions
         if training:
-            evidence[TRAINING_RECORD] = {"partial_logits": partial_logits}
-        return self.head_outputs(partial_logits, inputs, **evidence)
+            evidence[TRAINING_RECORD] = {
+                "partial_logits": partial_logits,
+                "features": plain,
+            }
+        return self.make_outputs(
+            ops.sum(partial_logits, axis=1) + self.bias,
+            partial_logits + self.bias,
+            judged,
+            **evidence,
+        )
+
+    def _judged(self, features: list[Tensor], inputs: Modalities) -> Modalities:
+        """Inputs with a quality that tells how typical features are."""
+        if not self.typicalities:
+            return inputs
+        typical = [
+            layer(feature)
+            for layer, feature in zip(self.typicalities, features, strict=True)
+        ]
+        quality = ops.stack(typical, axis=1) * inputs[MASK]
+        if inputs.get(QUALITY) is not None:
+            quality = quality * inputs[QUALITY]
+        return {**inputs, QUALITY: quality}
 
     # -- Losses and statistics -----------------------------------------------
 
     def loss_weights(self, outputs: Outputs, sample_weight: Tensor) -> Tensor:
         held_out = outputs[TRAINING_RECORD].get(HELD_OUT)
         if held_out is None:
+            holds_out = 0 not in (self.holdout, self.release)
+            if GROUP in outputs[TRAINING_RECORD] and holds_out:
+                raise ValueError(
+                    f"'{GROUP}' must come in a dict of arrays, of which `fit` "
+                    f"holds out groups; a pipeline gives '{HELD_OUT}'. "
+                    f"Received: batches with '{GROUP}' alone"
+                )
             return sample_weight
         # Any other value ends the epoch, and makes no weight negative.
         held_out = ops.cast(held_out == 1.0, "float32")
@@ -327,6 +411,10 @@ class CAL(SharedHeadModel):
             outputs[MASK],
             rows,
         )
+        for index, layer in enumerate(self.typicalities):
+            layer.update_statistics(
+                record["features"][index], y, outputs[MASK][:, index]
+            )
         narrowing = self.clock.passed(self.bottleneck_start)
         factors = narrowing * self.bottleneck_factors()
         for index, layer in enumerate(self.bottlenecks):
@@ -336,21 +424,16 @@ class CAL(SharedHeadModel):
 
     def bottleneck_factors(self) -> Tensor:
         """Fraction of `bottleneck` that every modality gets."""
-        count = len(self.modality_names)
-        fraction = self.contribution.fractions
-        if self.bottleneck_scheme == "adaptive":
-            relative = self.contribution.contributions / (
-                self.contribution_threshold
-            )
-            return ops.clip(1.0 - relative, 0.0, 1.0)
-        if self.bottleneck_scheme == "contribution":
-            return count * (1.0 - fraction) / max(count - 1, 1)
+        contributions = self.contribution.contributions
+        relative = contributions / self.contribution_threshold
+        if self.bottleneck_scheme == "uniform":
+            return ops.ones_like(relative)
         if self.bottleneck_scheme == "inverted":
-            relative = self.contribution.contributions / (
-                self.contribution_threshold
-            )
             return ops.clip(relative, 0.0, 1.0)
-        return ops.ones_like(fraction)
+        # Nobody has made an encoder learn that has no loss of its own: that
+        # it tells nothing yet does not mean that it is noise.
+        learnt = float(self.modality_loss_weight > 0)
+        return learnt * ops.clip(1.0 - relative, 0.0, 1.0)
 
     # -- Logs ----------------------------------------------------------------
 
@@ -380,6 +463,7 @@ class CAL(SharedHeadModel):
             "bottleneck": self.bottleneck,
             "bottleneck_scheme": self.bottleneck_scheme,
             "contribution_threshold": self.contribution_threshold,
+            "sample_bottleneck": self.sample_bottleneck,
             "measure": self.contribution.measure,
             "temperature": self.contribution.temperature,
             "warmup": self.warmup,

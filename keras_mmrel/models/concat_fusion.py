@@ -22,12 +22,18 @@ class ConcatFusion(SharedHeadModel):
         num_classes: Integer of at least 2.
         modality_loss_weight: Non-negative float, weight of `modality_loss`;
             with 0 there is no such term.
+        fusion: `None` for the linear layer, or a layer in its place that
+            takes the list of features, one `(batch, d)` a modality, and
+            returns logits `(batch, num_classes)`, such as an MLP, a gate or
+            attention. It is called once more for each modality, on features
+            of zeros: let it not normalise over the batch.
         **kwargs: `augmentation`, `quality` and `seed`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
             `keras.Model`.
 
     Raises:
-        ValueError: If `modality_loss_weight` is negative.
+        ValueError: If `modality_loss_weight` is negative, or `fusion`
+            returns another shape.
 
     Example:
 
@@ -45,12 +51,14 @@ class ConcatFusion(SharedHeadModel):
         num_classes: int,
         *,
         modality_loss_weight: float = 0.0,
+        fusion: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             modalities,
             num_classes,
             modality_loss_weight=modality_loss_weight,
+            fusion=fusion,
             **kwargs,
         )
         self.build_from_modalities()
@@ -59,5 +67,4 @@ class ConcatFusion(SharedHeadModel):
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
-        partial_logits = self.classify(self.encode(inputs, training))
-        return self.head_outputs(partial_logits, inputs)
+        return self.head_outputs(self.encode(inputs, training), inputs)

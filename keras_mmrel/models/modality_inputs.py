@@ -398,7 +398,7 @@ class ModalityInputs:
         added = {}
         for side in self.side_inputs:
             if x.get(side.name) is None:
-                value = side.default(self.model, count)
+                value = side.default(self.model, x, count)
                 if value is not None:
                     self._check_values(side, value, count, fits=True)
                     added[side.name] = np.asarray(value, side.dtype)

@@ -75,7 +75,7 @@ def _check_seen_ids(model: Any, seen: SeenValues) -> None:
         )
 
 
-def _number_samples(model: Any, samples: int) -> Array | None:
+def _number_samples(model: Any, x: Modalities, samples: int) -> Array | None:
     if model.sample_history is None:
         return None
     if samples > model.history_size:

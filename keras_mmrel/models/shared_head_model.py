@@ -4,6 +4,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Names
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
@@ -15,20 +17,28 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
+from keras_mmrel.models import _saving
 from keras_mmrel.models.multimodal_model import MultimodalModel
 
 
 @constrained(
     modality_loss_weight=Number(0),
     auxiliary_loss_names=Names(),
+    fusion=Either(
+        Instance(
+            keras.layers.Layer,
+            "a Keras layer from the list of features to logits",
+        ),
+        None,
+    ),
 )
 class SharedHeadModel(MultimodalModel):
-    """Base of the models with one linear head on all features.
+    """Base of the models with one head on all features.
 
-    `modality_logits` are the head's answer to one modality with the features
-    of all others at zero and the full bias, as in the literature on modality
-    imbalance. A `modality_loss_weight` adds their cross-entropies, summed
-    over modalities, to the loss as `modality_loss`.
+    The head is linear, or any `fusion`. `modality_logits` are its answer to
+    one modality with the features of all others at zero, as in the literature
+    on modality imbalance. A `modality_loss_weight` adds their cross-entropies,
+    summed over modalities, to the loss as `modality_loss`.
 
     Args:
         modalities: As in `MultimodalModel`.
@@ -36,6 +46,9 @@ class SharedHeadModel(MultimodalModel):
         modality_loss_weight: Non-negative float; with 0 there is no such
             term.
         auxiliary_loss_names: Names of further terms of a subclass.
+        fusion: `None` for the linear head, or a layer that takes the list of
+            features, one `(batch, d)` a modality, and returns logits
+            `(batch, num_classes)`.
         **kwargs: Arguments of `MultimodalModel`.
     """
 
@@ -46,6 +59,7 @@ class SharedHeadModel(MultimodalModel):
         *,
         modality_loss_weight: float = 0.0,
         auxiliary_loss_names: Sequence[str] = (),
+        fusion: keras.layers.Layer | None = None,
         **kwargs: Any,
     ) -> None:
         own = ("modality_loss",) if modality_loss_weight else ()
@@ -56,6 +70,9 @@ class SharedHeadModel(MultimodalModel):
             **kwargs,
         )
         self.modality_loss_weight = modality_loss_weight
+        self.fusion = fusion
+        if fusion is not None:
+            return
         # One linear head on the concatenation, kept in one part a modality:
         # the sum of the parts and the bias is the same function.
         self.head = [
@@ -73,7 +90,7 @@ class SharedHeadModel(MultimodalModel):
         )
 
     def classify(self, features: Sequence[Tensor]) -> Tensor:
-        """Return each modality's partial logits, without the bias.
+        """Return the linear head's partial logits, without the bias.
 
         Args:
             features: One `(batch, d)` a modality.
@@ -89,16 +106,39 @@ class SharedHeadModel(MultimodalModel):
             axis=1,
         )
 
+    def fuse(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the logits `(batch, num_classes)` of all features.
+
+        Args:
+            features: As in `classify`.
+        """
+        if self.fusion is None:
+            return ops.sum(self.classify(features), axis=1) + self.bias
+        logits = self.fusion(list(features))
+        if tuple(logits.shape[1:]) != (self.num_classes,):
+            raise ValueError(
+                "`fusion` must return logits of shape (batch, "
+                f"{self.num_classes}). Received: shape={tuple(logits.shape)}"
+            )
+        return ops.cast(logits, "float32")
+
     def head_outputs(
-        self, partial_logits: Tensor, inputs: Modalities, **evidence: Any
+        self, features: Sequence[Tensor], inputs: Modalities, **evidence: Any
     ) -> dict[str, Any]:
-        """Complete the output dict from the partial logits."""
-        return self.make_outputs(
-            ops.sum(partial_logits, axis=1) + self.bias,
-            partial_logits + self.bias,
-            inputs,
-            **evidence,
-        )
+        """Complete the output dict from the features."""
+        if self.fusion is None:
+            partial_logits = self.classify(features)
+            logits = ops.sum(partial_logits, axis=1) + self.bias
+            alone = partial_logits + self.bias
+        else:
+            logits = self.fuse(features)
+            nothing = [ops.zeros_like(feature) for feature in features]
+            each = [
+                self.fuse([*nothing[:i], feature, *nothing[i + 1 :]])
+                for i, feature in enumerate(features)
+            ]
+            alone = ops.stack(each, axis=1)
+        return self.make_outputs(logits, alone, inputs, **evidence)
 
     def auxiliary_losses(
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
@@ -114,4 +154,5 @@ class SharedHeadModel(MultimodalModel):
         return {
             **super().get_config(),
             "modality_loss_weight": self.modality_loss_weight,
+            "fusion": _saving.serialize(self.fusion),
         }

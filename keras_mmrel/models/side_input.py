@@ -3,6 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_mmrel.contract import Array
+from keras_mmrel.contract import Modalities
 from keras_mmrel.models.seen_values import SeenValues
 
 
@@ -10,7 +11,7 @@ def _accept(model: Any, values: Any) -> None:
     """Take any value."""
 
 
-def _no_default(model: Any, samples: int) -> None:
+def _no_default(model: Any, x: Modalities, samples: int) -> None:
     """Leave the input out."""
 
 
@@ -38,9 +39,9 @@ class SideInput:
         check_seen: Likewise, a function of the model and a
             `keras_mmrel.models.seen_values.SeenValues`, for
             what must hold over each epoch of a training on anything.
-        default: Function of the model and the number of samples that returns
-            the values which `fit` adds to in-memory data without them, or
-            `None` to add none.
+        default: Function of the model, the inputs and the number of samples
+            that returns the values which `fit` adds to in-memory data without
+            them, or `None` to add none.
         required: Function of the model: whether a training step needs them.
         missing: What an error about required ones ends with, a hint.
 
@@ -56,6 +57,6 @@ class SideInput:
     check: Callable[[Any, Array], None] = _accept
     check_whole: Callable[[Any, Array], None] = _accept
     check_seen: Callable[[Any, SeenValues], None] = _accept
-    default: Callable[[Any, int], Array | None] = _no_default
+    default: Callable[[Any, Modalities, int], Array | None] = _no_default
     required: Callable[[Any], bool] = _optional
     missing: str = ""

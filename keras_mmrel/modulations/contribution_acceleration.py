@@ -10,7 +10,7 @@ from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 
-SCHEMES = ("contribution", "uniform", "inverted")
+SCHEMES = ("contribution", "inverted")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -21,17 +21,16 @@ class ContributionAcceleration(GradientModulation):
     With `w` a modality's fraction of the contribution (the fractions of all
     `M` modalities add up to 1), taken from the model's output
     `contribution_fraction`, and `strength` k, the coefficient is
+    `exp(k * (M * w - 1) / (M - 1))`. Their geometric mean is 1: what one
+    encoder gains the others lose, so that a gain is not one of learning
+    faster on the whole, and the largest is `exp(k)`. `"inverted"`, a control,
+    has the reciprocals. A `strength` of 0 changes nothing.
 
-    - `"contribution"`: `1 + k * M * w`;
-    - `"uniform"`: `1 + k`;
-    - `"inverted"`: `1 + k * M * (1 - w) / (M - 1)`.
-
-    All three have the same mean, and no encoder is ever slowed down. It is
-    the modulation that `keras_mmrel.CAL` brings along.
+    It is the modulation that `keras_mmrel.CAL(acceleration=...)` brings along.
 
     Args:
         strength: Non-negative float.
-        scheme: As above.
+        scheme: `"contribution"` or `"inverted"`.
         **kwargs: Arguments of `GradientModulation`.
 
     Raises:
@@ -51,7 +50,7 @@ class ContributionAcceleration(GradientModulation):
 
     def __init__(
         self,
-        strength: float = 0.5,
+        strength: float = 1.0,
         scheme: str = "contribution",
         **kwargs: Any,
     ) -> None:
@@ -70,11 +69,9 @@ class ContributionAcceleration(GradientModulation):
             )
         count = present.shape[0]
         fraction = outputs["contribution_fraction"][0]
-        if self.scheme == "uniform":
-            fraction = ops.ones_like(fraction) / count
-        elif self.scheme == "inverted":
-            fraction = (1.0 - fraction) / max(count - 1, 1)
-        return 1.0 + self.strength * count * fraction
+        above = (count * fraction - 1.0) / max(count - 1, 1)
+        sign = -1.0 if self.scheme == "inverted" else 1.0
+        return ops.exp(sign * self.strength * above)
 
     def get_config(self) -> dict:
         return {

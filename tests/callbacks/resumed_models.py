@@ -86,12 +86,8 @@ MODELS = {
     "AIM": lambda: (keras_mmrel.AIM(blocks(), CLASSES, warmup=0.2), {}),
     "AIM random": lambda: (
         keras_mmrel.AIM(
-            blocks(), CLASSES, warmup=0.2, selection="random", paths="single"
+            blocks(), CLASSES, warmup=0.2, auxiliary="random", target_weight=1.0
         ),
-        {},
-    ),
-    "AIM injected": lambda: (
-        keras_mmrel.AIM(blocks(), CLASSES, warmup=0.2, prototypes="injected"),
         {},
     ),
     "CAL": plain(keras_mmrel.CAL, holdout=0.3, bottleneck_start=0.2),

@@ -97,8 +97,6 @@ def test_gated_samples_keep_the_masks_channels_scaled():
     np.testing.assert_array_equal(
         to_numpy(encoder.gate(maps, 1)), to_numpy(maps)
     )
-    removed = built(strength=1.0, selection="none")
-    assert (to_numpy(removed.gate(maps, 0)) == 0).all()
 
 
 def test_gates_are_drawn_for_every_sample_with_the_strength():
@@ -178,7 +176,7 @@ def test_masks_keep_their_share_and_at_least_one_channel(share, kept):
 def test_selection_follows_the_scores():
     encoders = {
         name: scored(built(selection=name))
-        for name in ("under_optimised", "over_optimised", "random", "none")
+        for name in ("under_optimised", "over_optimised", "random")
     }
     masks = {}
     for name, encoder in encoders.items():

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from keras import ops
 
 from keras_mmrel.layers._depth_statistics import DepthStatistics
@@ -17,11 +16,10 @@ def average(state, new, first):
     return new if first else 0.9 * state + 0.1 * new
 
 
-def reference(batches, prototypes=None):
+def reference(batches):
     """The states after `batches`, sample by sample and class by class."""
     center = np.zeros(CHANNELS)
-    own_prototypes = prototypes is None
-    prototypes = np.zeros((CLASSES, CHANNELS)) if own_prototypes else prototypes
+    prototypes = np.zeros((CLASSES, CHANNELS))
     seen = np.zeros(CLASSES)
     scores, performance = np.zeros(CHANNELS), 1.0 / CLASSES
     for features, y, weight in batches:
@@ -30,9 +28,8 @@ def reference(batches, prototypes=None):
             continue
         center = average(center, features.mean(axis=0), not seen.any())
         for k in np.unique(y):
-            if own_prototypes:
-                mean = features[y == k].mean(axis=0)
-                prototypes[k] = average(prototypes[k], mean, not seen[k])
+            mean = features[y == k].mean(axis=0)
+            prototypes[k] = average(prototypes[k], mean, not seen[k])
         for k in y:
             seen[k] += 1
         directions = unit(prototypes - prototypes.mean(axis=0))
@@ -69,21 +66,17 @@ def tensors(*arrays):
     return [ops.convert_to_tensor(a, "float32") for a in arrays]
 
 
-def updated(batches, prototypes=None):
-    layer = DepthStatistics(CLASSES, moving_prototypes=prototypes is None)
+def updated(batches):
+    layer = DepthStatistics(CLASSES)
     layer.build((None, CHANNELS))
-    if prototypes is not None:
-        layer.prototypes.assign(prototypes)
     for features, y, weight in batches:
         layer.update_statistics(*tensors(features, np.eye(CLASSES)[y], weight))
     return layer
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_states_equal_a_plain_implementation_over_several_batches(given):
-    prototypes = np.arange(15.0).reshape(3, 5) ** 2 if given else None
-    layer = updated(make_batches(), prototypes)
-    expected = reference(make_batches(), prototypes)
+def test_states_equal_a_plain_implementation_over_several_batches():
+    layer = updated(make_batches())
+    expected = reference(make_batches())
     for name, value in expected.items():
         np.testing.assert_allclose(
             to_numpy(getattr(layer, name)), value, atol=1e-5, err_msg=name
@@ -138,10 +131,9 @@ def test_a_depth_that_separates_the_classes_performs_better():
 
 
 def test_a_call_passes_features_on_and_the_config_survives_json():
-    layer = DepthStatistics(4, moving_prototypes=False)
+    layer = DepthStatistics(4)
     x = np.ones((2, 3), "float32")
     np.testing.assert_array_equal(to_numpy(layer(x)), x)
     copy = json_round_trip(layer)
     assert copy.get_config() == layer.get_config()
     assert copy.num_classes == 4
-    assert copy.moving_prototypes is False

@@ -7,11 +7,12 @@ import pytest
 from keras import ops
 
 from keras_mmrel.layers import ModalityContribution
+from keras_mmrel.layers.modality_contribution import TEMPERATURES
 from keras_mmrel.shapley import shapley_weights
 from tests.helpers import json_round_trip
 from tests.helpers import to_numpy
 
-MEASURES = ("accuracy", "information", "confidence", "combined")
+MEASURES = ("combined", "information", "confidence")
 
 
 def random_game(count, seed=0):
@@ -142,30 +143,33 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
-def value(measure, labels, partial, bias, coalition):
+def value(labels, partial, bias, coalition):
     """Value of a coalition to each sample."""
     logits = partial[:, list(coalition)].sum(axis=1) + bias
     classes = labels.shape[1]
-    if measure == "accuracy":
-        right = logits.argmax(axis=1) == labels.argmax(axis=1)
-        return (right - 1 / classes) / (1 - 1 / classes)
     own = (labels * log_softmax(logits)).sum(axis=1)
     return np.clip(1 + own / np.log(classes), -1, 1)
 
 
-def expected_values(measure, labels, partial, bias, mask=None):
-    """Contributions of each sample, `(samples, modalities)`."""
+def confidence(labels, partial, bias):
+    """Mean certainty of each modality, at the best of the temperatures."""
+    found = []
+    for index in range(partial.shape[1]):
+        best = []
+        for temperature in TEMPERATURES:
+            log_p = log_softmax((partial[:, index] + bias) / temperature)
+            entropy = -(np.exp(log_p) * log_p).sum(axis=-1).mean()
+            certainty = 1 - entropy / np.log(labels.shape[1])
+            best.append((-(labels * log_p).sum(axis=-1).mean(), certainty))
+        found.append(min(best)[1])
+    return np.array(found)
+
+
+def expected_values(labels, partial, bias, mask=None):
+    """Information of each sample, `(samples, modalities)`."""
     samples, count = partial.shape[:2]
-    if measure in ("confidence", "combined"):
-        log_p = log_softmax(partial + bias)
-        entropy = -(np.exp(log_p) * log_p).sum(axis=-1)
-        certainty = 1 - entropy / np.log(labels.shape[1])
-        if measure == "confidence":
-            return certainty
-        phi = expected_values("information", labels, partial, bias)
-        return 0.5 * certainty + 0.5 * np.maximum(phi, 0)
     game = {
-        frozenset(c): value(measure, labels, partial, bias, c)
+        frozenset(c): value(labels, partial, bias, c)
         for size in range(1, count + 1)
         for c in itertools.combinations(range(count), size)
     }
@@ -187,7 +191,13 @@ def expected_values(measure, labels, partial, bias, mask=None):
 def test_contributions_of_a_batch_equal_a_plain_implementation(measure):
     labels, partial, bias = batch()
     layer = updated(measure, labels, partial, bias)
-    expected = expected_values(measure, labels, partial, bias).mean(axis=0)
+    information = expected_values(labels, partial, bias).mean(axis=0)
+    certainty = confidence(labels, partial, bias)
+    expected = {
+        "information": information,
+        "confidence": certainty,
+        "combined": 0.5 * (np.maximum(information, 0) + certainty),
+    }[measure]
     found = to_numpy(layer.contributions)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found[2] > found[1] > found[0]
@@ -195,20 +205,42 @@ def test_contributions_of_a_batch_equal_a_plain_implementation(measure):
     np.testing.assert_allclose(to_numpy(layer.fractions), fractions, atol=1e-5)
 
 
-@pytest.mark.parametrize("measure", ["accuracy", "information"])
 @pytest.mark.parametrize("count", [2, 8])
-def test_contributions_add_up_to_the_value_of_all_modalities(measure, count):
+def test_information_adds_up_to_the_value_of_all_modalities(count):
     labels, partial, bias = batch(count)
-    layer = updated(measure, labels, partial, bias)
-    everyone = value(measure, labels, partial, bias, range(count)).mean()
+    layer = updated("information", labels, partial, bias)
+    everyone = value(labels, partial, bias, range(count)).mean()
     assert abs(to_numpy(layer.contributions).sum() - everyone) < 1e-5
 
 
+def test_confidence_does_not_follow_the_scale_of_the_logits():
+    labels, partial, bias = batch()
+    bias = 0 * bias
+    louder = partial * np.array([1, 4.0, 1])[:, None]
+    plain = updated("confidence", labels, partial, bias)
+    found = updated("confidence", labels, louder, bias)
+    # The grid of temperatures has steps of 0.2 on a scale of logarithms.
+    steps = to_numpy(plain.certainties[1]) / to_numpy(plain.counts[1])
+    best = int(to_numpy(plain.crossentropies[1]).argmin())
+    step = np.abs(np.diff(steps))[best - 1 : best + 1].max()
+    difference = to_numpy(found.contributions) - to_numpy(plain.contributions)
+    assert np.abs(difference).max() <= step
+    raw = int(np.argmin(np.abs(TEMPERATURES - 1)))
+    certainty = [to_numpy(a.certainties[1])[raw] for a in (plain, found)]
+    assert certainty[1] > certainty[0] + 2 * step * to_numpy(plain.counts[1])
+    # Loud noise is confident, and its confidence is wrong.
+    rng = np.random.default_rng(1)
+    noise = 5 * rng.normal(size=partial.shape).astype("float32")
+    layer = updated("confidence", labels, noise, bias)
+    assert to_numpy(layer.contributions).max() < 0.1
+    assert (to_numpy(layer.certainties)[:, raw] > 0.4 * 0.04 * 40).all()
+
+
 def test_fractions_are_the_softmax_over_the_temperature():
-    layer = ModalityContribution(temperature=0.25)
+    layer = ModalityContribution("information", temperature=0.25)
     layer.build((None, 2, 3))
     np.testing.assert_allclose(to_numpy(layer.contributions), [0.5, 0.5])
-    layer.sums.assign([0.45, 0.15])
+    layer.information.assign([0.45, 0.15])
     layer.counts.assign([1.0, 1.0])
     np.testing.assert_allclose(
         to_numpy(layer.fractions), [0.7685, 0.2315], atol=1e-4
@@ -222,7 +254,7 @@ def test_batches_weigh_as_much_as_they_have_samples():
     layer.update_statistics(
         *tensors(labels[30:], partial[30:], bias, ones, ones[:, 0])
     )
-    single = expected_values("information", labels, partial, bias)
+    single = expected_values(labels, partial, bias)
     weight = np.r_[np.full(30, 0.96), np.ones(10)]
     np.testing.assert_allclose(
         to_numpy(layer.contributions),
@@ -236,12 +268,12 @@ def test_only_the_rows_asked_for_are_taken():
     rows = (np.arange(40) % 4 == 0).astype("float32")
     poisoned = partial.copy()
     poisoned[rows == 0] = np.nan
-    a = updated("accuracy", labels, poisoned, bias, rows=rows)
-    b = updated("accuracy", labels[::4], partial[::4], bias)
+    a = updated("combined", labels, poisoned, bias, rows=rows)
+    b = updated("combined", labels[::4], partial[::4], bias)
     np.testing.assert_allclose(
         to_numpy(a.contributions), to_numpy(b.contributions), atol=1e-6
     )
-    none = updated("accuracy", labels, partial, bias, rows=0 * rows)
+    none = updated("combined", labels, partial, bias, rows=0 * rows)
     np.testing.assert_allclose(to_numpy(none.contributions), 1 / 3)
 
 
@@ -251,7 +283,7 @@ def test_a_missing_modality_is_left_out_of_its_average_alone():
     mask[::2, 2] = 0
     partial[::2, 2] = 0
     layer = updated("information", labels, partial, bias, mask)
-    single = expected_values("information", labels, partial, bias, mask)
+    single = expected_values(labels, partial, bias, mask)
     np.testing.assert_allclose(
         to_numpy(layer.contributions),
         [*single[:, :2].mean(axis=0), single[1::2, 2].mean()],
@@ -279,8 +311,8 @@ def test_a_modality_missing_in_a_whole_batch_keeps_its_contribution(measure):
 def test_permuting_modalities_permutes_contributions_and_fractions():
     labels, partial, bias = batch()
     order = [2, 0, 1]
-    a = updated("accuracy", labels, partial, bias)
-    b = updated("accuracy", labels, partial[:, order], bias)
+    a = updated("combined", labels, partial, bias)
+    b = updated("combined", labels, partial[:, order], bias)
     for name in ("contributions", "fractions"):
         np.testing.assert_allclose(
             to_numpy(getattr(b, name)),
@@ -291,14 +323,14 @@ def test_permuting_modalities_permutes_contributions_and_fractions():
 
 def test_a_call_needs_no_labels_and_leaves_the_averages_alone():
     labels, partial, bias = batch()
-    layer = updated("accuracy", labels, partial, bias)
+    layer = updated("combined", labels, partial, bias)
     before = [to_numpy(w) for w in layer.weights]
     mask = np.ones((40, 3), "float32")
     mask[0] = [1, 0, 1]
     partial[0, 1] = 0
     found = to_numpy(layer(*tensors(partial, bias, mask)))
     predicted = np.eye(4)[(partial.sum(axis=1) + bias).argmax(axis=1)]
-    expected = expected_values("information", predicted, partial, bias, mask)
+    expected = expected_values(predicted, partial, bias, mask)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found[0, 1] == 0
     for weight, old in zip(layer.weights, before, strict=True):

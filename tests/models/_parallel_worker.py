@@ -15,34 +15,24 @@ CAL = {
     "acceleration": 0.5,
     "holdout": 0.25,
     "release": 0.5,
-    "measure": "trend",
+    "sample_bottleneck": "typicality",
 }
-# At every depth all samples are gated or none, so that no draw matters.
-AIM = {
-    "depths": {"a": 2, "b": 1},
-    "strength": "adaptive",
-    "strength_slope": 1e6,
-    "strength_floor": 0.0,
-    "warmup": 0.5,
-    "modality_loss_weight": 0.5,
-}
+AIM = {"depths": {"a": 2, "b": 1}, "warmup": 0.5, "modality_loss_weight": 0.5}
 # Options and epochs.
 CASES = {
     "CAL": (CAL, 2),
     "CAL with a bottleneck and no noise": (
-        {**CAL, "bottleneck": 0.5, "measure": "accuracy", "release": 1.0},
+        {**CAL, "bottleneck": 0.5, "release": 1.0},
         1,
     ),
     "CAL with noise": ({**CAL, "bottleneck": 0.5}, 2),
-    "AIM": (AIM, 3),
-    "AIM with one path and injected prototypes": (
-        {**AIM, "paths": "single", "prototypes": "injected"},
-        2,
-    ),
-    "AIM with chance": (
-        {**AIM, "strength": 0.5, "selection": "random", "split_batch": True},
+    # Each device's samples are divided among the modalities.
+    "AIM": ({**AIM, "strength": 1.0, "target_weight": 1.0}, 3),
+    "AIM without losses": (
+        {**AIM, "strength": "imbalance", "rely_weight": 0.0},
         3,
     ),
+    "AIM with chance": ({**AIM, "strength": 0.5, "auxiliary": "random"}, 3),
     "MICINet with chance": ({"units": 6, "dropout": 0.2}, 3),
     "MICINet for one step": ({"units": 6, "dropout": 0.0}, 1),
 }
@@ -100,7 +90,8 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
 def estimates(model):
     """All that a model has estimated from the labels and the features."""
     if isinstance(model, keras_mmrel.CAL):
-        return [model.class_counts, *model.contribution.weights]
+        typical = [w for t in model.typicalities for w in t.weights]
+        return [model.class_counts, *model.contribution.weights, *typical]
     if isinstance(model, keras_mmrel.MICINet):
         # Not the tables, for which classes are drawn.
         return [

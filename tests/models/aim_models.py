@@ -12,15 +12,11 @@ from tests.helpers import vectors
 SHAPES = {"a": (6,), "b": (4,)}
 X, Y = vectors(samples=24, shapes=SHAPES)
 OPTIONS = {
-    "auxiliary_loss_weight": 1.0,
+    "rely_weight": 1.0,
+    "target_weight": 0.0,
+    "auxiliary": "under_optimised",
     "strength": 1.0,
-    "strength_floor": 0.3,
-    "strength_slope": 1.0,
     "mask_fraction": 0.5,
-    "selection": "under_optimised",
-    "prototypes": "centroids",
-    "paths": "two",
-    "split_batch": False,
     "warmup": 0.0,
     "modality_loss_weight": 0.0,
     "seed": 0,

@@ -15,9 +15,10 @@ OFF = {
     "modality_loss_weight": 0.0,
     "acceleration": 0.0,
     "bottleneck": 0.0,
-    "bottleneck_scheme": "adaptive",
+    "bottleneck_scheme": "contribution",
     "contribution_threshold": 0.1,
-    "measure": "accuracy",
+    "sample_bottleneck": None,
+    "measure": "combined",
     "temperature": 0.25,
     "warmup": 0.0,
     "bottleneck_start": 0.0,
@@ -28,7 +29,6 @@ OFF = {
 MECHANISMS = {
     "modality_loss_weight": 1.0,
     "acceleration": 0.5,
-    "acceleration_scheme": "uniform",
     "bottleneck": 0.1,
     "bottleneck_scheme": "uniform",
 }

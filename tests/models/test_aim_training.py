@@ -2,7 +2,6 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from keras import ops
 
 import keras_mmrel
 from keras_mmrel.encoders import ConvEncoder
@@ -39,7 +38,7 @@ class Record(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("selection", ["random", "under_optimised"])
 def test_masks_change_at_the_beginning_of_epochs_after_the_warm_up(selection):
-    model = compiled(selection=selection, warmup=0.25)
+    model = compiled(auxiliary=selection, warmup=0.25)
     record = Record()
     fit(model, epochs=4, callbacks=[record])
     np.testing.assert_array_equal(record.begin, record.end)
@@ -56,62 +55,6 @@ def test_masks_change_at_the_beginning_of_epochs_after_the_warm_up(selection):
         model.encoders[0].refresh_masks()
         mask = to_numpy(model.encoders[0].masks[1])
         assert scores[mask == 1].max() <= scores[mask == 0].min()
-
-
-# -- Prototypes ---------------------------------------------------------------
-
-
-def prototype_crossentropy(model, step):
-    """The network's answer to the prototypes of one depth."""
-    features = []
-    for encoder in model.encoders:
-        depth = -(-step * len(encoder.blocks) // 2) - 1
-        x = ops.convert_to_tensor(encoder.statistics[depth].prototypes)
-        for block in encoder.blocks[depth + 1 :]:
-            x = block(x, training=False)
-        features.append(x)
-    logits = ops.sum(model.classify(features), axis=1) + model.bias
-    return float(-np.diag(to_numpy(ops.log_softmax(logits))).mean())
-
-
-def test_injected_prototypes_stand_for_their_class_and_change_no_weight():
-    model = compiled(
-        keras.optimizers.SGD(0.2),
-        depths={"a": 2, "b": 1},
-        norm=True,
-    )
-    fit(model, epochs=6)
-    rng = np.random.default_rng(0)
-    for encoder in model.encoders:
-        for statistics in encoder.statistics:
-            initial = np.log1p(np.exp(0.1 * rng.normal(size=(3, 8))))
-            statistics.prototypes.assign(initial)
-    before = [to_numpy(v) for v in model.variables]
-    start = [prototype_crossentropy(model, step) for step in (1, 2)]
-    keras_mmrel.models.aim.inject_prototypes(model, seed=3)
-    end = [prototype_crossentropy(model, step) for step in (1, 2)]
-    for old, new in zip(start, end, strict=True):
-        assert new < 0.5 * old
-        assert new < 0.5 * np.log(3), (start, end)
-    for variable, old in zip(model.variables, before, strict=True):
-        if "prototypes" in variable.path:
-            assert to_numpy(variable).min() >= 0
-            assert np.abs(to_numpy(variable) - old).max() > 0.1
-        else:
-            np.testing.assert_array_equal(to_numpy(variable), old)
-
-
-def test_prototypes_are_injected_when_aim_begins():
-    model = compiled(prototypes="injected", warmup=0.5, depths={"a": 1, "b": 1})
-    found = []
-    record = keras.callbacks.LambdaCallback(
-        on_epoch_begin=lambda epoch, logs: found.append(
-            to_numpy(model.encoders[0].statistics[0].prototypes)
-        )
-    )
-    fit(model, epochs=2, callbacks=[record])
-    assert (found[0] == 0).all()
-    assert found[1].min() > 0
 
 
 # -- Encoders and edges -------------------------------------------------------
@@ -148,7 +91,7 @@ def test_backbones_and_the_librarys_encoders_train_together(tmp_path):
         "sound": ConvEncoder((8,), groups=4),
         "vector": MLPEncoder((8, 8, 8), dropout=0.1),
     }
-    model = keras_mmrel.AIM(encoders, 2, **{**OPTIONS, "split_batch": True})
+    model = keras_mmrel.AIM(encoders, 2, **OPTIONS)
     model.compile(keras.optimizers.Adam(1e-2))
     assert np.isfinite(fit(model, x, y, batch_size=4, epochs=1)["loss"]).all()
     assert [len(e.blocks) for e in model.encoders] == [2, 1, 3]
@@ -160,9 +103,7 @@ def test_backbones_and_the_librarys_encoders_train_together(tmp_path):
 
 def test_blocks_of_unknown_input_shape_are_built_by_fit():
     encoders = {name: [layers.Dense(8, "relu")] for name in "ab"}
-    model = keras_mmrel.AIM(
-        encoders, 3, **{**OPTIONS, "prototypes": "injected"}
-    )
+    model = keras_mmrel.AIM(encoders, 3, **OPTIONS)
     assert not model.built
     model.compile(run_eagerly=EAGER)
     assert np.isfinite(fit(model, epochs=1)["loss"]).all()
@@ -176,7 +117,7 @@ def test_an_encoder_without_blocks_is_refused():
 
 
 def test_a_modality_missing_in_a_whole_batch_changes_nothing_of_its_own():
-    model = compiled(on=True, split_batch=True)
+    model = compiled(on=True)
     fit(model, epochs=1)
     mask = np.tile(np.array([1.0, 0.0], "float32"), (24, 1))
     x = {"a": X["a"], "b": np.full_like(X["b"], np.nan), "modality_mask": mask}
@@ -192,7 +133,7 @@ def test_a_modality_missing_in_a_whole_batch_changes_nothing_of_its_own():
 
 
 def test_one_modality_trains_like_any_other():
-    model = compiled(shapes={"a": (6,)}, strength="adaptive", split_batch=True)
+    model = compiled(shapes={"a": (6,)}, strength="imbalance")
     history = fit(model, {"a": X["a"]}, epochs=2)
     assert np.isfinite(history["loss"]).all()
     np.testing.assert_allclose(history["a_strength"], 0.3, atol=1e-6)
@@ -201,17 +142,14 @@ def test_one_modality_trains_like_any_other():
 @pytest.mark.parametrize(
     "kwargs, text",
     [
-        ({"auxiliary_loss_weight": -1.0}, "auxiliary_loss_weight=-1.0"),
+        ({"rely_weight": -1.0}, "rely_weight=-1.0"),
+        ({"target_weight": -1.0}, "target_weight=-1.0"),
         ({"strength": 1.5}, "strength=1.5"),
         ({"strength": "auto"}, "strength='auto'"),
-        ({"strength_floor": 2}, "strength_floor=2"),
-        ({"strength_slope": -0.1}, "strength_slope=-0.1"),
         ({"mask_fraction": 0}, "mask_fraction=0"),
         # The auxiliary path would be the main one.
         ({"mask_fraction": 1.0}, "mask_fraction=1.0"),
-        ({"selection": "best"}, "selection='best'"),
-        ({"prototypes": "learnt"}, "prototypes='learnt'"),
-        ({"paths": "three"}, "paths='three'"),
+        ({"auxiliary": "best"}, "auxiliary='best'"),
         ({"warmup": -0.1}, "warmup=-0.1"),
         ({"modality_loss_weight": -1}, "modality_loss_weight=-1"),
     ],

@@ -16,13 +16,12 @@ from tests.models import _parallel_worker
 EXACT = (
     "CAL",
     "CAL with a bottleneck and no noise",
-    "AIM",
-    "AIM with one path and injected prototypes",
+    "AIM without losses",
 )
 # With the larger part of what is reduced.
 CHOSEN = (
     "CAL with a bottleneck and no noise",
-    "AIM with one path and injected prototypes",
+    "AIM without losses",
     "MICINet for one step",
 )
 

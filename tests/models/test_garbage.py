@@ -12,7 +12,7 @@ from tests.helpers import vectors
 MODELS = [
     name
     for name in keras_mmrel.models.__all__
-    if name not in ("Clock", "MultimodalModel", "SideInput")
+    if name not in ("AuxiliaryPaths", "Clock", "MultimodalModel", "SideInput")
 ]
 GARBAGE = np.array([np.nan, np.inf, -np.inf, 1e30, -7.0], "float32")
 SAMPLES, WORDS = 32, 5

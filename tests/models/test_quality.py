@@ -19,7 +19,7 @@ X, Y = vectors()
 MODELS = {
     name: getattr(keras_mmrel, name)
     for name in keras_mmrel.models.__all__
-    if name not in ("Clock", "MultimodalModel", "SideInput")
+    if name not in ("AuxiliaryPaths", "Clock", "MultimodalModel", "SideInput")
 }
 pytestmark = pytest.mark.filterwarnings("ignore:CAL measures")
 

@@ -30,7 +30,7 @@ class Curriculum(keras_mmrel.ConcatFusion):
             "difficulty",
             "float32",
             check=refuse_negative,
-            default=lambda model, samples: np.full(samples, 0.5),
+            default=lambda model, x, samples: np.full(samples, 0.5),
             required=lambda model: True,
             missing="; ask the teacher",
         ),

@@ -18,7 +18,7 @@ from tests.helpers import vectors
 MODELS = [
     name
     for name in keras_mmrel.models.__all__
-    if name not in ("Clock", "MultimodalModel", "SideInput")
+    if name not in ("AuxiliaryPaths", "Clock", "MultimodalModel", "SideInput")
 ]
 CHOSEN = ["LateFusion", "QADMNet", "MICINet"]
 ROWS = {"batch_size": 16, "verbose": 0}
@@ -83,8 +83,8 @@ def test_a_modality_that_never_varies_counts_as_missing(name, value):
     with pytest.warns(UserWarning, match=r"Modalities \['b'\] are the same"):
         history = model.fit(x, y, epochs=2, **ROWS).history
     finite(model, history)
-    # CAL's bottleneck costs about 100 at first, on any data.
-    assert max(max(v) for k, v in history.items() if "loss" in k) < 200
+    # CAL's bottleneck costs about 100 a modality at first, on any data.
+    assert max(max(v) for k, v in history.items() if "loss" in k) < 300
     out = model.predict(x, verbose=0)
     assert (out["confidence"][:, 1] == 0).all()
     assert (out["confidence"][:, [0, 2]] > 0).any()
