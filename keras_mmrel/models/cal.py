@@ -20,6 +20,7 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._feature_typicality import FeatureTypicality
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
@@ -33,6 +34,7 @@ from keras_mmrel.modulations.contribution_acceleration import SCHEMES
 from keras_mmrel.modulations.contribution_acceleration import (
     ContributionAcceleration,
 )
+from keras_mmrel.state import add_state
 
 HELD_OUT = "held_out"
 GROUP = "holdout_group"
@@ -292,6 +294,9 @@ class CAL(SharedHeadModel):
                 len(self.modality_names) if sample_bottleneck else 0
             )
         ]
+        self.held_out_counts = add_state(
+            self, "held_out_counts", (self.num_classes,)
+        )
         self.build_from_modalities()
 
     def compile_defaults(self) -> dict[str, Any]:
@@ -404,6 +409,11 @@ class CAL(SharedHeadModel):
         # nothing new from then on.
         if self.holdout and self.release:
             rows = rows * (1.0 - self.clock.passed(self.release))
+        if HELD_OUT in record:
+            labels = one_hot_labels(y, self.num_classes)
+            there = rows * ops.max(outputs[MASK], axis=1)
+            counts = ops.sum(labels * ops.reshape(there, (-1, 1)), axis=0)
+            self.held_out_counts.assign_add(backend.all_reduce_sum(counts))
         self.contribution.update_statistics(
             y,
             record["partial_logits"],
@@ -440,9 +450,20 @@ class CAL(SharedHeadModel):
     def training_callbacks(self) -> list[keras.callbacks.Callback]:
         return [
             keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: logs.update(self._logs())
+                on_epoch_end=lambda epoch, logs: self._end_epoch(epoch, logs)
             )
         ]
+
+    def _end_epoch(self, epoch: int, logs: dict[str, float]) -> None:
+        logs.update(self._logs())
+        classes = np.flatnonzero(ops.convert_to_numpy(self.held_out_counts))
+        if epoch == 0 and len(classes) == 1:
+            warnings.warn(
+                f"'{HELD_OUT}' must hold out samples of two classes and more, "
+                "or CAL measures what modalities contribute to one class. "
+                f"Received: only class {classes[0]}",
+                stacklevel=2,
+            )
 
     def _logs(self) -> dict[str, float]:
         contributions = ops.convert_to_numpy(self.contribution.contributions)

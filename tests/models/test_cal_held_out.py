@@ -25,6 +25,13 @@ def test_holding_out_none_of_few_samples_is_warned_of():
         compiled().fit({**X, "held_out": np.zeros(len(Y))}, Y, verbose=0)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
+def test_holding_out_one_class_only_is_warned_of():
+    one = held(np.flatnonzero(Y == 2))
+    with pytest.warns(UserWarning, match="two classes .*: only class 2"):
+        compiled(holdout=0.25).fit(one, Y, verbose=0)
+
+
 @pytest.mark.parametrize("release", [1.0, 0.5])
 def test_held_out_samples_are_not_learnt_from_until_released(release):
     # What is not decided by contributions.
