@@ -2,7 +2,6 @@ import functools
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_mmrel.constraints import DEPTH
@@ -10,13 +9,14 @@ from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Choice
-from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
+from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._row_skipping import run_by_depth
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
@@ -33,81 +33,89 @@ from keras_mmrel.tensor_layer import TensorLayer
     dropout=Number(0, 1, high_open=True),
     sharpness=Number(0),
     prototype_fraction=Number(0, 1),
-    predicted_parameters=Flag(),
-    quantiles=Every(Number(0, 1)),
+    dynamic_parameters=Flag(),
+    dynamic_depth=Flag(),
+    rank=Integer(1),
+    tolerance=Number(0, 1, low_open=True),
     inference=Choice("masked", "skip"),
     seed=SEED,
 )
 class DynamicDepthFusion(TensorLayer):
-    """Give every sample its own depth in every modality, and fuse by it.
+    """Run each modality as deep as its quality allows, and fuse by quality.
 
-    Each modality has a classifier of `max_depth` blocks. Every block reads
-    the modality's features and adds its evidence to the class logits, so that
-    the classifier can stop after any of them. A modality's *depth* is the
-    number of blocks that run on it for one sample. It grows with the
-    modality's confidence, on a scale between a low and a high quantile of the
-    confidence of training samples, which moves in calls with `training=True`
-    (see `DepthAllocator`): 0 at the low one, where the modality
-    is not run and has no say, and `max_depth` from the high one on. Where no
-    present modality reaches depth 1, all present ones run one block.
+    Each modality has a classifier of up to `max_depth` blocks, one on the
+    other. The first embeds the modality's features, every later one is
+    residual, and each has an exit of its own:
 
-    Where `prototype_probabilities` are given, a modality's prediction is a
-    mixture of its classifier's and those, which lends it what a classifier
-    that depends on directions alone can see. The fused prediction is a
-    product of experts: the mean log-probability of the modalities that run,
-    times their number to the power `sharpness`, since agreeing experts are
-    worth more than one. A modality of small depth has gathered little
-    evidence, and so has little weight.
+        h_1 = relu(x W_1 + b_1)
+        h_l = h_(l-1) + relu(h_(l-1) A_l + a_l) B_l + b_l
+        logits_l = h_l H_l + c_l
+
+    A modality's *depth* `N` is the number of blocks that run on it for one
+    sample; it answers at exit `N`. With depth 0 nothing is run, and it has no
+    say. `DepthAllocator` makes depth, and the modality's weight `w`, of its
+    quality relative to that of the sample's best modality.
+
+    *Parameters are dynamic* where `lost_information` says what each feature
+    of this sample lacks: the columns of `W_1` and `A_l` are scaled by
+    `1 + tanh(lost U V_l)`, of low rank. Nothing lost, nothing scaled.
+
+    The fused prediction is a product of experts. A modality of weight `w` is
+    taken to be right with its own distribution with probability `w`, and to
+    know nothing otherwise:
+
+        log p = n^(sharpness - 1) * sum_m w_m log(w_m p_m + (1 - w_m) / K),
+
+    with `n` the sum of the weights. Where they are given, `p_m` is a mixture
+    with `prototype_probabilities`, and `joint_logits`, of an expert that sees
+    all modalities together, count as another factor whose weight is the
+    least `w_m`: a missing modality switches it off.
 
     Depth is a mask, so that the layer compiles to one graph. With
     `inference="skip"` rows are sorted by depth at inference and groups of
     rows without work are skipped: the same outputs, less time when many
     depths are small and the layer is large.
 
-    No gradient flows into the depth.
+    No gradient flows into depth and weights.
 
     Args:
         num_classes: Integer of at least 2.
         max_depth: Positive integer `L`, the most blocks that run.
-        hidden_dim: Positive integer, units of all blocks of a modality
-            together; a multiple of `max_depth`.
+        hidden_dim: Positive integer, units of every block.
         dropout: Float in `[0, 1)`, on the hidden units.
         sharpness: Float of at least 0, exponent of the number of modalities
-            that run; 0 averages, 1 adds up as if they were independent.
+            that count; 0 averages, 1 adds up as if they were independent.
         prototype_fraction: Float in [0, 1], weight of `prototype_probabilities`
             in a modality's prediction.
-        predicted_parameters: Whether the hidden units from block 2 on are
-            scaled by factors predicted for each sample, from what the first
-            block of its most confident modality says.
-        quantiles: Pair of floats `(low, high)` in [0, 1], the quantiles of
-            clean training confidence at which depth is 0 and `max_depth`.
+        dynamic_parameters: Whether `lost_information` scales the blocks.
+        dynamic_depth: Whether depth follows the quality. Without it all
+            blocks run on every present modality; weights follow it anyway.
+        rank: Positive integer, of what scales them.
+        tolerance: Float in (0, 1], see `DepthAllocator`.
         inference: `"masked"` or `"skip"`.
         seed: Integer, or `None` to draw one. Seed of the dropout.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Tensor `(batch, modalities, features)`.
-        confidence: Tensor `(batch, modalities)` in [0, 1].
+        quality: Tensor `(batch, modalities)`, at least 0.
+        lost_information: `None` or `(batch, modalities, features)`, such as
+            `FeatureGate`'s: 0 for a feature of full quality.
         prototype_probabilities: `None` or a tensor
             `(batch, modalities, num_classes)`, `PrototypeConfidence`'s
             `probabilities`. No gradient flows into them.
+        joint_logits: `None` or `(batch, num_classes)`.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
-        depth: `None`, or a tensor `(batch, modalities)` of whole numbers: the
-            depth to use, 0 for a missing modality, instead of the one that
-            `allocator` gives.
-        quality: `None`, or a tensor `(batch, modalities)` in [0, 1]: the vote
-            of each modality that runs, instead of 1.
-        training: Whether dropout is active and the scale of depth moves.
+        training: Whether dropout is active.
 
     Returns:
         Dict with `logits` `(batch, num_classes)`, log-probabilities up to a
         constant; `modality_logits` `(batch, modalities, num_classes)`,
         log-probabilities at each modality's depth; `exit_logits`
-        `(batch, modalities, max_depth, num_classes)` of the classifier
-        alone after every block, where at inference a block beyond the depth
-        adds nothing; `depth` `(batch, modalities)`, whole numbers; and
-        `weights` `(batch, modalities)`, equal over the modalities that run
-        but for their `quality`, with a sum of 1.
+        `(batch, modalities, max_depth, num_classes)` of the exits alone, where
+        at inference an exit beyond the depth repeats the last one that ran;
+        `depth` `(batch, modalities)`, whole numbers; and `weights` `(batch,
+        modalities)`, which sum to 1 where any modality is present.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -115,16 +123,16 @@ class DynamicDepthFusion(TensorLayer):
     Example:
 
     >>> layer = keras_mmrel.layers.DynamicDepthFusion(num_classes=4)
-    >>> out = layer(np.zeros((5, 3, 10)), confidence=np.ones((5, 3)))
+    >>> out = layer(np.zeros((5, 3, 10)), quality=np.ones((5, 3)))
     >>> out["depth"].shape
     (5, 3)
 
     References:
-        - [QADM-Net](https://arxiv.org/abs/2412.14489): confidence-guided,
-          globally normalised depth and layer-wise parameters per sample. All
-          formulas are this library's own; in particular blocks that add up
-          their evidence, depth 0 as "not run", the product of experts and
-          its sharpness.
+        - [QADM-Net](https://arxiv.org/abs/2412.14489): depth by the quality
+          of each modality, parameters by the informativeness of features.
+          All formulas are this library's own; in particular the residual
+          blocks with exits, depth 0 as "not run", the scaling of low rank and
+          the product of experts.
     """
 
     def __init__(
@@ -135,17 +143,14 @@ class DynamicDepthFusion(TensorLayer):
         dropout: float = 0.5,
         sharpness: float = 0.25,
         prototype_fraction: float = 0.3,
-        predicted_parameters: bool = False,
-        quantiles: tuple[float, float] = (0.01, 0.05),
+        dynamic_parameters: bool = True,
+        dynamic_depth: bool = True,
+        rank: int = 8,
+        tolerance: float = 0.9,
         inference: str = "masked",
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if hidden_dim % max_depth:
-            raise ValueError(
-                "`hidden_dim` must be a multiple of `max_depth`. Received: "
-                f"hidden_dim={hidden_dim}, max_depth={max_depth}"
-            )
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.max_depth = max_depth
@@ -153,11 +158,13 @@ class DynamicDepthFusion(TensorLayer):
         self.dropout = dropout
         self.sharpness = sharpness
         self.prototype_fraction = prototype_fraction
-        self.predicted_parameters = predicted_parameters
-        self.quantiles = tuple(quantiles)
+        self.dynamic_parameters = dynamic_parameters
+        self.dynamic_depth = dynamic_depth
+        self.rank = rank
+        self.tolerance = tolerance
         self.inference = inference
         self.seed = known_seed(seed)
-        self.allocator = DepthAllocator(max_depth, quantiles, name="allocator")
+        self.allocator = DepthAllocator(max_depth, tolerance, name="allocator")
         self.drop = keras.layers.Dropout(
             dropout, seed=self.seed, dtype=self.dtype_policy
         )
@@ -165,86 +172,95 @@ class DynamicDepthFusion(TensorLayer):
     def build(self, input_shape: tuple) -> None:
         check_stacked(input_shape)
         _, modalities, features = input_shape
-        width, classes = self.hidden_dim, self.num_classes
+        width, deep = self.hidden_dim, self.max_depth - 1
 
-        def kernel(name: str, rows: int, columns: int, gain: float) -> Tensor:
-            # A stack of matrices, one a modality.
-            deviation = gain * (2.0 / (rows + columns)) ** 0.5
+        def stack(name: str, *shape: int, deviation: float = 0.0) -> Tensor:
+            # Matrices or biases, one a modality (and block).
+            initializer = (
+                keras.initializers.RandomNormal(stddev=deviation)
+                if deviation
+                else glorot(*shape[-2:])
+            )
+            if name.endswith("bias"):
+                initializer = keras.initializers.Zeros()
             return self.add_weight(
-                shape=(modalities, rows, columns),
-                initializer=keras.initializers.RandomNormal(stddev=deviation),
-                name=name,
+                shape=shape, initializer=initializer, name=name
             )
 
-        def bias(name: str, columns: int) -> Tensor:
-            return self.add_weight(
-                shape=(modalities, columns), initializer="zeros", name=name
+        self.kernel = stack("kernel", modalities, features, width)
+        self.bias = stack("bias", modalities, width)
+        if deep:
+            # A block starts as a small change of what runs through it.
+            small = 0.5 * width**-0.5
+            self.inner = stack("inner", deep, modalities, width, width)
+            self.inner_bias = stack("inner_bias", deep, modalities, width)
+            self.outer = stack(
+                "outer", deep, modalities, width, width, deviation=small
             )
-
-        # The blocks of a modality lie side by side in one matrix.
-        self.kernel = kernel("kernel", features, width, 1.0)
-        self.bias = bias("bias", width)
-        self.head = kernel("head_kernel", width, classes, 1.0)
-        self.head_bias = bias("head_bias", classes)
-        if self.predicted_parameters:
+            self.outer_bias = stack("outer_bias", deep, modalities, width)
+        levels, classes = self.max_depth, self.num_classes
+        self.head = stack("head_kernel", levels, modalities, width, classes)
+        self.head_bias = stack("head_bias", levels, modalities, classes)
+        if self.dynamic_parameters:
+            self.code = stack(
+                "code",
+                modalities,
+                features,
+                self.rank,
+                deviation=features**-0.5,
+            )
             # Small: at the start every factor is close to 1.
-            self.predictor = kernel("predictor", classes, width, 0.05)
-        if not self.allocator.built:
-            self.allocator.build((None, modalities))
+            self.factors = stack(
+                "factors", levels, modalities, self.rank, width, deviation=0.01
+            )
 
     def call(
         self,
         inputs: Tensor,
-        confidence: Tensor,
+        quality: Tensor,
+        lost_information: Tensor | None = None,
         prototype_probabilities: Tensor | None = None,
+        joint_logits: Tensor | None = None,
         modality_mask: Tensor | None = None,
-        depth: Tensor | None = None,
-        quality: Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, Tensor]:
         modalities, features = self.kernel.shape[:2]
         check_shape("inputs", inputs, "batch", modalities, features)
-        check_shape("confidence", confidence, "batch", modalities)
-        for name, value in (("depth", depth), ("quality", quality)):
-            if value is not None:
-                check_shape(name, value, "batch", modalities)
+        check_shape("quality", quality, "batch", modalities)
         mask = presence(modality_mask, inputs)
-        confidence = ops.stop_gradient(ops.cast(confidence, "float32"))
-        if depth is None:
-            depth = self.allocator(confidence, modality_mask, training=training)
-        depth = ops.stop_gradient(ops.cast(depth, "float32"))
         inputs = without_missing(inputs, mask)
-        confidence = ops.where(mask > 0, confidence, 0.0)
-        runs = ops.cast(depth > 0, "float32")
-        votes = runs
-        if quality is not None:
-            votes = runs * ops.stop_gradient(ops.cast(quality, "float32"))
+        allocated = self.allocator(quality, modality_mask)
+        depth = allocated["depth"]
+        if not self.dynamic_depth:
+            depth = self.max_depth * mask
+        weight = allocated["weight"] * ops.cast(depth > 0, "float32")
+        code = self._code(lost_information, mask)
         if self.inference == "skip" and not training:
-            evidence = self._run_skipping(inputs, depth, confidence)
+            exits = self._run_skipping(inputs, depth, code)
         else:
-            evidence = self._run_masked(inputs, depth, confidence, training)
-        evidence = ops.cast(evidence, "float32")
-        bias = ops.cast(self.head_bias, "float32")
-        levels = ops.arange(self.max_depth, dtype="float32")
-        gate = ops.cast(depth[:, :, None] > levels, "float32")
-        gated = evidence * gate[:, :, :, None]
+            exits = self._run(inputs, code, training=training)
+        exits = ops.cast(exits, "float32")
+        last = ops.maximum(ops.cast(depth, "int32") - 1, 0)
+        answer = ops.take_along_axis(exits, last[:, :, None, None], axis=2)
+        if not training:
+            # In training all exits learn, also those beyond the depth.
+            levels = ops.arange(self.max_depth, dtype="int32")
+            runs = levels <= last[:, :, None]
+            exits = ops.where(runs[:, :, :, None], exits, answer)
         modality_logits = self._mix_prototypes(
-            ops.log_softmax(ops.sum(gated, axis=2) + bias, axis=-1),
-            prototype_probabilities,
+            ops.log_softmax(answer[:, :, 0], axis=-1), prototype_probabilities
         )
-        # In training all exits learn, also those beyond the depth.
-        exits = ops.cumsum(evidence if training else gated, axis=2)
-
-        number = ops.sum(votes, axis=1, keepdims=True)
-        weights = votes / ops.where(number > 0, number, 1.0)
-        logits = ops.einsum("bm,bmk->bk", weights, modality_logits)
+        logits = self._fuse(modality_logits, weight, joint_logits)
+        total = ops.sum(weight, axis=1, keepdims=True)
         return {
-            "logits": logits * ops.power(number, self.sharpness),
+            "logits": logits,
             "modality_logits": modality_logits,
-            "exit_logits": exits + bias[:, None, :],
+            "exit_logits": exits,
             "depth": depth,
-            "weights": weights,
+            "weights": weight / ops.where(total > 0, total, 1.0),
         }
+
+    # -- Fusion --------------------------------------------------------------
 
     def _mix_prototypes(
         self, log_probabilities: Tensor, prototype: Tensor
@@ -259,81 +275,97 @@ class DynamicDepthFusion(TensorLayer):
         mixture = (1.0 - fraction) * ops.exp(log_probabilities)
         return ops.log(mixture + fraction * prototype + 1e-6)
 
+    def _fuse(
+        self, experts: Tensor, weight: Tensor, joint_logits: Tensor | None
+    ) -> Tensor:
+        """Log-probabilities, up to a constant, of the product of experts."""
+
+        def believed(log_probabilities: Tensor, share: Tensor) -> Tensor:
+            chance = (1.0 - share) / self.num_classes
+            mixture = share * ops.exp(log_probabilities) + chance
+            return share * ops.log(mixture + 1e-9)
+
+        total = ops.sum(weight, axis=1, keepdims=True)
+        total = ops.where(total > 0, total, 1.0)
+        logits = ops.sum(believed(experts, weight[:, :, None]), axis=1)
+        logits = logits * ops.power(total, self.sharpness - 1.0)
+        if joint_logits is None:
+            return logits
+        check_shape("joint_logits", joint_logits, "batch", self.num_classes)
+        joint = ops.log_softmax(ops.cast(joint_logits, "float32"), axis=-1)
+        least = ops.min(weight, axis=1, keepdims=True)
+        return logits + believed(joint, least)
+
     # -- Blocks --------------------------------------------------------------
 
-    def _run_masked(
+    def _code(self, lost: Tensor | None, mask: Tensor) -> Tensor | None:
+        """What the factors are made of, `(batch, modalities, rank)`."""
+        if lost is None or not self.dynamic_parameters:
+            return None
+        check_shape("lost_information", lost, "batch", *self.kernel.shape[:2])
+        lost = without_missing(ops.stop_gradient(lost), mask)
+        lost = ops.cast(lost, self.compute_dtype)
+        return ops.einsum("bmd,mdr->bmr", lost, self.code)
+
+    def _run(
         self,
         x: Tensor,
-        depth: Tensor,
-        confidence: Tensor,
-        training: bool | None,
+        code: Tensor | None,
+        modalities: slice = slice(None),
+        blocks: int | None = None,
+        training: bool | None = None,
     ) -> Tensor:
-        """Evidence of every block, `(batch, modalities, max_depth, classes)`.
-
-        Every block runs on every row; the caller keeps what depth allows.
-        """
-        hidden = ops.einsum("bmd,mdh->bmh", x, self.kernel) + self.bias
-        hidden = self.drop(ops.relu(hidden), training=training)
-        blocks = (
-            hidden.shape[1],
-            self.max_depth,
-            self.hidden_dim // self.max_depth,
-        )
-        hidden = ops.reshape(hidden, (-1, *blocks))
-        head = ops.reshape(self.head, (*blocks, self.num_classes))
-        if self.predicted_parameters:
-            first = ops.einsum("bmg,mgk->bmk", hidden[:, :, 0], head[:, 0])
-            factors = self._predict(first, depth, confidence)
-            hidden = hidden * ops.reshape(factors, (-1, *blocks))
-        return ops.einsum("bmlg,mlgk->bmlk", hidden, head)
-
-    def _predict(
-        self, first: Tensor, depth: Tensor, confidence: Tensor
-    ) -> Tensor:
-        """Factors `(batch, modalities, hidden_dim)` of the hidden units.
+        """Logits `(rows, modalities, blocks, classes)` of the first exits.
 
         Args:
-            first: Evidence of the first blocks, `(batch, modalities, classes)`.
-            depth: `(batch, modalities)`.
-            confidence: `(batch, modalities)`.
+            x: `(rows, modalities, features)`.
+            code: `None` or `(rows, modalities, rank)`.
+            modalities: Which ones `x` has.
+            blocks: How many blocks run; all by default.
+            training: Whether dropout is active.
         """
-        runs = ops.cast(depth > 0, "float32")
-        best = ops.one_hot(
-            ops.argmax(confidence * runs + runs, axis=1),
-            confidence.shape[1],
-            dtype="float32",
-        )
-        logits = ops.cast(first, "float32") + ops.cast(
-            self.head_bias, "float32"
-        )
-        opinion = ops.softmax(logits, axis=-1) - 1.0 / self.num_classes
-        opinion = ops.stop_gradient(ops.einsum("bm,bmk->bk", best, opinion))
-        predictor = ops.cast(self.predictor, "float32")
-        factors = 1.0 + ops.tanh(ops.einsum("bk,mkh->bmh", opinion, predictor))
-        # The first block has spoken already.
-        later = np.arange(self.hidden_dim) >= self.hidden_dim // self.max_depth
-        later = ops.convert_to_tensor(later.astype("float32"))
-        return ops.cast(factors * later + (1.0 - later), first.dtype)
+
+        def scaled(hidden: Tensor, level: int) -> Tensor:
+            if code is None:
+                return hidden
+            factors = self.factors[level][modalities]
+            shift = ops.einsum("bmr,mrh->bmh", code, factors)
+            return hidden * (1.0 + ops.tanh(shift))
+
+        def linear(x: Tensor, kernels: Tensor) -> Tensor:
+            return ops.einsum("bmd,mdh->bmh", x, kernels[modalities])
+
+        hidden = scaled(linear(x, self.kernel), 0) + self.bias[modalities]
+        hidden = self.drop(ops.relu(hidden), training=training)
+        exits = []
+        for level in range(blocks or self.max_depth):
+            if level:
+                step = scaled(linear(hidden, self.inner[level - 1]), level)
+                step = step + self.inner_bias[level - 1][modalities]
+                step = self.drop(ops.relu(step), training=training)
+                step = linear(step, self.outer[level - 1])
+                hidden = hidden + step + self.outer_bias[level - 1][modalities]
+            logits = linear(hidden, self.head[level])
+            exits.append(logits + self.head_bias[level][modalities])
+        return ops.stack(exits, axis=2)
 
     def _run_skipping(
-        self, x: Tensor, depth: Tensor, confidence: Tensor
+        self, x: Tensor, depth: Tensor, code: Tensor | None
     ) -> Tensor:
         """The same, computed as deep as groups of similar rows need."""
-        factors = None
-        if self.predicted_parameters:
-            first = ops.stack(
-                [
-                    self._evidence(m, 1, x[:, m])[:, 0]
-                    for m in range(depth.shape[1])
-                ],
-                axis=1,
-            )
-            factors = self._predict(first, depth, confidence)
+
+        def function(
+            modality: int, blocks: int, x: Tensor, code: Tensor | None = None
+        ) -> Tensor:
+            part = slice(modality, modality + 1)
+            code = code if code is None else code[:, None]
+            return self._run(x[:, None], code, part, blocks)[:, 0]
+
         return ops.stack(
             [
                 run_by_depth(
-                    functools.partial(self._evidence, m),
-                    [x[:, m]] + ([] if factors is None else [factors[:, m]]),
+                    functools.partial(function, m),
+                    [x[:, m]] + ([] if code is None else [code[:, m]]),
                     depth[:, m],
                     (self.max_depth, self.num_classes),
                 )
@@ -341,26 +373,6 @@ class DynamicDepthFusion(TensorLayer):
             ],
             axis=1,
         )
-
-    def _evidence(
-        self,
-        modality: int,
-        blocks: int,
-        x: Tensor,
-        factors: Tensor | None = None,
-    ) -> Tensor:
-        """Evidence `(rows, blocks, classes)` of one modality's first blocks."""
-        size = self.hidden_dim // self.max_depth
-        part = slice(blocks * size)
-        hidden = ops.matmul(x, self.kernel[modality, :, part])
-        hidden = ops.relu(hidden + self.bias[modality, part])
-        if factors is not None:
-            hidden = hidden * factors[:, part]
-        head = ops.reshape(
-            self.head[modality, part], (blocks, size, self.num_classes)
-        )
-        hidden = ops.reshape(hidden, (-1, blocks, size))
-        return ops.einsum("nlg,lgk->nlk", hidden, head)
 
     def get_config(self) -> dict:
         return {
@@ -371,8 +383,10 @@ class DynamicDepthFusion(TensorLayer):
             "dropout": self.dropout,
             "sharpness": self.sharpness,
             "prototype_fraction": self.prototype_fraction,
-            "predicted_parameters": self.predicted_parameters,
-            "quantiles": list(self.quantiles),
+            "dynamic_parameters": self.dynamic_parameters,
+            "dynamic_depth": self.dynamic_depth,
+            "rank": self.rank,
+            "tolerance": self.tolerance,
             "inference": self.inference,
             "seed": self.seed,
         }

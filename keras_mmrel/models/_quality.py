@@ -99,6 +99,9 @@ def adapt_quality(
     if float(ops.convert_to_numpy(model.clock.step)):
         return
     if isinstance(x, GeneratorType) or hasattr(x, "__next__"):
+        if getattr(model, "quality_is_own", False):
+            # Nobody asked for it, and the model does without.
+            return
         raise ValueError(
             "`quality` must be adapted before `fit` where the data can be read "
             f"only once: `model.quality.adapt(inputs, y)`. Received: "

@@ -10,6 +10,7 @@ from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
@@ -25,9 +26,10 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers import DynamicDepthFusion
 from keras_mmrel.layers import FeatureGate
+from keras_mmrel.layers import InputQuality
 from keras_mmrel.layers import PrototypeConfidence
+from keras_mmrel.layers._feature_thinning import FeatureThinning
 from keras_mmrel.layers._stack_features import stack_features
-from keras_mmrel.models._quality import relative_quality
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import derive_seed
 from keras_mmrel.models.modality_encoders import encoder_name
@@ -41,41 +43,59 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
     embedding_dim=SIZE,
     temperature=Either(Number(0, low_open=True), None),
     dropout=Number(0, 1, high_open=True),
+    feature_dropout=Number(0, 1),
     prototype_fraction=Number(0, 1),
     modality_loss_weight=Number(0),
     prototype_loss_weight=Number(0),
     warmup=Number(0, 1, low_open=True, high_open=True),
-    predicted_parameters=Flag(),
-    feature_quality=Flag(),
-    typicality=Flag(),
+    dynamic_parameters=Flag(),
     dynamic_depth=Flag(),
+    quality=Either(
+        "auto",
+        Instance(
+            keras.layers.Layer,
+            "a Keras layer with `adapt`, such as "
+            "`keras_mmrel.layers.InputQuality`,",
+            method="adapt",
+        ),
+        None,
+    ),
     inference=Choice("masked", "skip"),
 )
 class QADMNet(MultimodalModel):
     """Quality-adaptive dynamic multimodal network.
 
-    Three layers work in a row:
+    Each sample is answered by a network of its own, made by how good its
+    modalities and their features are:
 
-    1. `FeatureGate` compares every feature with clean class statistics and
+    1. `InputQuality` says how far each modality is to be believed: whether
+       its features fit each other, and what that means for the decision.
+    2. `FeatureGate` compares every feature with clean class statistics and
        pulls unreliable ones to the mean.
-    2. `PrototypeConfidence` says, per sample and modality, how far the
-       modality can be trusted: probability of the nearest noise-free
-       prototype times how typical the sample is.
-    3. `DynamicDepthFusion` turns this into a depth per sample and modality,
-       runs that many blocks, and fuses the modalities by their depths.
+    3. `DynamicDepthFusion` runs each modality's blocks as deep as the
+       modality's quality, relative to the sample's best one, allows. Its
+       parameters are dynamic: they are scaled by how much class information
+       the features of this sample have lost. Modalities are fused by quality.
+    4. `PrototypeConfidence` compares each modality with noise-free class
+       prototypes, which share in its prediction, and says how confident the
+       modality is.
 
-    Plain `fit` does everything. In the first `warmup` of its steps all
-    modalities have full depth, and clean statistics are gathered from the
-    training batches: class means and deviations in the first half, how far
-    clean samples lie from them in the second. When it ends the statistics
-    are frozen and depth becomes dynamic. `adapt` fits the statistics
-    beforehand instead; call it where each `fit` is short. Corruption made by
-    `augmentation` never enters a statistic.
+    Plain `fit` does everything. `InputQuality` is adapted to the training
+    data before the first step; where these can be read only once it is not,
+    and the gate's typicality takes its place, as it does for modalities that
+    `InputQuality` does not judge. In the first `warmup` of the steps clean
+    statistics are gathered from the training batches: class means and
+    deviations in the first half, how far clean samples lie from them in the
+    second. When it ends they are frozen. `adapt` fits them beforehand
+    instead; call it where each `fit` is short. Corruption made by
+    `augmentation` never enters a statistic. In training random features of
+    half of the modalities are taken out as if they were unreliable, so that
+    the network knows what to do without them.
 
     Vector modalities given by their shape are used as they are: scale each
     feature to [0, 1], or standardise it, which learns faster and overfits
-    sooner. For images, spectrograms, and modalities with an encoder, all of
-    this happens on the encoder's feature, and its statistics follow it.
+    sooner. For images, spectrograms, and modalities with an encoder, steps 2
+    to 4 happen on the encoder's feature, and its statistics follow it.
 
     Outputs, beside those of every model: `depth` `(batch, n_modalities)`,
     whole numbers from 0 to `max_depth`; `fusion_weights`
@@ -88,12 +108,13 @@ class QADMNet(MultimodalModel):
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
         max_depth: Positive integer, the most blocks that run on a modality.
-        hidden_dim: Positive integer, units of all blocks of a modality
-            together; a multiple of `max_depth`.
+        hidden_dim: Positive integer, units of a block.
         embedding_dim: Positive integer, size of the embedding in which the
             prototypes live.
         temperature: Positive float or `None`, see `PrototypeConfidence`.
         dropout: Float in `[0, 1)`.
+        feature_dropout: Float in [0, 1], the share of modalities from which
+            features are taken out in training.
         prototype_fraction: Float in [0, 1], see `DynamicDepthFusion`.
         modality_loss_weight: Non-negative float, weight of the sum of the
             modalities' own cross-entropies beside that of the fused output.
@@ -101,14 +122,16 @@ class QADMNet(MultimodalModel):
             mean cross-entropy and of their orthogonality.
         warmup: Float in (0, 1), fraction of the training, see
             `keras_mmrel.models.Clock.warmup_steps`.
-        predicted_parameters: Whether blocks are modulated by parameters
-            predicted for each sample, see `DynamicDepthFusion`.
-        feature_quality: Whether unreliable features are pulled to the mean.
-        typicality: Whether typicality enters the confidence.
-        dynamic_depth: Whether depth follows the confidence; without it all
-            present modalities have full depth and equal weights.
+        dynamic_parameters: Whether parameters follow the features' quality:
+            without it no feature is gated, none is taken out in training,
+            and no block is scaled.
+        dynamic_depth: Whether depth follows the quality; without it all
+            present modalities have full depth. Weights follow it anyway.
+        quality: `"auto"` for `InputQuality(cleaning=False)`, since features
+            are cleaned by the gate; or as in
+            `keras_mmrel.models.MultimodalModel`.
         inference: `"masked"` or `"skip"`, see `DynamicDepthFusion`.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation` and `seed`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
             `keras.Model`.
 
@@ -144,20 +167,22 @@ class QADMNet(MultimodalModel):
         embedding_dim: int = 32,
         temperature: float | None = None,
         dropout: float = 0.5,
+        feature_dropout: float = 0.5,
         prototype_fraction: float = 0.3,
         modality_loss_weight: float = 2.0,
         prototype_loss_weight: float = 2.0,
         warmup: float = 0.1,
-        predicted_parameters: bool = False,
-        feature_quality: bool = True,
-        typicality: bool = True,
+        dynamic_parameters: bool = True,
         dynamic_depth: bool = True,
+        quality: keras.layers.Layer | str | None = "auto",
         inference: str = "masked",
         **kwargs: Any,
     ) -> None:
+        layer = InputQuality(cleaning=False) if quality == "auto" else quality
         super().__init__(
             modalities,
             num_classes,
+            quality=layer,
             auxiliary_loss_names=(
                 "modality_loss",
                 "prototype_loss",
@@ -165,6 +190,7 @@ class QADMNet(MultimodalModel):
             ),
             **kwargs,
         )
+        self.quality_is_own = quality == "auto"
 
         # === Layers ===
         # A vector that is given by its shape is fixed; the feature of an
@@ -177,6 +203,11 @@ class QADMNet(MultimodalModel):
             num_classes,
             forgetting=[0.99 if moving else 1.0 for moving in self.moving],
             name="feature_gate",
+        )
+        self.thinning = FeatureThinning(
+            feature_dropout,
+            seed=derive_seed(self.seed, "feature_thinning"),
+            name="feature_thinning",
         )
         self.prototype = PrototypeConfidence(
             num_classes,
@@ -193,7 +224,8 @@ class QADMNet(MultimodalModel):
             hidden_dim=hidden_dim,
             dropout=dropout,
             prototype_fraction=prototype_fraction,
-            predicted_parameters=predicted_parameters,
+            dynamic_parameters=dynamic_parameters,
+            dynamic_depth=dynamic_depth,
             inference=inference,
             seed=derive_seed(self.seed, "dynamic_depth_fusion"),
             dtype=self.dtype_policy,
@@ -206,13 +238,12 @@ class QADMNet(MultimodalModel):
         self.embedding_dim = embedding_dim
         self.temperature = temperature
         self.dropout = dropout
+        self.feature_dropout = feature_dropout
         self.prototype_fraction = prototype_fraction
         self.modality_loss_weight = modality_loss_weight
         self.prototype_loss_weight = prototype_loss_weight
         self.warmup = warmup
-        self.predicted_parameters = predicted_parameters
-        self.feature_quality = feature_quality
-        self.typicality = typicality
+        self.dynamic_parameters = dynamic_parameters
         self.dynamic_depth = dynamic_depth
         self.inference = inference
         self.build_from_modalities()
@@ -232,31 +263,29 @@ class QADMNet(MultimodalModel):
         clean = self.prepare_inputs(inputs)
         used = self.augment(clean, training)
         mask = used[MASK]
-        # What is not to be believed has less of a vote, as it is.
+        # What is not to be believed runs less deep, as it is.
         features = self.encode(used, training, weighed=False)
-        gate = self._gate(features, mask)
+        gate = self._gate(features, mask, training)
+        typicality = self._typicality(gate["typicality"])
         prototype = self.prototype(
-            gate["gated"], gate["typicality"], mask, training=training
+            gate["gated"], typicality, mask, training=training
         )
-        confidence = prototype["confidence"]
-        record: dict[str, Any] = {}
-        if training:
-            record = self._clean_samples(clean, features, confidence)
         fused = self.fusion(
             gate["cleaned"],
-            confidence,
+            typicality * used.get(QUALITY, 1.0),
+            gate["lost_information"],
             prototype["probabilities"],
-            mask,
-            # Its quantiles follow clean samples, see `update_statistics`.
-            depth=self.fusion.allocator(confidence, mask, training=False),
-            quality=relative_quality(used) if QUALITY in used else None,
+            modality_mask=mask,
             training=training,
         )
+        record: dict[str, Any] = {}
+        if training:
+            record = self._clean_samples(clean, features)
         return self.make_outputs(
             fused["logits"],
             fused["modality_logits"],
             used,
-            confidence,
+            prototype["confidence"],
             depth=fused["depth"],
             fusion_weights=fused["weights"],
             exit_logits=fused["exit_logits"],
@@ -264,17 +293,30 @@ class QADMNet(MultimodalModel):
             training_record=record,
         )
 
-    def _gate(self, features: list[Tensor], mask: Tensor) -> dict[str, Tensor]:
-        gate = self.gate(features, modality_mask=mask)
-        if not self.typicality:
-            gate["typicality"] = mask
-        if not self.feature_quality:
+    def _gate(
+        self,
+        features: list[Tensor],
+        mask: Tensor,
+        training: bool | None = None,
+    ) -> dict[str, Tensor]:
+        keep = None
+        if training and self.dynamic_parameters and self.feature_dropout:
+            keep = self.thinning(stack_features(features))
+        gate = self.gate(features, mask, keep)
+        if not self.dynamic_parameters:
             gate["cleaned"] = stack_features(features)
             gate["gated"] = gate["standardised"]
         return gate
 
+    def _typicality(self, typicality: Tensor) -> Tensor:
+        """The gate's, for modalities that the quality layer does not know."""
+        if not hasattr(self.quality, "knows"):
+            return typicality
+        knows = self.quality.knows(self.modality_names)
+        return ops.where(knows > 0, 1.0, typicality)
+
     def _clean_samples(
-        self, clean: dict[str, Any], features: list[Tensor], confidence: Tensor
+        self, clean: dict[str, Any], features: list[Tensor]
     ) -> dict[str, Any]:
         """What `update_statistics` needs, without corruption or dropout.
 
@@ -282,20 +324,10 @@ class QADMNet(MultimodalModel):
             clean: Prepared inputs before augmentation.
             features: Features of the training pass, which serve where
                 nothing corrupts them and no encoder drops out.
-            confidence: Likewise.
         """
-        mask = clean[MASK]
         if self.augmentation is not None or self.moving.any():
-            features = self.encode(clean, training=False)
-            gate = self._gate(features, mask)
-            confidence = self.prototype(
-                gate["gated"], gate["typicality"], mask, training=False
-            )["confidence"]
-        return {
-            "clean_features": features,
-            "clean_confidence": confidence,
-            "clean_mask": mask,
-        }
+            features = self.encode(clean, training=False, weighed=False)
+        return {"clean_features": features, "clean_mask": clean[MASK]}
 
     # -- Training ------------------------------------------------------------
 
@@ -352,12 +384,6 @@ class QADMNet(MultimodalModel):
         known = ops.max(ops.convert_to_tensor(self.gate.distance_counts)) > 0
         ends = flag(ops.logical_and(step >= warmup - 1.0, known))
         self.gate.ready.assign(ops.maximum(ready, ends))
-        if self.dynamic_depth:
-            self.fusion.allocator.update_statistics(
-                record["clean_confidence"],
-                mask * self.gate.informative(),
-                use=ready * flag(step >= warmup),
-            )
 
     @reads_tables
     @constrained(batch_size=Integer(1))
@@ -405,13 +431,13 @@ class QADMNet(MultimodalModel):
             "embedding_dim": self.embedding_dim,
             "temperature": self.temperature,
             "dropout": self.dropout,
+            "feature_dropout": self.feature_dropout,
             "prototype_fraction": self.prototype_fraction,
             "modality_loss_weight": self.modality_loss_weight,
             "prototype_loss_weight": self.prototype_loss_weight,
             "warmup": self.warmup,
-            "predicted_parameters": self.predicted_parameters,
-            "feature_quality": self.feature_quality,
-            "typicality": self.typicality,
+            "dynamic_parameters": self.dynamic_parameters,
             "dynamic_depth": self.dynamic_depth,
+            **({"quality": "auto"} if self.quality_is_own else {}),
             "inference": self.inference,
         }
