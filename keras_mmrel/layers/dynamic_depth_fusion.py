@@ -45,11 +45,14 @@ class DynamicDepthFusion(TensorLayer):
 
     Each modality has a classifier of up to `max_depth` blocks, one on the
     other. The first embeds the modality's features, every later one is
-    residual, and each has an exit of its own:
+    residual, and the modality's head can answer after each:
 
-        h_1 = relu(x W_1 + b_1)
+        h_1 = relu(x W + b)
         h_l = h_(l-1) + relu(h_(l-1) A_l + a_l) B_l + b_l
-        logits_l = h_l H_l + c_l
+        logits_l = h_l H + c
+
+    At the start `B_l` is next to zero: a block changes nothing until it has
+    learnt to.
 
     A modality's *depth* `N` is the number of blocks that run on it for one
     sample; it answers at exit `N`. With depth 0 nothing is run, and it has no
@@ -57,7 +60,7 @@ class DynamicDepthFusion(TensorLayer):
     quality relative to that of the sample's best modality.
 
     *Parameters are dynamic* where `lost_information` says what each feature
-    of this sample lacks: the columns of `W_1` and `A_l` are scaled by
+    of this sample lacks: the columns of `W` and `A_l` are scaled by
     `1 + tanh(lost U V_l)`, of low rank. Nothing lost, nothing scaled.
 
     The fused prediction is a product of experts. A modality of weight `w` is
@@ -66,10 +69,8 @@ class DynamicDepthFusion(TensorLayer):
 
         log p = n^(sharpness - 1) * sum_m w_m log(w_m p_m + (1 - w_m) / K),
 
-    with `n` the sum of the weights. Where they are given, `p_m` is a mixture
-    with `prototype_probabilities`, and `joint_logits`, of an expert that sees
-    all modalities together, count as another factor whose weight is the
-    least `w_m`: a missing modality switches it off.
+    with `n` the sum of the weights. Where `prototype_probabilities` are given,
+    `p_m` is a mixture with them.
 
     Depth is a mask, so that the layer compiles to one graph. With
     `inference="skip"` rows are sorted by depth at inference and groups of
@@ -82,7 +83,7 @@ class DynamicDepthFusion(TensorLayer):
         num_classes: Integer of at least 2.
         max_depth: Positive integer `L`, the most blocks that run.
         hidden_dim: Positive integer, units of every block.
-        dropout: Float in `[0, 1)`, on the hidden units.
+        dropout: Float in `[0, 1)`, on the first block's units.
         sharpness: Float of at least 0, exponent of the number of modalities
             that count; 0 averages, 1 adds up as if they were independent.
         prototype_fraction: Float in [0, 1], weight of `prototype_probabilities`
@@ -104,7 +105,6 @@ class DynamicDepthFusion(TensorLayer):
         prototype_probabilities: `None` or a tensor
             `(batch, modalities, num_classes)`, `PrototypeConfidence`'s
             `probabilities`. No gradient flows into them.
-        joint_logits: `None` or `(batch, num_classes)`.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
         training: Whether dropout is active.
 
@@ -174,44 +174,49 @@ class DynamicDepthFusion(TensorLayer):
         _, modalities, features = input_shape
         width, deep = self.hidden_dim, self.max_depth - 1
 
-        def stack(name: str, *shape: int, deviation: float = 0.0) -> Tensor:
-            # Matrices or biases, one a modality (and block).
-            initializer = (
-                keras.initializers.RandomNormal(stddev=deviation)
-                if deviation
-                else glorot(*shape[-2:])
-            )
-            if name.endswith("bias"):
-                initializer = keras.initializers.Zeros()
-            return self.add_weight(
-                shape=shape, initializer=initializer, name=name
-            )
+        # Stacks of matrices or vectors, one a modality (and block).
+        def weight(name: str, *shape: int, start: Any = "zeros") -> Tensor:
+            return self.add_weight(shape=shape, initializer=start, name=name)
 
-        self.kernel = stack("kernel", modalities, features, width)
-        self.bias = stack("bias", modalities, width)
+        normal = keras.initializers.RandomNormal
+
+        def dense(name: str, *shape: int) -> Tensor:
+            return weight(name, *shape, start=glorot(*shape[-2:]))
+
+        self.kernel = dense("kernel", modalities, features, width)
+        self.bias = weight("bias", modalities, width)
         if deep:
-            # A block starts as a small change of what runs through it.
-            small = 0.5 * width**-0.5
-            self.inner = stack("inner", deep, modalities, width, width)
-            self.inner_bias = stack("inner_bias", deep, modalities, width)
-            self.outer = stack(
-                "outer", deep, modalities, width, width, deviation=small
+            self.inner = dense("inner", deep, modalities, width, width)
+            self.inner_bias = weight("inner_bias", deep, modalities, width)
+            # A block changes next to nothing until it has learnt to.
+            self.outer = weight(
+                "outer",
+                deep,
+                modalities,
+                width,
+                width,
+                start=normal(stddev=1e-3),
             )
-            self.outer_bias = stack("outer_bias", deep, modalities, width)
-        levels, classes = self.max_depth, self.num_classes
-        self.head = stack("head_kernel", levels, modalities, width, classes)
-        self.head_bias = stack("head_bias", levels, modalities, classes)
+            self.outer_bias = weight("outer_bias", deep, modalities, width)
+        self.head = dense("head_kernel", modalities, width, self.num_classes)
+        self.head_bias = weight("head_bias", modalities, self.num_classes)
         if self.dynamic_parameters:
-            self.code = stack(
+            rank, levels = self.rank, self.max_depth
+            self.code = weight(
                 "code",
                 modalities,
                 features,
-                self.rank,
-                deviation=features**-0.5,
+                rank,
+                start=normal(stddev=features**-0.5),
             )
             # Small: at the start every factor is close to 1.
-            self.factors = stack(
-                "factors", levels, modalities, self.rank, width, deviation=0.01
+            self.factors = weight(
+                "factors",
+                levels,
+                modalities,
+                rank,
+                width,
+                start=normal(stddev=0.01),
             )
 
     def call(
@@ -220,7 +225,6 @@ class DynamicDepthFusion(TensorLayer):
         quality: Tensor,
         lost_information: Tensor | None = None,
         prototype_probabilities: Tensor | None = None,
-        joint_logits: Tensor | None = None,
         modality_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> dict[str, Tensor]:
@@ -242,15 +246,16 @@ class DynamicDepthFusion(TensorLayer):
         exits = ops.cast(exits, "float32")
         last = ops.maximum(ops.cast(depth, "int32") - 1, 0)
         answer = ops.take_along_axis(exits, last[:, :, None, None], axis=2)
+        answer = ops.where(depth[:, :, None, None] > 0, answer, 0.0)
         if not training:
             # In training all exits learn, also those beyond the depth.
-            levels = ops.arange(self.max_depth, dtype="int32")
-            runs = levels <= last[:, :, None]
+            levels = ops.arange(self.max_depth, dtype="float32")
+            runs = levels < depth[:, :, None]
             exits = ops.where(runs[:, :, :, None], exits, answer)
         modality_logits = self._mix_prototypes(
             ops.log_softmax(answer[:, :, 0], axis=-1), prototype_probabilities
         )
-        logits = self._fuse(modality_logits, weight, joint_logits)
+        logits = self._fuse(modality_logits, weight)
         total = ops.sum(weight, axis=1, keepdims=True)
         return {
             "logits": logits,
@@ -275,26 +280,14 @@ class DynamicDepthFusion(TensorLayer):
         mixture = (1.0 - fraction) * ops.exp(log_probabilities)
         return ops.log(mixture + fraction * prototype + 1e-6)
 
-    def _fuse(
-        self, experts: Tensor, weight: Tensor, joint_logits: Tensor | None
-    ) -> Tensor:
+    def _fuse(self, experts: Tensor, weight: Tensor) -> Tensor:
         """Log-probabilities, up to a constant, of the product of experts."""
-
-        def believed(log_probabilities: Tensor, share: Tensor) -> Tensor:
-            chance = (1.0 - share) / self.num_classes
-            mixture = share * ops.exp(log_probabilities) + chance
-            return share * ops.log(mixture + 1e-9)
-
         total = ops.sum(weight, axis=1, keepdims=True)
         total = ops.where(total > 0, total, 1.0)
-        logits = ops.sum(believed(experts, weight[:, :, None]), axis=1)
-        logits = logits * ops.power(total, self.sharpness - 1.0)
-        if joint_logits is None:
-            return logits
-        check_shape("joint_logits", joint_logits, "batch", self.num_classes)
-        joint = ops.log_softmax(ops.cast(joint_logits, "float32"), axis=-1)
-        least = ops.min(weight, axis=1, keepdims=True)
-        return logits + believed(joint, least)
+        share = weight[:, :, None]
+        believed = share * ops.exp(experts) + (1.0 - share) / self.num_classes
+        logits = ops.sum(share * ops.log(believed + 1e-9), axis=1)
+        return logits * ops.power(total, self.sharpness - 1.0)
 
     # -- Blocks --------------------------------------------------------------
 
@@ -342,11 +335,10 @@ class DynamicDepthFusion(TensorLayer):
             if level:
                 step = scaled(linear(hidden, self.inner[level - 1]), level)
                 step = step + self.inner_bias[level - 1][modalities]
-                step = self.drop(ops.relu(step), training=training)
-                step = linear(step, self.outer[level - 1])
+                step = linear(ops.relu(step), self.outer[level - 1])
                 hidden = hidden + step + self.outer_bias[level - 1][modalities]
-            logits = linear(hidden, self.head[level])
-            exits.append(logits + self.head_bias[level][modalities])
+            logits = linear(hidden, self.head) + self.head_bias[modalities]
+            exits.append(logits)
         return ops.stack(exits, axis=2)
 
     def _run_skipping(

@@ -336,16 +336,14 @@ class QADMNet(MultimodalModel):
     ) -> Losses:
         mask = outputs[MASK]
         exits = ops.cast(outputs["exit_logits"], "float32")
-        # Half for the last exit, half spread over those before it.
-        fractions = [0.5 / max(self.max_depth - 1, 1)] * self.max_depth
-        fractions[-1] = 1.0 - sum(fractions[:-1])
+        # All exits alike: a modality may have to answer at any of them.
         modality_loss = sum(
-            fraction
-            * self.modality_crossentropy(
+            self.modality_crossentropy(
                 y, exits[:, :, level], mask, sample_weight
             )
-            for level, fraction in enumerate(fractions)
+            for level in range(self.max_depth)
         )
+        modality_loss = modality_loss / self.max_depth
         prototype_loss = self.modality_crossentropy(
             y, outputs["prototype_logits"], mask, sample_weight
         )
