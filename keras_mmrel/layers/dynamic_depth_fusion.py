@@ -10,7 +10,6 @@ from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Flag
-from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
@@ -33,9 +32,7 @@ from keras_mmrel.tensor_layer import TensorLayer
     dropout=Number(0, 1, high_open=True),
     sharpness=Number(0),
     prototype_fraction=Number(0, 1),
-    dynamic_parameters=Flag(),
     dynamic_depth=Flag(),
-    rank=Integer(1),
     tolerance=Number(0, 1, low_open=True),
     inference=Choice("masked", "skip"),
     seed=SEED,
@@ -59,18 +56,12 @@ class DynamicDepthFusion(TensorLayer):
     say. `DepthAllocator` makes depth, and the modality's weight `w`, of its
     quality relative to that of the sample's best modality.
 
-    *Parameters are dynamic* where `lost_information` says what each feature
-    of this sample lacks: the columns of `W` and `A_l` are scaled by
-    `1 + tanh(lost U V_l)`, of low rank. Nothing lost, nothing scaled.
+    The fused prediction is a product of experts,
 
-    The fused prediction is a product of experts. A modality of weight `w` is
-    taken to be right with its own distribution with probability `w`, and to
-    know nothing otherwise:
+        log p = n^sharpness * sum_m w_m log p_m / n,
 
-        log p = n^(sharpness - 1) * sum_m w_m log(w_m p_m + (1 - w_m) / K),
-
-    with `n` the sum of the weights. Where `prototype_probabilities` are given,
-    `p_m` is a mixture with them.
+    with `n` the sum of the weights: agreeing experts are worth more than one.
+    Where `prototype_probabilities` are given, `p_m` is a mixture with them.
 
     Depth is a mask, so that the layer compiles to one graph. With
     `inference="skip"` rows are sorted by depth at inference and groups of
@@ -88,10 +79,8 @@ class DynamicDepthFusion(TensorLayer):
             that count; 0 averages, 1 adds up as if they were independent.
         prototype_fraction: Float in [0, 1], weight of `prototype_probabilities`
             in a modality's prediction.
-        dynamic_parameters: Whether `lost_information` scales the blocks.
         dynamic_depth: Whether depth follows the quality. Without it all
             blocks run on every present modality; weights follow it anyway.
-        rank: Positive integer, of what scales them.
         tolerance: Float in (0, 1], see `DepthAllocator`.
         inference: `"masked"` or `"skip"`.
         seed: Integer, or `None` to draw one. Seed of the dropout.
@@ -100,8 +89,6 @@ class DynamicDepthFusion(TensorLayer):
     Call arguments:
         inputs: Tensor `(batch, modalities, features)`.
         quality: Tensor `(batch, modalities)`, at least 0.
-        lost_information: `None` or `(batch, modalities, features)`, such as
-            `FeatureGate`'s: 0 for a feature of full quality.
         prototype_probabilities: `None` or a tensor
             `(batch, modalities, num_classes)`, `PrototypeConfidence`'s
             `probabilities`. No gradient flows into them.
@@ -129,10 +116,9 @@ class DynamicDepthFusion(TensorLayer):
 
     References:
         - [QADM-Net](https://arxiv.org/abs/2412.14489): depth by the quality
-          of each modality, parameters by the informativeness of features.
-          All formulas are this library's own; in particular the residual
-          blocks with exits, depth 0 as "not run", the scaling of low rank and
-          the product of experts.
+          of each modality. All formulas are this library's own; in particular
+          the residual blocks with one head, depth 0 as "not run", and the
+          product of experts.
     """
 
     def __init__(
@@ -143,9 +129,7 @@ class DynamicDepthFusion(TensorLayer):
         dropout: float = 0.5,
         sharpness: float = 0.25,
         prototype_fraction: float = 0.3,
-        dynamic_parameters: bool = True,
         dynamic_depth: bool = True,
-        rank: int = 8,
         tolerance: float = 0.9,
         inference: str = "masked",
         seed: int | None = None,
@@ -158,9 +142,7 @@ class DynamicDepthFusion(TensorLayer):
         self.dropout = dropout
         self.sharpness = sharpness
         self.prototype_fraction = prototype_fraction
-        self.dynamic_parameters = dynamic_parameters
         self.dynamic_depth = dynamic_depth
-        self.rank = rank
         self.tolerance = tolerance
         self.inference = inference
         self.seed = known_seed(seed)
@@ -200,30 +182,11 @@ class DynamicDepthFusion(TensorLayer):
             self.outer_bias = weight("outer_bias", deep, modalities, width)
         self.head = dense("head_kernel", modalities, width, self.num_classes)
         self.head_bias = weight("head_bias", modalities, self.num_classes)
-        if self.dynamic_parameters:
-            rank, levels = self.rank, self.max_depth
-            self.code = weight(
-                "code",
-                modalities,
-                features,
-                rank,
-                start=normal(stddev=features**-0.5),
-            )
-            # Small: at the start every factor is close to 1.
-            self.factors = weight(
-                "factors",
-                levels,
-                modalities,
-                rank,
-                width,
-                start=normal(stddev=0.01),
-            )
 
     def call(
         self,
         inputs: Tensor,
         quality: Tensor,
-        lost_information: Tensor | None = None,
         prototype_probabilities: Tensor | None = None,
         modality_mask: Tensor | None = None,
         training: bool | None = None,
@@ -238,11 +201,10 @@ class DynamicDepthFusion(TensorLayer):
         if not self.dynamic_depth:
             depth = self.max_depth * mask
         weight = allocated["weight"] * ops.cast(depth > 0, "float32")
-        code = self._code(lost_information, mask)
         if self.inference == "skip" and not training:
-            exits = self._run_skipping(inputs, depth, code)
+            exits = self._run_skipping(inputs, depth)
         else:
-            exits = self._run(inputs, code, training=training)
+            exits = self._run(inputs, training=training)
         exits = ops.cast(exits, "float32")
         last = ops.maximum(ops.cast(depth, "int32") - 1, 0)
         answer = ops.take_along_axis(exits, last[:, :, None, None], axis=2)
@@ -284,26 +246,14 @@ class DynamicDepthFusion(TensorLayer):
         """Log-probabilities, up to a constant, of the product of experts."""
         total = ops.sum(weight, axis=1, keepdims=True)
         total = ops.where(total > 0, total, 1.0)
-        share = weight[:, :, None]
-        believed = share * ops.exp(experts) + (1.0 - share) / self.num_classes
-        logits = ops.sum(share * ops.log(believed + 1e-9), axis=1)
+        logits = ops.sum(weight[:, :, None] * experts, axis=1)
         return logits * ops.power(total, self.sharpness - 1.0)
 
     # -- Blocks --------------------------------------------------------------
 
-    def _code(self, lost: Tensor | None, mask: Tensor) -> Tensor | None:
-        """What the factors are made of, `(batch, modalities, rank)`."""
-        if lost is None or not self.dynamic_parameters:
-            return None
-        check_shape("lost_information", lost, "batch", *self.kernel.shape[:2])
-        lost = without_missing(ops.stop_gradient(lost), mask)
-        lost = ops.cast(lost, self.compute_dtype)
-        return ops.einsum("bmd,mdr->bmr", lost, self.code)
-
     def _run(
         self,
         x: Tensor,
-        code: Tensor | None,
         modalities: slice = slice(None),
         blocks: int | None = None,
         training: bool | None = None,
@@ -312,28 +262,20 @@ class DynamicDepthFusion(TensorLayer):
 
         Args:
             x: `(rows, modalities, features)`.
-            code: `None` or `(rows, modalities, rank)`.
             modalities: Which ones `x` has.
             blocks: How many blocks run; all by default.
             training: Whether dropout is active.
         """
 
-        def scaled(hidden: Tensor, level: int) -> Tensor:
-            if code is None:
-                return hidden
-            factors = self.factors[level][modalities]
-            shift = ops.einsum("bmr,mrh->bmh", code, factors)
-            return hidden * (1.0 + ops.tanh(shift))
-
         def linear(x: Tensor, kernels: Tensor) -> Tensor:
             return ops.einsum("bmd,mdh->bmh", x, kernels[modalities])
 
-        hidden = scaled(linear(x, self.kernel), 0) + self.bias[modalities]
+        hidden = linear(x, self.kernel) + self.bias[modalities]
         hidden = self.drop(ops.relu(hidden), training=training)
         exits = []
         for level in range(blocks or self.max_depth):
             if level:
-                step = scaled(linear(hidden, self.inner[level - 1]), level)
+                step = linear(hidden, self.inner[level - 1])
                 step = step + self.inner_bias[level - 1][modalities]
                 step = linear(ops.relu(step), self.outer[level - 1])
                 hidden = hidden + step + self.outer_bias[level - 1][modalities]
@@ -341,23 +283,18 @@ class DynamicDepthFusion(TensorLayer):
             exits.append(logits)
         return ops.stack(exits, axis=2)
 
-    def _run_skipping(
-        self, x: Tensor, depth: Tensor, code: Tensor | None
-    ) -> Tensor:
+    def _run_skipping(self, x: Tensor, depth: Tensor) -> Tensor:
         """The same, computed as deep as groups of similar rows need."""
 
-        def function(
-            modality: int, blocks: int, x: Tensor, code: Tensor | None = None
-        ) -> Tensor:
+        def run(modality: int, blocks: int, x: Tensor) -> Tensor:
             part = slice(modality, modality + 1)
-            code = code if code is None else code[:, None]
-            return self._run(x[:, None], code, part, blocks)[:, 0]
+            return self._run(x[:, None], part, blocks)[:, 0]
 
         return ops.stack(
             [
                 run_by_depth(
-                    functools.partial(function, m),
-                    [x[:, m]] + ([] if code is None else [code[:, m]]),
+                    functools.partial(run, m),
+                    [x[:, m]],
                     depth[:, m],
                     (self.max_depth, self.num_classes),
                 )
@@ -375,9 +312,7 @@ class DynamicDepthFusion(TensorLayer):
             "dropout": self.dropout,
             "sharpness": self.sharpness,
             "prototype_fraction": self.prototype_fraction,
-            "dynamic_parameters": self.dynamic_parameters,
             "dynamic_depth": self.dynamic_depth,
-            "rank": self.rank,
             "tolerance": self.tolerance,
             "inference": self.inference,
             "seed": self.seed,

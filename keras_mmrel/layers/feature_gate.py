@@ -97,17 +97,15 @@ class FeatureGate(TensorLayer):
             `(batch, d_m)` tensors, one a modality, which are padded with zeros
             to the widest.
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
-        keep: `None` or `(batch, modalities, features)`, 0 for a feature whose
-            quality is to be 0 whatever it is. Typicality does not follow.
 
     Returns:
         Dict with `quality` `(batch, modalities, features)` and `typicality`
         `(batch, modalities)`, both in [0, 1]; `standardised` features,
         clipped to [-8, 8]; `gated`, those times their quality; `cleaned`, in
-        the units of the input; and `lost_information`, one minus the
-        quality, times the feature's class information as a multiple of that
-        of the modality's mean feature. Class information is the share of the
-        variance that lies between the classes, less what chance gives.
+        the units of the input; and `retained` `(batch, modalities)`, the share
+        of the modality's class information in [0, 1] that passes the gate.
+        The class information of a feature is the share of its variance that
+        lies between the classes, less what chance gives.
 
     Raises:
         ValueError: If an argument is out of its range, or the input has not
@@ -196,7 +194,6 @@ class FeatureGate(TensorLayer):
         self,
         inputs: Tensor | Sequence[Tensor],
         modality_mask: Tensor | None = None,
-        keep: Tensor | None = None,
     ) -> dict[str, Tensor]:
         x = self._stacked(inputs)
         mask = presence(modality_mask, x)
@@ -218,17 +215,16 @@ class FeatureGate(TensorLayer):
         typicality = ops.stop_gradient(
             ops.where(ready, typicality, ops.ones_like(typicality))
         )
-        if keep is not None:
-            check_shape("keep", keep, "batch", *self._real.shape)
-            quality = quality * ops.cast(keep, "float32")
         return {
             "quality": quality,
             "typicality": typicality * mask,
             "standardised": standardised,
             "gated": quality * standardised,
             "cleaned": quality * x + (self.real - quality) * centre,
-            "lost_information": (self.real - quality)
-            * self.class_information(),
+            "retained": ops.stop_gradient(
+                ops.sum(quality * self.class_information(), axis=-1)
+            )
+            * mask,
         }
 
     def _stacked(self, inputs: Tensor | Sequence[Tensor]) -> Tensor:
@@ -259,7 +255,7 @@ class FeatureGate(TensorLayer):
         """How much each feature tells of the class, `(modalities, features)`.
 
         The share of its variance that lies between the classes, less what
-        chance gives, as a multiple of the modality's mean feature.
+        chance gives, as a fraction of the modality's sum.
         """
         counts = ops.convert_to_tensor(self.counts)
         total = ops.maximum(ops.sum(counts, axis=1), 1.0)
@@ -269,9 +265,7 @@ class FeatureGate(TensorLayer):
         chance = (seen - 1.0) / ops.maximum(total - 1.0, 1.0)
         # All the same where nothing is known, or nothing tells.
         share = ops.maximum(share - chance, 1e-4) * self.real
-        mean = ops.sum(share, axis=-1, keepdims=True)
-        mean = mean / ops.sum(self.real, axis=-1, keepdims=True)
-        return ops.stop_gradient(share / mean)
+        return share / ops.sum(share, axis=-1, keepdims=True)
 
     def _variances(self) -> tuple[Tensor, Tensor]:
         """Between the classes and within them, `(modalities, features)`."""

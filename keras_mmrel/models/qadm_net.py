@@ -28,7 +28,6 @@ from keras_mmrel.layers import DynamicDepthFusion
 from keras_mmrel.layers import FeatureGate
 from keras_mmrel.layers import InputQuality
 from keras_mmrel.layers import PrototypeConfidence
-from keras_mmrel.layers._feature_thinning import FeatureThinning
 from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import derive_seed
@@ -43,7 +42,6 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
     embedding_dim=SIZE,
     temperature=Either(Number(0, low_open=True), None),
     dropout=Number(0, 1, high_open=True),
-    feature_dropout=Number(0, 1),
     prototype_fraction=Number(0, 1),
     modality_loss_weight=Number(0),
     prototype_loss_weight=Number(0),
@@ -71,11 +69,13 @@ class QADMNet(MultimodalModel):
     1. `InputQuality` says how far each modality is to be believed: whether
        its features fit each other, and what that means for the decision.
     2. `FeatureGate` compares every feature with clean class statistics and
-       pulls unreliable ones to the mean.
+       pulls unreliable ones to the mean. So the network's parameters are
+       dynamic: with the feature qualities `q` of a sample the first block's
+       weights are `diag(q) W`. The class information that is lost so lowers
+       the modality's quality.
     3. `DynamicDepthFusion` runs each modality's blocks as deep as the
-       modality's quality, relative to the sample's best one, allows. Its
-       parameters are dynamic: they are scaled by how much class information
-       the features of this sample have lost. Modalities are fused by quality.
+       modality's quality, relative to the sample's best one, allows, and
+       fuses the modalities by it.
     4. `PrototypeConfidence` compares each modality with noise-free class
        prototypes, which share in its prediction, and says how confident the
        modality is.
@@ -88,9 +88,7 @@ class QADMNet(MultimodalModel):
     deviations in the first half, how far clean samples lie from them in the
     second. When it ends they are frozen. `adapt` fits them beforehand
     instead; call it where each `fit` is short. Corruption made by
-    `augmentation` never enters a statistic. In training random features of
-    half of the modalities are taken out as if they were unreliable, so that
-    the network knows what to do without them.
+    `augmentation` never enters a statistic.
 
     Vector modalities given by their shape are used as they are: scale each
     feature to [0, 1], or standardise it, which learns faster and overfits
@@ -113,8 +111,6 @@ class QADMNet(MultimodalModel):
             prototypes live.
         temperature: Positive float or `None`, see `PrototypeConfidence`.
         dropout: Float in `[0, 1)`.
-        feature_dropout: Float in [0, 1], the share of modalities from which
-            features are taken out in training.
         prototype_fraction: Float in [0, 1], see `DynamicDepthFusion`.
         modality_loss_weight: Non-negative float, weight of the sum of the
             modalities' own cross-entropies beside that of the fused output.
@@ -122,9 +118,8 @@ class QADMNet(MultimodalModel):
             mean cross-entropy and of their orthogonality.
         warmup: Float in (0, 1), fraction of the training, see
             `keras_mmrel.models.Clock.warmup_steps`.
-        dynamic_parameters: Whether parameters follow the features' quality:
-            without it no feature is gated, none is taken out in training,
-            and no block is scaled.
+        dynamic_parameters: Whether parameters follow the features' quality;
+            without it no feature is gated.
         dynamic_depth: Whether depth follows the quality; without it all
             present modalities have full depth. Weights follow it anyway.
         quality: `"auto"` for `InputQuality(cleaning=False)`, since features
@@ -167,7 +162,6 @@ class QADMNet(MultimodalModel):
         embedding_dim: int = 32,
         temperature: float | None = None,
         dropout: float = 0.5,
-        feature_dropout: float = 0.5,
         prototype_fraction: float = 0.3,
         modality_loss_weight: float = 2.0,
         prototype_loss_weight: float = 2.0,
@@ -204,11 +198,6 @@ class QADMNet(MultimodalModel):
             forgetting=[0.99 if moving else 1.0 for moving in self.moving],
             name="feature_gate",
         )
-        self.thinning = FeatureThinning(
-            feature_dropout,
-            seed=derive_seed(self.seed, "feature_thinning"),
-            name="feature_thinning",
-        )
         self.prototype = PrototypeConfidence(
             num_classes,
             embedding_dim=embedding_dim,
@@ -224,7 +213,6 @@ class QADMNet(MultimodalModel):
             hidden_dim=hidden_dim,
             dropout=dropout,
             prototype_fraction=prototype_fraction,
-            dynamic_parameters=dynamic_parameters,
             dynamic_depth=dynamic_depth,
             inference=inference,
             seed=derive_seed(self.seed, "dynamic_depth_fusion"),
@@ -238,7 +226,6 @@ class QADMNet(MultimodalModel):
         self.embedding_dim = embedding_dim
         self.temperature = temperature
         self.dropout = dropout
-        self.feature_dropout = feature_dropout
         self.prototype_fraction = prototype_fraction
         self.modality_loss_weight = modality_loss_weight
         self.prototype_loss_weight = prototype_loss_weight
@@ -265,15 +252,14 @@ class QADMNet(MultimodalModel):
         mask = used[MASK]
         # What is not to be believed runs less deep, as it is.
         features = self.encode(used, training, weighed=False)
-        gate = self._gate(features, mask, training)
+        gate = self._gate(features, mask)
         typicality = self._typicality(gate["typicality"])
         prototype = self.prototype(
             gate["gated"], typicality, mask, training=training
         )
         fused = self.fusion(
             gate["cleaned"],
-            typicality * used.get(QUALITY, 1.0),
-            gate["lost_information"],
+            typicality * gate["retained"] * used.get(QUALITY, 1.0),
             prototype["probabilities"],
             modality_mask=mask,
             training=training,
@@ -293,19 +279,12 @@ class QADMNet(MultimodalModel):
             training_record=record,
         )
 
-    def _gate(
-        self,
-        features: list[Tensor],
-        mask: Tensor,
-        training: bool | None = None,
-    ) -> dict[str, Tensor]:
-        keep = None
-        if training and self.dynamic_parameters and self.feature_dropout:
-            keep = self.thinning(stack_features(features))
-        gate = self.gate(features, mask, keep)
+    def _gate(self, features: list[Tensor], mask: Tensor) -> dict[str, Tensor]:
+        gate = self.gate(features, modality_mask=mask)
         if not self.dynamic_parameters:
             gate["cleaned"] = stack_features(features)
             gate["gated"] = gate["standardised"]
+            gate["retained"] = mask
         return gate
 
     def _typicality(self, typicality: Tensor) -> Tensor:
@@ -429,7 +408,6 @@ class QADMNet(MultimodalModel):
             "embedding_dim": self.embedding_dim,
             "temperature": self.temperature,
             "dropout": self.dropout,
-            "feature_dropout": self.feature_dropout,
             "prototype_fraction": self.prototype_fraction,
             "modality_loss_weight": self.modality_loss_weight,
             "prototype_loss_weight": self.prototype_loss_weight,

@@ -12,8 +12,6 @@ X = RNG.normal(size=(37, 3, 6)).astype("float32")
 # A good one in each sample, and others of all depths.
 QUALITY = RNG.uniform(size=(37, 3)).astype("float32") ** 2
 QUALITY[np.arange(37), np.arange(37) % 3] = 1.0
-LOST = RNG.uniform(size=X.shape).astype("float32")
-LOST *= RNG.uniform(size=X.shape) < 0.3
 
 
 def log_softmax(x):
@@ -23,7 +21,7 @@ def log_softmax(x):
 
 def strong_layer(**kwargs):
     """A layer with blocks that matter."""
-    layer = DynamicDepthFusion(4, hidden_dim=8, rank=2, **kwargs)
+    layer = DynamicDepthFusion(4, hidden_dim=8, **kwargs)
     layer.build(X.shape)
     rng = np.random.default_rng(1)
     for weight in layer.trainable_weights:
@@ -34,7 +32,7 @@ def strong_layer(**kwargs):
 def test_standard_checks():
     run_layer_checks(
         DynamicDepthFusion(4, 3, 8, seed=1),
-        [X, QUALITY, LOST],
+        [X, QUALITY],
         output_shapes={
             "logits": (37, 4),
             "modality_logits": (37, 3, 4),
@@ -46,27 +44,25 @@ def test_standard_checks():
 
 
 def test_one_block_alone():
-    out = DynamicDepthFusion(4, max_depth=1)(X, QUALITY, LOST)
+    out = DynamicDepthFusion(4, max_depth=1)(X, QUALITY)
     assert out["exit_logits"].shape == (37, 3, 1, 4)
 
 
 def test_a_truncated_loop_over_blocks_gives_the_masked_answer():
     layer = strong_layer(max_depth=3)
-    out = to_numpy(layer(X, QUALITY, LOST))
+    out = to_numpy(layer(X, QUALITY))
     w = {v.name: to_numpy(v) for v in layer.weights}
     executed = 0
     for row, m in np.ndindex(37, 3):
         depth = int(out["depth"][row, m])
-        code = LOST[row, m] @ w["code"][m]
-        scale = 1 + np.tanh(np.einsum("r,lrh->lh", code, w["factors"][:, m]))
         for level in range(depth):
             executed += 1
             if level == 0:
-                hidden = X[row, m] @ w["kernel"][m] * scale[0] + w["bias"][m]
+                hidden = X[row, m] @ w["kernel"][m] + w["bias"][m]
                 hidden = np.maximum(hidden, 0)
                 continue
             block = (level - 1, m)
-            step = hidden @ w["inner"][block] * scale[level]
+            step = hidden @ w["inner"][block]
             step = np.maximum(step + w["inner_bias"][block], 0)
             hidden = hidden + step @ w["outer"][block] + w["outer_bias"][block]
         if depth:
@@ -86,24 +82,22 @@ def test_a_truncated_loop_over_blocks_gives_the_masked_answer():
 
 def test_blocks_start_as_nothing_and_then_all_change_the_answer():
     alike = np.ones_like(QUALITY)
-    exits = to_numpy(DynamicDepthFusion(4)(X, alike, LOST))["exit_logits"]
+    exits = to_numpy(DynamicDepthFusion(4)(X, alike))["exit_logits"]
     np.testing.assert_allclose(np.diff(exits, axis=2), 0, atol=0.05)
     exits = to_numpy(strong_layer(max_depth=3)(X, alike))["exit_logits"]
     assert np.abs(np.diff(exits, axis=2)).min(axis=(0, 1, 3)).min() > 0
 
 
-@pytest.mark.parametrize("lost", [None, LOST])
 @pytest.mark.parametrize("batch", [1, 5, 37])
-def test_skipping_gives_the_same_outputs_as_masking(lost, batch):
+def test_skipping_gives_the_same_outputs_as_masking(batch):
     masked = strong_layer(max_depth=3)
     skipping = DynamicDepthFusion.from_config(
         {**masked.get_config(), "inference": "skip"}
     )
     skipping.build(X.shape)
     skipping.set_weights(masked.get_weights())
-    lost = None if lost is None else lost[:batch]
     for power in (0.0, 1.0, 8.0):
-        args = (X[:batch], QUALITY[:batch] ** power, lost)
+        args = (X[:batch], QUALITY[:batch] ** power)
         expected = to_numpy(masked(*args))
         for key, value in to_numpy(skipping(*args)).items():
             np.testing.assert_allclose(value, expected[key], atol=1e-5)
@@ -123,7 +117,7 @@ def test_skipping_compiles_once_for_every_pattern_of_depths():
         )
 
 
-def test_logits_are_the_product_of_what_is_believed():
+def test_logits_are_the_weighted_product_of_experts():
     layer = strong_layer(max_depth=2, sharpness=0.5, tolerance=1.0)
     p = np.full((37, 3, 4), 0.25, "float32")
     out = to_numpy(layer(X, QUALITY, prototype_probabilities=p))
@@ -143,9 +137,7 @@ def test_logits_are_the_product_of_what_is_believed():
     weight = QUALITY * (out["depth"] > 0)
     total = weight.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(out["weights"], weight / total, atol=1e-4)
-    weight = weight[:, :, None]
-    believed = weight * np.log(weight * expert + (1 - weight) / 4)
-    expected = believed.sum(axis=1) / np.sqrt(total)
+    expected = np.einsum("bm,bmk->bk", weight, np.log(expert)) / total**0.5
     np.testing.assert_allclose(out["logits"], expected, rtol=1e-3, atol=1e-3)
 
 
@@ -177,31 +169,15 @@ def test_fixed_depth_leaves_the_weights():
     assert out["weights"][QUALITY < 0.3].max() < out["weights"].max() / 2
 
 
-def test_parameters_follow_lost_information_and_start_static():
-    layer = DynamicDepthFusion(4, 2, 16)
-    static = to_numpy(layer(X, QUALITY))["logits"]
-    whole = to_numpy(layer(X, QUALITY, 0 * LOST))["logits"]
-    np.testing.assert_allclose(whole, static, atol=1e-6)
-    start = to_numpy(layer(X, QUALITY, LOST))["logits"]
-    np.testing.assert_allclose(start, static, atol=0.1)
-    strong = strong_layer()
-    alike = np.ones_like(QUALITY)
-    moved = to_numpy(strong(X, alike, LOST))["logits"]
-    unmoved = to_numpy(strong(X, alike))["logits"]
-    # Each sample's own: where nothing is lost nothing changes.
-    touched = LOST.any(axis=(1, 2))
-    assert np.abs(moved - unmoved).max(axis=1)[touched].min() > 1e-3
-
-
 @pytest.mark.parametrize("inference", ["masked", "skip"])
 def test_a_missing_modality_may_hold_anything(inference):
     layer = DynamicDepthFusion(4, hidden_dim=8, inference=inference)
     mask = np.ones_like(QUALITY)
     mask[::2, 1] = 0
-    spoiled, quality, lost = X.copy(), QUALITY.copy(), LOST.copy()
-    spoiled[::2, 1] = quality[::2, 1] = lost[::2, 1] = np.nan
-    expected = to_numpy(layer(X, QUALITY, LOST, modality_mask=mask))
-    out = to_numpy(layer(spoiled, quality, lost, modality_mask=mask))
+    spoiled, quality = X.copy(), QUALITY.copy()
+    spoiled[::2, 1] = quality[::2, 1] = np.nan
+    expected = to_numpy(layer(X, QUALITY, modality_mask=mask))
+    out = to_numpy(layer(spoiled, quality, modality_mask=mask))
     np.testing.assert_array_equal(out["logits"], expected["logits"])
     assert (out["depth"][::2, 1] == 0).all()
     nothing = to_numpy(layer(X, QUALITY, modality_mask=0 * mask))
@@ -212,12 +188,11 @@ def test_gradients_reach_every_weight():
     layer = strong_layer(max_depth=3, dropout=0.0)
     before = [ops.convert_to_numpy(v) for v in layer.trainable_weights]
     inputs = [keras.Input(X.shape[1:]), keras.Input((3,))]
-    inputs.append(keras.Input(X.shape[1:]))
     out = layer(*inputs)
     model = keras.Model(inputs, [out["logits"], out["exit_logits"]])
     model.compile(keras.optimizers.SGD(1.0), loss=["mse", "mse"])
     model.train_on_batch(
-        [X, QUALITY, LOST], [np.zeros((37, 4)), np.zeros((37, 3, 3, 4))]
+        [X, QUALITY], [np.zeros((37, 4)), np.zeros((37, 3, 3, 4))]
     )
     for weight, old in zip(layer.trainable_weights, before, strict=True):
         assert np.abs(to_numpy(weight) - old).max() > 0, weight.path
