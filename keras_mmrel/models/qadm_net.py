@@ -289,10 +289,10 @@ class QADMNet(MultimodalModel):
 
     def _typicality(self, typicality: Tensor) -> Tensor:
         """The gate's, for modalities that the quality layer does not know."""
-        if not hasattr(self.quality, "knows"):
+        knows = getattr(self.quality, "knows", None)
+        if knows is None:
             return typicality
-        knows = self.quality.knows(self.modality_names)
-        return ops.where(knows > 0, 1.0, typicality)
+        return ops.where(knows(self.modality_names) > 0, 1.0, typicality)
 
     def _clean_samples(
         self, clean: dict[str, Any], features: list[Tensor]
