@@ -62,7 +62,7 @@ def test_depth_and_confidence_fall_with_noise_and_only_where_it_is(
     assert (np.diff(confidence) <= 0.05).all(), confidence
     assert depth[0] > 0.75 * model.max_depth
     # Softly: what is noisy may still be worth a block.
-    assert max(depth[5:]) <= 0.35 * model.max_depth, depth
+    assert max(depth[5:]) <= 0.4 * model.max_depth, depth
     assert max(confidence[5:]) <= 0.35 * confidence[0]
 
 
