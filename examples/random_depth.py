@@ -7,7 +7,7 @@ import keras_mmrel
 
 @keras.saving.register_keras_serializable(package="examples")
 class RandomDepth(keras_mmrel.QADMNet):
-    """The depths of a batch, shuffled over its samples and modalities."""
+    """Depths and weights of a batch, shuffled over samples and modalities."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -15,9 +15,15 @@ class RandomDepth(keras_mmrel.QADMNet):
         allocate = allocator.call
 
         def call(*args, **kwargs):
-            depth = allocate(*args, **kwargs)
-            flat = keras.ops.reshape(depth, (-1,))
-            shuffled = keras.random.shuffle(flat, seed=7)
-            return keras.ops.reshape(shuffled, keras.ops.shape(depth))
+            out = allocate(*args, **kwargs)
+            order = keras.random.shuffle(
+                keras.ops.arange(keras.ops.size(out["depth"])), seed=7
+            )
+
+            def shuffled(x):
+                flat = keras.ops.take(keras.ops.reshape(x, (-1,)), order)
+                return keras.ops.reshape(flat, keras.ops.shape(x))
+
+            return {name: shuffled(value) for name, value in out.items()}
 
         allocator.call = call

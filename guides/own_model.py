@@ -17,8 +17,7 @@ training data. They do so by Keras' own conventions:
 
 - `FeatureGate` learns them with `adapt`, before training, as
   `keras.layers.Normalization` does;
-- `RunningStandardization`, `ModalityEmbedding` and `DepthAllocator` (and
-  `DynamicDepthFusion`, which has one inside) move them in calls with
+- `RunningStandardization` and `ModalityEmbedding` move them in calls with
   `training=True`, as `keras.layers.BatchNormalization` does, and stand still
   with `trainable=False`.
 
@@ -167,7 +166,7 @@ gate.adapt(as_list(x_train), y_train)
 """
 `PrototypeConfidence` says how far each modality can be trusted, and
 `DynamicDepthFusion` turns that into a depth for each of them, how many blocks
-run, on a scale that it learns from the confidence of training samples.
+run, relative to the best one of the sample.
 """
 
 inputs = make_inputs()
@@ -213,8 +212,8 @@ compile_and_fit(
 report("functional", lambda x: functional.predict(x, verbose=0)["logits"])
 
 """
-The depth is small where a modality is not what training samples were. A clean
-one runs all of its four blocks.
+The depth is small where a modality is much less to be trusted than another one
+of the same sample. The best one runs all of its four blocks.
 """
 
 for title in ("clean", "sigma 1"):
@@ -244,8 +243,7 @@ plain one. `ModalityEmbedding` brings features of any width into one
 standardised space, and `RunningStandardization` does the same with what one
 more layer makes of them. Every modality has a classifier; the probability of
 its most probable class says how confident it is, and `DepthAllocator` turns
-this into votes on the scale of the training data's confidence: four for most of
-them, none for what is less confident than nearly all.
+this into votes relative to the most confident modality of the sample.
 
 Two details are typical:
 
@@ -273,7 +271,7 @@ class Votes(keras.Model):
         self.classify = keras.layers.EinsumDense(
             "bmd,mdk->bmk", (len(names), num_classes), bias_axes="mk"
         )
-        self.allocate = layers.DepthAllocator(4, quantiles=(0.02, 0.3))
+        self.allocate = layers.DepthAllocator(4)
 
     def call(self, inputs, training=None):
         used = self.augment(inputs, training=training)
@@ -289,9 +287,9 @@ class Votes(keras.Model):
         z = self.drop(z, training=training)
         log_p = ops.log_softmax(self.classify(z))
         confidence = ops.exp(ops.max(log_p, axis=-1))
-        votes = self.allocate(confidence, mask, training=training)
+        votes = self.allocate(confidence, mask)["weight"]
         number = ops.sum(votes, axis=1, keepdims=True)
-        weights = votes / ops.maximum(number, 1.0)
+        weights = votes / ops.maximum(number, 1e-6)
         return {
             "logits": ops.sum(weights[:, :, None] * log_p, axis=1),
             "modality_logits": self.classify(self.slow(z)),

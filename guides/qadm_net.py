@@ -64,8 +64,8 @@ for name, values in x_train.items():
 
 `modalities` says what the model gets: here a shape a modality. `compile()`
 without arguments chooses AdamW at a constant learning rate; a cosine schedule
-is a little better. That is all: statistics of clean features, the warm-up and
-the switch to dynamic depth happen within `fit`.
+is a little better. That is all: `fit` itself learns from the training data what
+a good modality is, and gathers statistics of clean features.
 """
 
 EPOCHS, BATCH_SIZE = 30, 128
@@ -205,7 +205,29 @@ What it does *not* find is a modality of another sample: that is a perfectly
 ordinary one, of another class. `confidence` answers "is this modality as clean
 samples are?", and no question about agreement between modalities.
 
-## Inside: features
+## Inside: the quality of a modality
+
+`InputQuality` is a part of its own, with a
+[guide of its own](input_quality.py). Here it comes by itself (`quality="auto"`):
+before the first step of `fit` it learns how the features of a modality fit each
+other, corrupts training samples in many ways, and measures what that costs. So
+`modality_quality` is an expected accuracy above chance, as a fraction of that on
+clean samples. It sees damage that leaves no feature outside its range:
+"""
+
+rng = np.random.default_rng(0)
+shuffled = np.stack([rng.permutation(c) for c in x_test["pixels"].T], axis=1)
+mixed = model.predict({**x_test, "pixels": shuffled}, verbose=0)
+print("quality, pixels of many samples mixed:")
+for m, name in enumerate(model.modality_names):
+    print(f"{name:>9}: {mixed['modality_quality'][:, m].mean():.2f}")
+
+"""
+What it does not judge (images with more than 1,024 values, data that `fit` can
+read only once) is judged by `FeatureGate`'s *typicality* instead: how far the
+sample is from the nearest class, compared with clean ones.
+
+## Inside: the quality of a feature, and parameters that follow it
 
 `FeatureGate` keeps the mean of every class and the deviation of every feature
 within the classes, both from clean training samples. It compares a sample
@@ -215,8 +237,15 @@ quality
     q = sigmoid(4 (4 - r)),
 
 which is close to 1 within four deviations and close to 0 beyond. An unreliable
-feature is pulled to the mean over classes, where it says nothing. In the
-picture yellow is a quality of 1 and dark blue a quality of 0.
+feature is pulled to the mean over classes, where it says nothing. That makes the
+parameters of the network those of the sample: its first weights are `diag(q) W`,
+and what the mean gives goes to the bias. What is lost is measured in class
+information, the share of a feature's variance that lies between the classes:
+
+    retained = sum_j q_j information_j / sum_j information_j
+
+multiplies the quality of the modality. In the picture yellow is a quality of 1
+and dark blue a quality of 0.
 """
 
 gate = model.gate
@@ -240,33 +269,20 @@ for axes, (title, values) in zip(panels, pictures.items(), strict=True):
 plt.show()
 
 """
-The same distances say how typical the whole sample is. Let `T` be the log of
-the mean of `min(r, 5)^2` over the features that pass, and `z` its distance from
-the mean over clean training samples, in standard deviations:
-
-    typicality = mean(q) * sigmoid((3 - z) / 0.5).
-
-It is close to 1 for a sample less than three deviations away, and falls
-quickly beyond.
-
-## Inside: confidence
-
-`PrototypeConfidence` embeds the gated features with a small network and
-compares the direction of the embedding with one learnt prototype a class.
-Cosines over a temperature give class probabilities `p`, and
-
-    confidence = typicality * (max p - 1/K) / (1 - 1/K).
-
-A cosine knows no length: noise cannot gain confidence by being large, as it
-can with a linear classifier. The temperature is such that a sample on its
-prototype has a probability of 0.99.
-
 ## Inside: depth
 
-`DepthAllocator` turns confidence into a depth on a scale that all modalities
-share: depth is 0 up to the 1 % quantile of the confidence of clean training
-samples, `max_depth` from the 5 % quantile on, and linear and rounded in
-between. In words: what looks worse than 99 % of the training data is not run.
+A modality's quality is compared with that of the sample's best one:
+
+    w = min(1, quality / (0.9 * best quality)),    depth = round(4 w).
+
+So nobody is dropped where all suffer alike. Block 1 embeds the gated features,
+each later one is residual, and the modality's head answers after the last one
+that ran:
+
+    h_1 = relu(x W + b)
+    h_l = h_(l-1) + relu(h_(l-1) A_l + a_l) B_l + b_l
+
+`B_l` is next to zero at the start. All exits learn, whatever the depth.
 """
 
 print(f"mean depth, noisy modalities: {outputs['depth'][corrupted].mean():.2f}")
@@ -275,17 +291,11 @@ print(
 )
 
 """
-`DynamicDepthFusion` then runs that many blocks. A modality's blocks all read
-its cleaned features, and each adds to its class logits. 30 % of a modality's
-prediction comes from its prototypes. Modalities that run are fused by a product
-of experts: the mean of their log-probabilities, times their number to the
-power of 0.25.
-
 Since blocks beyond the depth add nothing, they need not be computed. While
-training, and by default, they are computed and masked, which keeps shapes
+training, and by default, they are computed and passed over, which keeps shapes
 fixed. With `inference="skip"` rows are sorted by depth and groups without work
 are skipped: the same outputs. It pays with wide layers and large batches;
-`examples/results/benchmark_depth_inference.md` has the measurements.
+`examples/benchmarks/depth_inference.py` measures it.
 """
 
 config = model.get_config() | {"inference": "skip"}
@@ -293,6 +303,23 @@ skipping = keras_mmrel.QADMNet.from_config(config)
 skipping.set_weights(model.get_weights())
 difference = skipping.predict(noisy, verbose=0)["logits"] - outputs["logits"]
 print(f"largest difference of the logits: {np.abs(difference).max():.1e}")
+
+"""
+## Inside: prototypes and fusion
+
+`PrototypeConfidence` embeds the gated features with a small network and
+compares the direction of the embedding with one learnt prototype a class.
+Cosines over a temperature give class probabilities. 30 % of a modality's
+prediction `p_m` comes from them, and
+
+    confidence = quality * (max p - 1/K) / (1 - 1/K)
+
+uses them alone: a cosine knows no length, so that noise cannot gain confidence
+by being large. The modalities are fused by a product of experts, with `n` the
+sum of the weights:
+
+    log p = n^0.25 * sum_m w_m log p_m / n.
+"""
 
 """
 ## Missing modalities

@@ -60,9 +60,11 @@ def test_depth_and_confidence_fall_with_noise_and_only_where_it_is(
             out["confidence"][:, 1:], clean["confidence"][:, 1:], atol=1e-5
         )
     assert (np.diff(depth) <= 0.02).all(), depth
-    assert (np.diff(confidence) <= 0.02).all(), confidence
+    assert (np.diff(confidence) <= 0.05).all(), confidence
     assert depth[0] > 0.75 * model.max_depth
-    assert max(depth[5:]) <= 0.1 * model.max_depth
+    # Softly: what is noisy may still be worth a block.
+    assert max(depth[5:]) <= 0.4 * model.max_depth, depth
+    assert max(confidence[5:]) <= 0.35 * confidence[0]
 
 
 @pytest.mark.parametrize("sigma, at_least", [(0.2, 0.80), (0.5, 0.98)])

@@ -105,13 +105,15 @@ MODELS = {
     "QADMNet": lambda: keras_mmrel.QADMNet(
         SHAPES, 3, hidden_dim=8, embedding_dim=8, dropout=0.0
     ),
-    "QADMNet, predicted parameters": lambda: keras_mmrel.QADMNet(
+    "QADMNet, static": lambda: keras_mmrel.QADMNet(
         SHAPES,
         3,
         hidden_dim=8,
         embedding_dim=8,
         dropout=0.0,
-        predicted_parameters=True,
+        dynamic_parameters=False,
+        dynamic_depth=False,
+        quality=None,
     ),
     "QADMNet, encoders": lambda: keras_mmrel.QADMNet(
         encoders(), 3, hidden_dim=8, embedding_dim=8, dropout=0.0

@@ -36,6 +36,15 @@ def make_models(width: int) -> dict[str, Any]:
 
     from keras_mmrel.layers import DynamicDepthFusion
 
+    class AsGiven(keras.layers.Layer):
+        """Depth is the quality, not relative to that of another modality."""
+
+        def call(self, inputs, modality_mask=None):
+            return {
+                "weight": inputs,
+                "depth": keras.ops.round(DEPTH * inputs),
+            }
+
     models: dict[str, Any] = {}
     weights = None
     for inference in ("masked", "skip"):
@@ -43,16 +52,10 @@ def make_models(width: int) -> dict[str, Any]:
         layer = DynamicDepthFusion(
             CLASSES, max_depth=DEPTH, hidden_dim=width, inference=inference
         )
+        layer.allocator = AsGiven()
         x = keras.Input((MODALITIES, FEATURES), name="x")
         confidence = keras.Input((MODALITIES,), name="confidence")
         model = keras.Model([x, confidence], layer(x, confidence))
-        # Depth grows from 0 to the maximum with confidence from 0 to 1.
-        for statistic, value in (
-            (layer.allocator.low, 0.0),
-            (layer.allocator.high, 1.0),
-            (layer.allocator.ready, 1.0),
-        ):
-            statistic.assign(value)
         weights = weights or model.get_weights()
         model.set_weights(weights)
         models[inference] = model

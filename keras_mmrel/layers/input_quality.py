@@ -1,5 +1,6 @@
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -186,6 +187,19 @@ class InputQuality(TensorLayer):
         return self.built and any(
             ops.convert_to_numpy(states["known"]) > 0
             for states in self.judged.values()
+        )
+
+    def knows(self, names: Sequence[str]) -> Tensor:
+        """1 for each modality that is judged, 0 for one that passes."""
+        if not self.built:
+            return ops.zeros((len(names),))
+        return ops.stack(
+            [
+                ops.convert_to_tensor(self.judged[name]["known"])
+                if name in self.judged
+                else ops.zeros(())
+                for name in names
+            ]
         )
 
     def call(self, inputs: Modalities) -> dict[str, Any]:

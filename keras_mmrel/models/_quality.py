@@ -99,6 +99,9 @@ def adapt_quality(
     if float(ops.convert_to_numpy(model.clock.step)):
         return
     if isinstance(x, GeneratorType) or hasattr(x, "__next__"):
+        if getattr(model, "quality_is_own", False):
+            # Nobody asked for it, and the model does without.
+            return
         raise ValueError(
             "`quality` must be adapted before `fit` where the data can be read "
             f"only once: `model.quality.adapt(inputs, y)`. Received: "
@@ -118,7 +121,8 @@ def adapt_quality(
         inputs = keras.tree.map_structure(lambda v: to_numpy(v)[kept], inputs)
         y = y[kept]
     layer.adapt(inputs, y)
-    if not getattr(layer, "adapted", True):
+    own = getattr(model, "quality_is_own", False)
+    if not getattr(layer, "adapted", True) and not own:
         warnings.warn(
             "`quality` has learnt nothing from the training data and lets all "
             f"pass: {len(y)} samples of {len(np.unique(y))} classes were too "

@@ -10,6 +10,7 @@ from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
@@ -25,9 +26,9 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers import DynamicDepthFusion
 from keras_mmrel.layers import FeatureGate
+from keras_mmrel.layers import InputQuality
 from keras_mmrel.layers import PrototypeConfidence
 from keras_mmrel.layers._stack_features import stack_features
-from keras_mmrel.models._quality import relative_quality
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import derive_seed
 from keras_mmrel.models.modality_encoders import encoder_name
@@ -45,37 +46,54 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
     modality_loss_weight=Number(0),
     prototype_loss_weight=Number(0),
     warmup=Number(0, 1, low_open=True, high_open=True),
-    predicted_parameters=Flag(),
-    feature_quality=Flag(),
-    typicality=Flag(),
+    dynamic_parameters=Flag(),
     dynamic_depth=Flag(),
+    quality=Either(
+        "auto",
+        Instance(
+            keras.layers.Layer,
+            "a Keras layer with `adapt`, such as "
+            "`keras_mmrel.layers.InputQuality`,",
+            method="adapt",
+        ),
+        None,
+    ),
     inference=Choice("masked", "skip"),
 )
 class QADMNet(MultimodalModel):
     """Quality-adaptive dynamic multimodal network.
 
-    Three layers work in a row:
+    Each sample is answered by a network of its own, made by how good its
+    modalities and their features are:
 
-    1. `FeatureGate` compares every feature with clean class statistics and
-       pulls unreliable ones to the mean.
-    2. `PrototypeConfidence` says, per sample and modality, how far the
-       modality can be trusted: probability of the nearest noise-free
-       prototype times how typical the sample is.
-    3. `DynamicDepthFusion` turns this into a depth per sample and modality,
-       runs that many blocks, and fuses the modalities by their depths.
+    1. `InputQuality` says how far each modality is to be believed: whether
+       its features fit each other, and what that means for the decision.
+    2. `FeatureGate` compares every feature with clean class statistics and
+       pulls unreliable ones to the mean. So the network's parameters are
+       dynamic: with the feature qualities `q` of a sample the first block's
+       weights are `diag(q) W`. The class information that is lost so lowers
+       the modality's quality.
+    3. `DynamicDepthFusion` runs each modality's blocks as deep as the
+       modality's quality, relative to the sample's best one, allows, and
+       fuses the modalities by it.
+    4. `PrototypeConfidence` compares each modality with noise-free class
+       prototypes, which share in its prediction, and says how confident the
+       modality is.
 
-    Plain `fit` does everything. In the first `warmup` of its steps all
-    modalities have full depth, and clean statistics are gathered from the
-    training batches: class means and deviations in the first half, how far
-    clean samples lie from them in the second. When it ends the statistics
-    are frozen and depth becomes dynamic. `adapt` fits the statistics
-    beforehand instead; call it where each `fit` is short. Corruption made by
+    Plain `fit` does everything. `InputQuality` is adapted to the training
+    data before the first step; where these can be read only once it is not,
+    and the gate's typicality takes its place, as it does for modalities that
+    `InputQuality` does not judge. In the first `warmup` of the steps clean
+    statistics are gathered from the training batches: class means and
+    deviations in the first half, how far clean samples lie from them in the
+    second. When it ends they are frozen. `adapt` fits them beforehand
+    instead; call it where each `fit` is short. Corruption made by
     `augmentation` never enters a statistic.
 
     Vector modalities given by their shape are used as they are: scale each
     feature to [0, 1], or standardise it, which learns faster and overfits
-    sooner. For images, spectrograms, and modalities with an encoder, all of
-    this happens on the encoder's feature, and its statistics follow it.
+    sooner. For images, spectrograms, and modalities with an encoder, steps 2
+    to 4 happen on the encoder's feature, and its statistics follow it.
 
     Outputs, beside those of every model: `depth` `(batch, n_modalities)`,
     whole numbers from 0 to `max_depth`; `fusion_weights`
@@ -88,8 +106,7 @@ class QADMNet(MultimodalModel):
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
         max_depth: Positive integer, the most blocks that run on a modality.
-        hidden_dim: Positive integer, units of all blocks of a modality
-            together; a multiple of `max_depth`.
+        hidden_dim: Positive integer, units of a block.
         embedding_dim: Positive integer, size of the embedding in which the
             prototypes live.
         temperature: Positive float or `None`, see `PrototypeConfidence`.
@@ -101,14 +118,15 @@ class QADMNet(MultimodalModel):
             mean cross-entropy and of their orthogonality.
         warmup: Float in (0, 1), fraction of the training, see
             `keras_mmrel.models.Clock.warmup_steps`.
-        predicted_parameters: Whether blocks are modulated by parameters
-            predicted for each sample, see `DynamicDepthFusion`.
-        feature_quality: Whether unreliable features are pulled to the mean.
-        typicality: Whether typicality enters the confidence.
-        dynamic_depth: Whether depth follows the confidence; without it all
-            present modalities have full depth and equal weights.
+        dynamic_parameters: Whether parameters follow the features' quality;
+            without it no feature is gated.
+        dynamic_depth: Whether depth follows the quality; without it all
+            present modalities have full depth. Weights follow it anyway.
+        quality: `"auto"` for `InputQuality(cleaning=False)`, since features
+            are cleaned by the gate; or as in
+            `keras_mmrel.models.MultimodalModel`.
         inference: `"masked"` or `"skip"`, see `DynamicDepthFusion`.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation` and `seed`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
             `keras.Model`.
 
@@ -148,16 +166,17 @@ class QADMNet(MultimodalModel):
         modality_loss_weight: float = 2.0,
         prototype_loss_weight: float = 2.0,
         warmup: float = 0.1,
-        predicted_parameters: bool = False,
-        feature_quality: bool = True,
-        typicality: bool = True,
+        dynamic_parameters: bool = True,
         dynamic_depth: bool = True,
+        quality: keras.layers.Layer | str | None = "auto",
         inference: str = "masked",
         **kwargs: Any,
     ) -> None:
+        layer = InputQuality(cleaning=False) if quality == "auto" else quality
         super().__init__(
             modalities,
             num_classes,
+            quality=layer,
             auxiliary_loss_names=(
                 "modality_loss",
                 "prototype_loss",
@@ -165,6 +184,7 @@ class QADMNet(MultimodalModel):
             ),
             **kwargs,
         )
+        self.quality_is_own = quality == "auto"
 
         # === Layers ===
         # A vector that is given by its shape is fixed; the feature of an
@@ -193,7 +213,7 @@ class QADMNet(MultimodalModel):
             hidden_dim=hidden_dim,
             dropout=dropout,
             prototype_fraction=prototype_fraction,
-            predicted_parameters=predicted_parameters,
+            dynamic_depth=dynamic_depth,
             inference=inference,
             seed=derive_seed(self.seed, "dynamic_depth_fusion"),
             dtype=self.dtype_policy,
@@ -210,9 +230,7 @@ class QADMNet(MultimodalModel):
         self.modality_loss_weight = modality_loss_weight
         self.prototype_loss_weight = prototype_loss_weight
         self.warmup = warmup
-        self.predicted_parameters = predicted_parameters
-        self.feature_quality = feature_quality
-        self.typicality = typicality
+        self.dynamic_parameters = dynamic_parameters
         self.dynamic_depth = dynamic_depth
         self.inference = inference
         self.build_from_modalities()
@@ -232,31 +250,28 @@ class QADMNet(MultimodalModel):
         clean = self.prepare_inputs(inputs)
         used = self.augment(clean, training)
         mask = used[MASK]
-        # What is not to be believed has less of a vote, as it is.
+        # What is not to be believed runs less deep, as it is.
         features = self.encode(used, training, weighed=False)
         gate = self._gate(features, mask)
+        typicality = self._typicality(gate["typicality"])
         prototype = self.prototype(
-            gate["gated"], gate["typicality"], mask, training=training
+            gate["gated"], typicality, mask, training=training
         )
-        confidence = prototype["confidence"]
-        record: dict[str, Any] = {}
-        if training:
-            record = self._clean_samples(clean, features, confidence)
         fused = self.fusion(
             gate["cleaned"],
-            confidence,
+            typicality * gate["retained"] * used.get(QUALITY, 1.0),
             prototype["probabilities"],
-            mask,
-            # Its quantiles follow clean samples, see `update_statistics`.
-            depth=self.fusion.allocator(confidence, mask, training=False),
-            quality=relative_quality(used) if QUALITY in used else None,
+            modality_mask=mask,
             training=training,
         )
+        record: dict[str, Any] = {}
+        if training:
+            record = self._clean_samples(clean, features)
         return self.make_outputs(
             fused["logits"],
             fused["modality_logits"],
             used,
-            confidence,
+            prototype["confidence"],
             depth=fused["depth"],
             fusion_weights=fused["weights"],
             exit_logits=fused["exit_logits"],
@@ -266,15 +281,21 @@ class QADMNet(MultimodalModel):
 
     def _gate(self, features: list[Tensor], mask: Tensor) -> dict[str, Tensor]:
         gate = self.gate(features, modality_mask=mask)
-        if not self.typicality:
-            gate["typicality"] = mask
-        if not self.feature_quality:
+        if not self.dynamic_parameters:
             gate["cleaned"] = stack_features(features)
             gate["gated"] = gate["standardised"]
+            gate["retained"] = mask
         return gate
 
+    def _typicality(self, typicality: Tensor) -> Tensor:
+        """The gate's, for modalities that the quality layer does not know."""
+        knows = getattr(self.quality, "knows", None)
+        if knows is None:
+            return typicality
+        return ops.where(knows(self.modality_names) > 0, 1.0, typicality)
+
     def _clean_samples(
-        self, clean: dict[str, Any], features: list[Tensor], confidence: Tensor
+        self, clean: dict[str, Any], features: list[Tensor]
     ) -> dict[str, Any]:
         """What `update_statistics` needs, without corruption or dropout.
 
@@ -282,20 +303,10 @@ class QADMNet(MultimodalModel):
             clean: Prepared inputs before augmentation.
             features: Features of the training pass, which serve where
                 nothing corrupts them and no encoder drops out.
-            confidence: Likewise.
         """
-        mask = clean[MASK]
         if self.augmentation is not None or self.moving.any():
-            features = self.encode(clean, training=False)
-            gate = self._gate(features, mask)
-            confidence = self.prototype(
-                gate["gated"], gate["typicality"], mask, training=False
-            )["confidence"]
-        return {
-            "clean_features": features,
-            "clean_confidence": confidence,
-            "clean_mask": mask,
-        }
+            features = self.encode(clean, training=False, weighed=False)
+        return {"clean_features": features, "clean_mask": clean[MASK]}
 
     # -- Training ------------------------------------------------------------
 
@@ -304,16 +315,14 @@ class QADMNet(MultimodalModel):
     ) -> Losses:
         mask = outputs[MASK]
         exits = ops.cast(outputs["exit_logits"], "float32")
-        # Half for the last exit, half spread over those before it.
-        fractions = [0.5 / max(self.max_depth - 1, 1)] * self.max_depth
-        fractions[-1] = 1.0 - sum(fractions[:-1])
+        # All exits alike: a modality may have to answer at any of them.
         modality_loss = sum(
-            fraction
-            * self.modality_crossentropy(
+            self.modality_crossentropy(
                 y, exits[:, :, level], mask, sample_weight
             )
-            for level, fraction in enumerate(fractions)
+            for level in range(self.max_depth)
         )
+        modality_loss = modality_loss / self.max_depth
         prototype_loss = self.modality_crossentropy(
             y, outputs["prototype_logits"], mask, sample_weight
         )
@@ -352,12 +361,6 @@ class QADMNet(MultimodalModel):
         known = ops.max(ops.convert_to_tensor(self.gate.distance_counts)) > 0
         ends = flag(ops.logical_and(step >= warmup - 1.0, known))
         self.gate.ready.assign(ops.maximum(ready, ends))
-        if self.dynamic_depth:
-            self.fusion.allocator.update_statistics(
-                record["clean_confidence"],
-                mask * self.gate.informative(),
-                use=ready * flag(step >= warmup),
-            )
 
     @reads_tables
     @constrained(batch_size=Integer(1))
@@ -409,9 +412,8 @@ class QADMNet(MultimodalModel):
             "modality_loss_weight": self.modality_loss_weight,
             "prototype_loss_weight": self.prototype_loss_weight,
             "warmup": self.warmup,
-            "predicted_parameters": self.predicted_parameters,
-            "feature_quality": self.feature_quality,
-            "typicality": self.typicality,
+            "dynamic_parameters": self.dynamic_parameters,
             "dynamic_depth": self.dynamic_depth,
+            **({"quality": "auto"} if self.quality_is_own else {}),
             "inference": self.inference,
         }

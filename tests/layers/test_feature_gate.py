@@ -36,8 +36,26 @@ def test_standard_checks():
             "standardised": (10, 2, 6),
             "gated": (10, 2, 6),
             "cleaned": (10, 2, 6),
+            "retained": (10, 2),
         },
     )
+
+
+def test_what_is_retained_is_class_information():
+    rng = np.random.default_rng(0)
+    y = np.arange(3000) % 2
+    x = rng.normal(size=(3000, 1, 3)).astype("float32")
+    # The first tells the class, the second a little, the third nothing.
+    x[:, 0, 0] += 4.0 * y
+    x[:, 0, 1] += 1.0 * y
+    gate = FeatureGate(2)
+    gate.adapt(x, y)
+    information = to_numpy(gate.class_information())[0]
+    np.testing.assert_allclose(information, [0.8, 0.2, 0.0], atol=0.03)
+    spoiled = np.zeros((4, 1, 3), "float32")
+    spoiled[np.arange(3), 0, np.arange(3)] = -50.0
+    retained = to_numpy(gate(spoiled))["retained"][:, 0]
+    np.testing.assert_allclose(retained, [*(1.0 - information), 1.0], atol=1e-3)
 
 
 def test_statistics_equal_numpy_however_the_data_are_batched():

@@ -5,6 +5,7 @@ from keras import ops
 
 import keras_mmrel
 from keras_mmrel.layers import CorruptionAugmentation
+from keras_mmrel.layers import InputQuality
 from tests.helpers import SHAPES
 from tests.helpers import run_model_checks
 from tests.helpers import to_numpy
@@ -46,11 +47,11 @@ def test_standard_checks(tmp_path):
 
 
 def test_skipping_predicts_the_same_and_is_saved(tmp_path):
-    model, x, _ = fitted(predicted_parameters=True)
+    model, x, _ = fitted()
     noisy = {**x, "a": x["a"] + 5.0}
     expected = model.predict(noisy, batch_size=48, verbose=0)
     assert np.unique(expected["depth"]).size > 1
-    skipping = small_net(SHAPES, 3, predicted_parameters=True, inference="skip")
+    skipping = small_net(SHAPES, 3, inference="skip")
     skipping.set_weights(model.get_weights())
     path = str(tmp_path / "model.keras")
     skipping.save(path)
@@ -72,11 +73,6 @@ def test_fit_gathers_exact_class_statistics_from_streamed_batches(trained):
             )
             assert counts[m, k, 0] == (y == k).sum()
     assert float(model.gate.ready) == 1
-    assert (
-        0
-        < float(model.fusion.allocator.low)
-        < float(model.fusion.allocator.high)
-    )
 
 
 def test_statistics_are_frozen_after_the_warm_up():
@@ -100,9 +96,6 @@ def test_augmentation_never_enters_a_statistic():
         np.testing.assert_allclose(
             means[0, k, :6], x["a"][y == k].mean(axis=0), atol=1e-5
         )
-    # The depth scale is that of clean samples too.
-    clean = model.predict(x, batch_size=48, verbose=0)["confidence"]
-    assert float(model.fusion.allocator.high) < np.quantile(clean, 0.5)
 
 
 def test_warm_up_lasts_its_fraction_and_at_least_two_epochs():
@@ -126,7 +119,6 @@ def test_a_pipeline_of_unknown_length_warms_up_too():
     assert float(model.clock.warmup_steps(model.warmup)) == 2 * steps
     assert float(model.clock.progress) == 1
     assert float(model.gate.ready) == 1
-    assert float(model.fusion.allocator.ready) == 1
 
 
 @pytest.mark.parametrize("epochs", [(1, 1, 1), (2, 2), (3,), ("stop", 3)])
@@ -215,7 +207,7 @@ def test_images_train_with_the_default_encoder():
 
 
 def test_gradients_reach_every_trained_weight_and_no_statistic():
-    model, x, y = fitted(predicted_parameters=True)
+    model, x, y = fitted()
     before = [to_numpy(v) for v in model.trainable_variables]
     model.compile(keras.optimizers.SGD(1.0))
     model.fit(x, y, batch_size=48, epochs=1, verbose=0)
@@ -229,21 +221,110 @@ def test_gradients_reach_every_trained_weight_and_no_statistic():
 
 @pytest.mark.slow_on("jax")
 def test_options_switch_their_mechanism_off():
-    model, x, _ = fitted(typicality=False)
-    noisy = {**x, "a": x["a"] + 50.0}
-    judged = to_numpy(gate_of(model, noisy)["typicality"])
-    np.testing.assert_array_equal(judged, 1)
     model, x, _ = fitted(dynamic_depth=False)
+    noisy = {**x, "a": x["a"] + 50.0}
     out = model.predict(noisy, batch_size=48, verbose=0)
-    assert (out["depth"] == model.max_depth).all()
-    np.testing.assert_allclose(out["fusion_weights"], 1 / 3, atol=1e-6)
-    model, x, _ = fitted(feature_quality=False)
+    np.testing.assert_array_equal(out["depth"], model.max_depth)
+    assert (out["fusion_weights"][:, 0] < 0.1).all()
+    model, x, _ = fitted(dynamic_parameters=False)
     features = model.encode(model.prepare_inputs(noisy))
     cleaned = to_numpy(gate_of(model, noisy)["cleaned"])
     for index, feature in enumerate(map(to_numpy, features)):
         np.testing.assert_array_equal(
             cleaned[:, index, : feature.shape[1]], feature
         )
+
+
+def shuffled(x, names):
+    """Kept marginals: no feature leaves its range."""
+    rng = np.random.default_rng(0)
+    return {
+        name: np.stack([rng.permutation(c) for c in v.T], axis=1)
+        if name in names
+        else v
+        for name, v in x.items()
+    }
+
+
+def correlated(samples=300):
+    """Features of a modality share what is random in them."""
+    rng = np.random.default_rng(0)
+    y = np.arange(samples) % 3
+    x = {}
+    for name, (size,) in SHAPES.items():
+        mixing = rng.normal(size=(3, size))
+        hidden = np.eye(3)[y] + 0.3 * rng.normal(size=(samples, 3))
+        x[name] = (0.2 * hidden @ mixing).astype("float32")
+    return x, y
+
+
+def test_depth_and_weight_fall_with_quality_relative_to_the_best():
+    x, y = correlated()
+    model = small_net(SHAPES, 3)
+    model.compile(keras.optimizers.AdamW(1e-2))
+    model.fit(x, y, batch_size=64, epochs=2, verbose=0)
+    clean = model.predict(x, batch_size=300, verbose=0)
+    assert clean["depth"].mean() > 0.9 * model.max_depth
+    out = model.predict(shuffled(x, "a"), batch_size=300, verbose=0)
+    others = clean["depth"][:, 1:]
+    assert out["depth"][:, 0].mean() < 0.75 * others.mean()
+    assert (out["depth"][:, 1:] >= others).mean() > 0.95
+    weight = out["fusion_weights"].mean(axis=0)
+    assert weight[0] < 0.7 * weight[1:].min()
+    # Where all suffer alike nobody is dropped.
+    out = model.predict(shuffled(x, "abc"), batch_size=300, verbose=0)
+    quality = out["modality_quality"]
+    alike = quality.min(axis=1) > 0.9 * quality.max(axis=1)
+    assert alike.sum() > 5 and (quality[alike] < 0.9).any()
+    assert out["depth"][alike].mean() > 0.9 * model.max_depth
+
+
+def test_parameters_of_a_sample_follow_the_quality_of_its_features(trained):
+    model, x, _ = trained
+    noisy = {**x, "a": x["a"].copy()}
+    noisy["a"][:, 0] = 40.0
+    gate = gate_of(model, noisy)
+    quality = to_numpy(gate["quality"])[:, 0]
+    assert quality[:, 0].max() < 1e-3 and quality[:, 1:6].mean() > 0.9
+    fusion = model.fusion
+    out = fusion(gate["cleaned"], np.ones((48, 3), "float32"))
+    kernel, bias = to_numpy(fusion.kernel)[0], to_numpy(fusion.bias)[0]
+    centre = to_numpy(model.gate._standardisation()[0])[0]
+    # What the mean of the other features gives moves to the bias.
+    for row in (0, 7):
+        own = quality[row][:, None] * kernel
+        first = (
+            noisy["a"][row] @ own[:6] + ((1 - quality[row]) * centre) @ kernel
+        )
+        hidden = np.maximum(first + bias, 0)
+        logits = (
+            hidden @ to_numpy(fusion.head)[0] + to_numpy(fusion.head_bias)[0]
+        )
+        np.testing.assert_allclose(
+            to_numpy(out["exit_logits"])[row, 0, 0], logits, atol=1e-4
+        )
+    # Its class information is lost to the modality's quality.
+    information = to_numpy(model.gate.class_information())[0]
+    np.testing.assert_allclose(
+        to_numpy(gate["retained"])[:, 0], quality @ information, atol=1e-4
+    )
+
+
+def test_data_that_are_read_once_are_judged_by_the_gate():
+    x, y = vectors()
+    model = small_net(SHAPES, 3)
+    model.compile()
+    batches = ((x, y) for _ in range(12))
+    model.fit(batches, steps_per_epoch=4, epochs=3, verbose=0)
+    assert not model.quality.adapted
+    assert float(model.gate.ready) == 1
+    noisy = {**x, "a": x["a"] + 50.0}
+    out = model.predict(noisy, batch_size=48, verbose=0)
+    np.testing.assert_array_equal(out["depth"][:, 0], 0)
+    with pytest.raises(ValueError, match="`quality` must be adapted before"):
+        asked = small_net(SHAPES, 3, quality=InputQuality())
+        asked.compile()
+        asked.fit(((x, y) for _ in range(2)), steps_per_epoch=1, verbose=0)
 
 
 def test_a_saved_warm_up_goes_on_where_it_stopped(tmp_path):
