@@ -22,6 +22,7 @@ from keras_mmrel.models import MICINet
 from keras_mmrel.models import MMDynamics
 from keras_mmrel.models import MultimodalModel
 from keras_mmrel.models import QADMNet
+from keras_mmrel.models import ReliableFusion
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "PDF",
     "QADMNet",
     "QMF",
+    "ReliableFusion",
     "TMC",
     "benchmark",
     "callbacks",

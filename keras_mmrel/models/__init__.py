@@ -10,6 +10,7 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.pdf import PDF
 from keras_mmrel.models.qadm_net import QADMNet
 from keras_mmrel.models.qmf import QMF
+from keras_mmrel.models.reliable_fusion import ReliableFusion
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.tmc import TMC
 
@@ -26,6 +27,7 @@ __all__ = [
     "PDF",
     "QADMNet",
     "QMF",
+    "ReliableFusion",
     "SideInput",
     "TMC",
 ]

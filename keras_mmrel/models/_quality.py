@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Instance
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import QUALITY
 from keras_mmrel.contract import DataSource
@@ -22,6 +24,14 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import class_numbers
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.models.modality_inputs import keep_present
+
+QUALITY_LAYER = Instance(
+    keras.layers.Layer,
+    "a Keras layer with `adapt`, such as `keras_mmrel.layers.InputQuality`,",
+    method="adapt",
+)
+# Of a model that has one of its own unless told otherwise.
+OWN_QUALITY = Either("auto", QUALITY_LAYER, None)
 
 # Rows of a pipeline for a layer that does not say how many.
 ROWS = 2048
@@ -99,7 +109,7 @@ def adapt_quality(
     if float(ops.convert_to_numpy(model.clock.step)):
         return
     if isinstance(x, GeneratorType) or hasattr(x, "__next__"):
-        if getattr(model, "quality_is_own", False):
+        if model.quality_is_own:
             # Nobody asked for it, and the model does without.
             return
         raise ValueError(
@@ -121,7 +131,7 @@ def adapt_quality(
         inputs = keras.tree.map_structure(lambda v: to_numpy(v)[kept], inputs)
         y = y[kept]
     layer.adapt(inputs, y)
-    own = getattr(model, "quality_is_own", False)
+    own = model.quality_is_own
     if not getattr(layer, "adapted", True) and not own:
         warnings.warn(
             "`quality` has learnt nothing from the training data and lets all "

@@ -66,15 +66,7 @@ from keras_mmrel.state import add_state
         ),
         None,
     ),
-    quality=Either(
-        Instance(
-            keras.layers.Layer,
-            "a Keras layer with `adapt`, such as "
-            "`keras_mmrel.layers.InputQuality`,",
-            method="adapt",
-        ),
-        None,
-    ),
+    quality=Either(_quality.QUALITY_LAYER, None),
     seed=SEED,
     auxiliary_loss_names=Names(),
 )
@@ -159,6 +151,8 @@ class MultimodalModel(CheckedModel):
     """
 
     side_inputs: Sequence[SideInput] = ()
+    # Whether the layer of `quality` is the method's own choice (`"auto"`).
+    quality_is_own: bool = False
 
     def __init__(
         self,
@@ -618,7 +612,11 @@ class MultimodalModel(CheckedModel):
             "modalities": _saving.serialize_specs(self.modality_specs),
             "num_classes": self.num_classes,
             "augmentation": _saving.serialize(self.augmentation),
-            "quality": _saving.serialize(self.quality),
+            "quality": (
+                "auto"
+                if self.quality_is_own
+                else _saving.serialize(self.quality)
+            ),
             "seed": self.seed,
         }
 

@@ -10,7 +10,6 @@ from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
-from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
@@ -29,6 +28,7 @@ from keras_mmrel.layers import FeatureGate
 from keras_mmrel.layers import InputQuality
 from keras_mmrel.layers import PrototypeConfidence
 from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.models._quality import OWN_QUALITY
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import derive_seed
 from keras_mmrel.models.modality_encoders import encoder_name
@@ -48,16 +48,7 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
     warmup=Number(0, 1, low_open=True, high_open=True),
     dynamic_parameters=Flag(),
     dynamic_depth=Flag(),
-    quality=Either(
-        "auto",
-        Instance(
-            keras.layers.Layer,
-            "a Keras layer with `adapt`, such as "
-            "`keras_mmrel.layers.InputQuality`,",
-            method="adapt",
-        ),
-        None,
-    ),
+    quality=OWN_QUALITY,
     inference=Choice("masked", "skip"),
 )
 class QADMNet(MultimodalModel):
@@ -414,6 +405,5 @@ class QADMNet(MultimodalModel):
             "warmup": self.warmup,
             "dynamic_parameters": self.dynamic_parameters,
             "dynamic_depth": self.dynamic_depth,
-            **({"quality": "auto"} if self.quality_is_own else {}),
             "inference": self.inference,
         }

@@ -100,6 +100,7 @@ MODELS = {
         {},
     ),
     "MMDynamics": plain(keras_mmrel.MMDynamics),
+    "ReliableFusion": plain(keras_mmrel.ReliableFusion),
     "TMC": images,
     "QMF": plain(keras_mmrel.QMF),
     "PDF": plain(keras_mmrel.PDF),
