@@ -85,6 +85,7 @@ class ModalityEmbedding(TensorLayer):
         width = max(shape[-1] for shape in inputs_shape)
         self.center.build((None, count, width))
         self.standardize.build((None, count, self.units))
+        self.built = True
 
     def call(
         self,
@@ -92,15 +93,22 @@ class ModalityEmbedding(TensorLayer):
         modality_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        projected = self.project(inputs, modality_mask)
         if training and self.trainable:
-            self.update_statistics(inputs, modality_mask)
-        projected = self._project(inputs, modality_mask)
-        # Both statistics have moved, in the order that they need.
+            self.update_statistics(inputs, modality_mask, projected)
         return self.standardize(projected, modality_mask, training=False)
 
-    def _project(
-        self, inputs: Sequence[Tensor], modality_mask: Tensor | None
+    def project(
+        self, inputs: Sequence[Tensor], modality_mask: Tensor | None = None
     ) -> Tensor:
+        """Return the projections `(batch, modalities, units)`, in float32.
+
+        Args:
+            inputs: List of `(batch, d_m)` tensors.
+            modality_mask: `None` or `(batch, modalities)`.
+        """
+        if not self.built:
+            self.build([tuple(feature.shape) for feature in inputs])
         if len(inputs) != len(self.projections):
             raise refused(
                 f"`inputs` must hold {len(self.projections)} modalities, as "
@@ -119,20 +127,22 @@ class ModalityEmbedding(TensorLayer):
         return ops.cast(ops.stack(projected, axis=1), "float32")
 
     def update_statistics(
-        self, inputs: Sequence[Tensor], modality_mask: Tensor | None = None
+        self,
+        inputs: Sequence[Tensor],
+        modality_mask: Tensor | None = None,
+        projected: Tensor | None = None,
     ) -> None:
         """Add a batch, as a call in training does.
 
         Args:
             inputs: List of `(batch, d_m)` tensors.
             modality_mask: `None` or `(batch, modalities)`.
+            projected: What `project` returns for them, where it is known.
         """
-        if not self.built:
-            self.build([tuple(feature.shape) for feature in inputs])
-        self.center.update_statistics(stack_features(inputs), modality_mask)
-        # As the next step will see them, around the new centre.
-        projected = self._project(inputs, modality_mask)
+        if projected is None:
+            projected = self.project(inputs, modality_mask)
         self.standardize.update_statistics(projected, modality_mask)
+        self.center.update_statistics(stack_features(inputs), modality_mask)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "units": self.units}

@@ -99,6 +99,14 @@ def adapt_quality(
     if float(ops.convert_to_numpy(model.clock.step)):
         return
     if isinstance(x, GeneratorType) or hasattr(x, "__next__"):
+        if getattr(layer, "can_go_without", False):
+            warnings.warn(
+                f"{type(layer).__name__} lets all pass: the data can be read "
+                "only once. `model.quality.adapt(inputs, y)` before `fit` "
+                f"helps. Received: {type(x).__name__}",
+                stacklevel=5,
+            )
+            return
         raise ValueError(
             "`quality` must be adapted before `fit` where the data can be read "
             f"only once: `model.quality.adapt(inputs, y)`. Received: "

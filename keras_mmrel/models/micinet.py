@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_mmrel.constraints import SIZE
-from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
@@ -20,13 +19,13 @@ from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
-from keras_mmrel.layers._global_ici import TABLES
 from keras_mmrel.layers._global_ici import bounded
 from keras_mmrel.layers._global_ici import mean_where
 from keras_mmrel.layers._ici_fusion import ICIFusion
 from keras_mmrel.layers._ici_injection import ICIInjection
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.corruption_augmentation import untouched
+from keras_mmrel.layers.feature_repair import FeatureRepair
 from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
@@ -35,8 +34,6 @@ from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import encoder_name
 from keras_mmrel.models.multimodal_model import MultimodalModel
 
-ICI_LOSSES = ("reconstruction", "cycle", "specific", "adversary", "shared")
-
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
@@ -44,7 +41,6 @@ ICI_LOSSES = ("reconstruction", "cycle", "specific", "adversary", "shared")
     dropout=Number(0, 1, high_open=True),
     warmup=Number(0, 1, low_open=True, high_open=True),
     injection=Either("auto", Number(0, 1)),
-    tables=Choice(*TABLES),
     modality_loss_weight=Number(0),
     divergence_weight=Number(0),
     compensation_weight=Number(0),
@@ -101,9 +97,6 @@ class MICINet(MultimodalModel):
             samples that are confused on purpose, and of a third as many that
             are emptied; `"auto"` is 0.3, and 0 if `augmentation` is a
             `CorruptionAugmentation`.
-        tables: `"pair"`, a Gaussian of the ICI for each pair of classes;
-            `"marginal"`, one for each class; `"auto"`, pairs up to 32
-            classes.
         modality_loss_weight: Non-negative float, weight of the sums of the
             initial logits' and of the kept features' cross-entropies.
         divergence_weight: Non-negative float, see `ICIRemoval`.
@@ -147,8 +140,8 @@ class MICINet(MultimodalModel):
         units: int = 64,
         dropout: float = 0.5,
         warmup: float = 0.15,
+        quality: keras.layers.Layer | str | None = "auto",
         injection: float | str = "auto",
-        tables: str = "auto",
         modality_loss_weight: float = 1.0,
         divergence_weight: float = 0.1,
         compensation_weight: float = 0.1,
@@ -159,13 +152,15 @@ class MICINet(MultimodalModel):
         **kwargs: Any,
     ) -> None:
         names = ["initial_loss", "kept_loss", "confidence_loss"]
-        names += [f"{name}_loss" for name in ICI_LOSSES if global_prior]
         names += ["divergence_loss"] * bool(removal)
         names += ["compensation_loss"] * bool(compensation)
+        if isinstance(quality, str) and quality == "auto":
+            quality = FeatureRepair(name="feature_repair")
         super().__init__(
             modalities,
             num_classes,
             auxiliary_loss_names=names,
+            quality=quality,
             **kwargs,
         )
 
@@ -176,7 +171,6 @@ class MICINet(MultimodalModel):
         self.fusion = ICIFusion(
             num_classes,
             dropout=dropout,
-            tables=tables,
             global_prior=global_prior,
             removal=removal,
             compensation=compensation,
@@ -190,9 +184,12 @@ class MICINet(MultimodalModel):
             (0.0 if noisy else 0.3) if isinstance(injection, str) else injection
         )
         if self.injection_fraction:
+            fraction = self.injection_fraction
             self.inject = ICIInjection(
-                self.injection_fraction,
-                emptying=self.injection_fraction / 3.0,
+                noise=0.4 * fraction,
+                replacement=0.4 * fraction,
+                emptying=0.2 * fraction,
+                sparse=2.0 / 3.0 * fraction,
                 seed=self.seed + 3,
                 name="injection",
             )
@@ -203,7 +200,6 @@ class MICINet(MultimodalModel):
         self.dropout = dropout
         self.warmup = warmup
         self.injection = injection
-        self.tables = tables
         self.modality_loss_weight = modality_loss_weight
         self.divergence_weight = divergence_weight
         self.compensation_weight = compensation_weight
@@ -230,28 +226,33 @@ class MICINet(MultimodalModel):
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
         clean = self.prepare_inputs(inputs)
-        used = self.augment(clean, training)
+        given, flags = clean, None
+        if training and self.injection_fraction:
+            flags = self.inject(clean, self.second_phase(), training=True)
+            given = flags["inputs"]
+        used = self.augment(given, training, learnt=clean)
         mask = used[MASK]
         features = self.encode(used, training, weighed=False)
-        z = self.embed(features, mask, training=False)
-        confused, record = z, {}
-        if training:
-            record = self._clean_samples(clean, used, features, z)
-            if self.injection_fraction:
-                empty = self._empty_features(used)
-                confused = self._injected(z, mask, empty, record)
+        embedded = self.embed.project(features, mask)
+        z = self.embed.standardize(embedded, mask, training=False)
         quality = relative_quality(used) if QUALITY in used else None
-        fused = self.fusion(confused, mask, quality, training=training)
+        fused = self.fusion(z, mask, quality, training=training)
+        record = {}
         if training:
-            record["fusion"] = fused
-            # The first logits are learnt from the features as they were.
-            record.setdefault("initial_logits", fused["initial_logits"])
+            record = {
+                "clean_features": features,
+                "clean_embedded": embedded,
+                "clean_z": z,
+                "clean_guess": fused["initial_logits"],
+                **self._what_happened(clean, used, flags),
+                "fusion": fused,
+            }
         return self.make_outputs(
             # In the first phase there is nothing to fuse yet.
             self.scale_gradient(fused["logits"], self.second_phase()),
             fused["modality_logits"],
             used,
-            ops.sigmoid(fused["power_logits"]),
+            ops.sigmoid(fused["own_logits"]),
             training_record=record,
             ici_fraction=fused["ici_fraction"],
             discriminative_power=fused["discriminative_power"],
@@ -266,52 +267,32 @@ class MICINet(MultimodalModel):
         """1 after the warm-up, 0 before."""
         return self.clock.warmed_up(self.warmup)
 
-    def _clean_samples(
-        self, clean: dict, used: dict, features: list, z: Any
+    def _what_happened(
+        self, clean: dict, used: dict, flags: dict | None
     ) -> dict[str, Any]:
-        """What statistics are taken from, and what was done to the samples."""
-        if self.augmentation is not None:
-            features = self.encode(clean, training=False)
-            z = self.embed(features, clean[MASK], training=False)
+        """What was done to the samples, and where clean ones are."""
+        mask = used[MASK]
+        own = guessed = mask
+        if flags is not None:
+            own = mask * (1.0 - flags["replaced"])
+            guessed = mask * (1.0 - flags["injected"])
+        record = {"own": own, "guessed": guessed}
+        if self.augmentation is None:
+            # Enough samples are left as they were.
+            return {**record, "untouched": guessed, "clean_mask": guessed}
+        calm = self.augment(clean, training=False)
+        features = self.encode(calm, training=False, weighed=False)
+        embedded = self.embed.project(features, calm[MASK])
+        z = self.embed.standardize(embedded, calm[MASK], training=False)
         return {
+            **record,
+            "untouched": guessed * untouched(clean, used, self.modality_names),
+            "clean_mask": calm[MASK],
             "clean_features": features,
+            "clean_embedded": embedded,
             "clean_z": z,
-            "clean_mask": clean[MASK],
-            "untouched": used[MASK]
-            * untouched(clean, used, self.modality_names),
-            "unreplaced": used[MASK],
+            "clean_guess": self.fusion.initial_logits(z),
         }
-
-    def _empty_features(self, inputs: dict) -> Any:
-        """Embedding `(1, n_modalities, units)` of a sample of zeros."""
-        nothing = keras.tree.map_structure(
-            lambda x: ops.zeros_like(x[:1]), inputs
-        )
-        nothing.pop(QUALITY, None)
-        nothing[MASK] = ops.ones_like(nothing[MASK])
-        features = self.encode(nothing, training=False)
-        return self.embed(features, training=False)
-
-    def _injected(
-        self, z: Tensor, mask: Tensor, empty: Tensor, record: dict
-    ) -> Tensor:
-        """Return the features with ICI injected, and say so in `record`."""
-        initial_logits = self.fusion.initial_logits(z, training=True)
-        p, _, variance = self.fusion.prior(z, initial_logits)
-        outputs = self.inject(
-            z,
-            variance,
-            p,
-            self.fusion.confusion(),
-            mask,
-            empty,
-            self.second_phase(),
-            training=True,
-        )
-        record["initial_logits"] = initial_logits
-        record["untouched"] = record["untouched"] * (1.0 - outputs["injected"])
-        record["unreplaced"] = mask * (1.0 - outputs["replaced"])
-        return outputs["features"]
 
     # -- Losses --------------------------------------------------------------
 
@@ -320,9 +301,12 @@ class MICINet(MultimodalModel):
     ) -> Losses:
         mask, later = outputs[MASK], self.second_phase()
         record = outputs.get(TRAINING_RECORD, outputs)
-        own = record.get("unreplaced", mask)
+        guessed = record.get("guessed", mask)
+        own = record.get("own", mask)
         crossentropy = self.modality_crossentropy
-        initial = crossentropy(y, record["initial_logits"], mask, sample_weight)
+        initial = crossentropy(
+            y, outputs["initial_logits"], guessed, sample_weight
+        )
         kept = crossentropy(y, outputs["kept_logits"], own, sample_weight)
         confidence = self._confidence_loss(y, outputs, sample_weight)
         terms = {
@@ -333,19 +317,14 @@ class MICINet(MultimodalModel):
         if TRAINING_RECORD not in outputs:
             none = dict.fromkeys(self.auxiliary_trackers, ops.zeros(()))
             return {**none, **terms}
-        return {**terms, **self._training_losses(y, record, later)}
+        return {**terms, **self._training_losses(record, later)}
 
     def _training_losses(
-        self, y: Labels, record: dict[str, Any], later: Tensor
+        self, record: dict[str, Any], later: Tensor
     ) -> Losses:
         """Terms that evaluation has not: those of clean samples."""
         terms: Losses = {}
         fused = record["fusion"]
-        if self.global_prior:
-            learnt = self.fusion.global_ici.losses_of(
-                record["clean_z"], y, record["clean_mask"]
-            )
-            terms.update({f"{n}_loss": loss for n, loss in learnt.items()})
         if self.removal:
             # Large noise must not be forbidden to be removed.
             divergence = mean_where(fused["divergence"], record["untouched"])
@@ -366,25 +345,31 @@ class MICINet(MultimodalModel):
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         p = ops.softmax(ops.stop_gradient(outputs["kept_logits"]))
         target = ops.sum(labels * p, axis=-1)
-        loss = ops.binary_crossentropy(target, outputs[CONFIDENCE])
+        confidence = outputs[CONFIDENCE]
+        if TRAINING_RECORD in outputs:
+            # Without what is known of the input, which must not be unlearnt.
+            fused = outputs[TRAINING_RECORD]["fusion"]
+            confidence = ops.sigmoid(fused["own_logits"])
+        loss = ops.binary_crossentropy(target, confidence)
         return mean_over_samples(loss * outputs[MASK], sample_weight)
 
     # -- Statistics ----------------------------------------------------------
 
     def update_statistics(self, y: Labels, outputs: Outputs) -> None:
         record = outputs[TRAINING_RECORD]
-        z, mask = record["clean_z"], record["clean_mask"]
+        mask = record["clean_mask"]
         if self.global_prior:
-            # Slower where the encoders hardly move any more.
-            later = self.second_phase()
+            # Slower where the embedding hardly moves any more.
             self.fusion.global_ici.update_statistics(
-                z,
+                record["clean_z"],
                 y,
-                ops.softmax(self.fusion.initial_logits(z)),
+                ops.softmax(record["clean_guess"]),
                 mask,
-                decay=0.95 + 0.045 * later,
+                decay=0.95 + 0.045 * self.second_phase(),
             )
-        self.embed.update_statistics(record["clean_features"], mask)
+        self.embed.update_statistics(
+            record["clean_features"], mask, record["clean_embedded"]
+        )
 
     @reads_tables
     def explain(self, x: Modalities) -> dict[str, Any]:
@@ -414,7 +399,6 @@ class MICINet(MultimodalModel):
             "dropout": self.dropout,
             "warmup": self.warmup,
             "injection": self.injection,
-            "tables": self.tables,
             "modality_loss_weight": self.modality_loss_weight,
             "divergence_weight": self.divergence_weight,
             "compensation_weight": self.compensation_weight,

@@ -1,0 +1,234 @@
+"""What clean features let expect of each other, learnt and applied."""
+
+from types import SimpleNamespace
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Tensor
+
+FEWEST = 30
+FOLDS = 5
+CLIP = 20.0
+# Median of the square of a standard normal variable.
+MEDIAN = 0.455
+# A sample is noisy as a whole from this many times the usual median on.
+SLACK = 3.0
+# Steepness of the judgements: of a residual, and of leaving the range.
+SLOPE, EDGE = 4.0, 20.0
+# How far beyond its range, in widths, a feature is half believed.
+MARGIN = 0.1
+# Typical is a log distance up to so many deviations, by this softness.
+USUAL, SOFTNESS = 3.0, 0.5
+# A feature that nearly all of what is known comes from, and a far residual.
+LEAST, CAP = 0.05, 5.0
+# No limit is wider, however odd a training sample is.
+WIDEST = 10.0
+
+
+class RepairFit(NamedTuple):
+    """Statistics of a modality of `d` features, in float64.
+
+    Attributes:
+        mean: `(d,)`.
+        deviation: `(d,)`, with a floor.
+        low: `(d,)`, smallest standardised value.
+        high: `(d,)`, largest one.
+        limit: `(d,)`, largest usual residual, in deviations.
+        factors: `(d, r)`.
+        noise: `(d,)`, variance that the factors leave.
+        distance: `(2,)`, mean and deviation of a sample's log distance.
+        slack: `(1,)`, largest usual ratio of medians.
+    """
+
+    mean: Array
+    deviation: Array
+    low: Array
+    high: Array
+    limit: Array
+    factors: Array
+    noise: Array
+    distance: Array
+    slack: Array
+
+
+class Judgement(NamedTuple):
+    """What is thought of a batch.
+
+    Attributes:
+        keep: `(batch, modalities, d)`, how much of each feature stays.
+        expected: `(batch, modalities, d)`, what stands in for the rest.
+        quality: `(batch, modalities)` in [0, 1].
+        log_distance: `(batch, modalities)`.
+        distances: `(batch, modalities, d)`, residuals in deviations.
+        ratio: `(batch, modalities)`, median square over the usual one.
+    """
+
+    keep: Tensor
+    expected: Tensor
+    quality: Tensor
+    log_distance: Tensor
+    distances: Tensor
+    ratio: Tensor
+
+
+def judge(
+    u: Tensor, state: dict[str, Tensor], real: Array, xp: Any = ops
+) -> Judgement:
+    """Judge standardised features.
+
+    Args:
+        u: `(batch, modalities, d)`, zero in padding.
+        state: Statistics of `RepairFit` by name, stacked over modalities.
+        real: `(modalities, d)`, 0 for padding.
+        xp: `keras.ops`, or `HOST` for NumPy.
+    """
+    noise = xp.where(state["noise"] > 0, state["noise"], 1.0)
+    factors, slack = state["factors"], state["slack"]
+    modalities, width = real.shape
+    rank = factors.shape[2]
+    count = np.maximum(real.sum(axis=1), 1.0)
+    last = ((count - 1) // 2).astype(int)
+    middle = np.eye(width, dtype="float32")[last]
+    outer = factors[:, :, :, None] * factors[:, :, None, :]
+    outer = xp.reshape(outer, (modalities, width, rank * rank))
+
+    def median(x: Tensor) -> Tensor:
+        ordered = xp.sort(xp.where(real > 0, x, 1e9), axis=-1)
+        return xp.sum(ordered * middle, axis=-1, keepdims=True)
+
+    def expect(q: Tensor, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Expectation by all, residual of each by the others, its variance."""
+        weight = q / (noise + tau)
+        a = xp.einsum("bmd,mdr->bmr", weight, outer)
+        a = xp.reshape(a, (-1, modalities, rank, rank)) + np.eye(
+            rank, dtype="float32"
+        )
+        inverse = xp.inv(a)
+        h = xp.einsum("bmd,mdr->bmr", weight * u, factors)
+        h = xp.einsum("bmrs,bms->bmr", inverse, h)
+        expected = xp.einsum("bmr,mdr->bmd", h, factors)
+        inverse = xp.reshape(inverse, (-1, modalities, rank * rank))
+        unsure = xp.einsum("bmr,mdr->bmd", inverse, outer)
+        left = xp.maximum(1.0 - weight * unsure, LEAST)
+        return expected, (u - expected) / left, noise + unsure / left
+
+    width_of_range = xp.maximum(state["high"] - state["low"], 1e-3)
+    beyond = xp.maximum(state["low"] - u, u - state["high"]) / width_of_range
+    tau = xp.maximum(median(xp.square(u)) / MEDIAN - slack, 0.0)
+    q = xp.sigmoid(EDGE * (MARGIN - beyond))
+    q = xp.where(tau > 0, 1.0, q) * real
+    for _ in range(2):
+        _, residual, variance = expect(q, tau)
+        distances = xp.abs(residual) / xp.sqrt(variance)
+        ratio = median(xp.square(distances)) / MEDIAN
+        tau = xp.maximum(ratio - slack, 0.0) * median(variance)
+        scaled = xp.abs(residual) / xp.sqrt(variance + tau)
+        q = xp.sigmoid(SLOPE * (state["limit"] - scaled)) * real
+    expected, _, _ = expect(q, tau)
+    total = xp.sum(q, axis=-1)
+    squares = q * xp.square(xp.minimum(distances, CAP))
+    log = xp.log(xp.sum(squares, axis=-1) / xp.maximum(total, 1e-6) + 1e-6)
+    centre, spread = state["distance"][:, 0], state["distance"][:, 1]
+    unusual = xp.abs(log - centre) / xp.maximum(spread, 1e-3)
+    typical = xp.sigmoid((USUAL - unusual) / SOFTNESS)
+    return Judgement(
+        q * noise / (noise + tau),
+        expected,
+        typical * total / count,
+        log,
+        distances * real,
+        ratio[:, :, 0],
+    )
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+HOST = SimpleNamespace(
+    abs=np.abs,
+    einsum=np.einsum,
+    inv=np.linalg.inv,
+    log=np.log,
+    maximum=np.maximum,
+    minimum=np.minimum,
+    reshape=np.reshape,
+    sigmoid=_sigmoid,
+    sort=np.sort,
+    sqrt=np.sqrt,
+    square=np.square,
+    sum=np.sum,
+    where=np.where,
+)
+
+
+def fit_repair(
+    x: Array, rank: int, radius: float, rng: np.random.Generator
+) -> RepairFit | None:
+    """Learn what clean features let expect of each other.
+
+    How far off a clean sample is comes from samples that the factors have
+    not seen: those that they have look better than new ones do.
+
+    Args:
+        x: `(n, d)` in float64.
+        rank: Most factors.
+        radius: Smallest limit of a residual, in deviations.
+        rng: Generator of the folds.
+
+    Returns:
+        The statistics, or `None` where there are too few samples or no
+        feature varies.
+    """
+    spread = x.max(axis=0) - x.min(axis=0) if len(x) else np.zeros(1)
+    if len(x) < FEWEST or not spread.any():
+        return None
+    # A feature that never varied has no width; the others' stands in.
+    varies = spread > 1e-6 * np.abs(x).max(axis=0)
+    if not varies.any():
+        return None
+    floor = 0.02 * np.where(varies, spread, np.median(spread[varies]))
+    mean, deviation = x.mean(axis=0), np.maximum(x.std(axis=0), floor)
+    u = (x - mean) / deviation
+    size = x.shape[1]
+    fold = rng.permutation(len(u)) % FOLDS
+
+    def fitted(rows: Array, limit: Array, distance: Array, slack: Array) -> Any:
+        factors, noise = _factors(rows, rank)
+        low, high = u.min(axis=0), u.max(axis=0)
+        return RepairFit(
+            mean, deviation, low, high, limit, factors, noise, distance, slack
+        )
+
+    limit, distance = np.full(size, radius), np.array([0.0, 1.0])
+    slack = np.array([SLACK])
+    seen = []
+    for k in range(FOLDS):
+        fit = fitted(u[fold != k], limit, distance, slack)
+        state = {name: value[None] for name, value in fit._asdict().items()}
+        rows = np.clip(u[fold == k], -CLIP, CLIP)[:, None]
+        seen.append(judge(rows, state, np.ones((1, size)), HOST))
+    logs = np.concatenate([s.log_distance for s in seen])
+    largest = np.max([s.distances.max(axis=(0, 1)) for s in seen], axis=0)
+    ratio = np.quantile(np.concatenate([s.ratio for s in seen]), 0.99)
+    return fitted(
+        u,
+        np.clip(largest, radius, max(WIDEST, radius)),
+        np.array([logs.mean(), max(logs.std(), 0.1)]),
+        np.maximum(slack, ratio),
+    )
+
+
+def _factors(u: Array, rank: int) -> tuple[Array, Array]:
+    """Factors `(d, r)` and the variance that they leave, `(d,)`."""
+    n, size = u.shape
+    r = max(1, min(rank, size // 2, n // 8))
+    _, singular, right = np.linalg.svd(u, full_matrices=False)
+    factors = right[:r].T * singular[:r] / np.sqrt(n)
+    left = np.mean(u**2, axis=0) - np.sum(factors**2, axis=1)
+    # What was fitted to few samples leaves more in others.
+    return factors, np.maximum(left, 0.0) * n / (n - r) + 0.05
