@@ -161,9 +161,7 @@ class GlobalICI(keras.layers.Layer):
         taken = (taken + 1e-3) * off
         degrees = taken / ops.sum(taken, axis=-1, keepdims=True)
         old = ops.convert_to_tensor(self.confusion)
-        self.confusion.assign(
-            ops.where(seen, 0.95 * old + 0.05 * degrees, old)
-        )
+        self.confusion.assign(ops.where(seen, 0.95 * old + 0.05 * degrees, old))
 
     def get_config(self) -> dict:
         return {**super().get_config(), "num_classes": self.num_classes}

@@ -226,7 +226,9 @@ def _column(values: Tensor, x: Tensor) -> Tensor:
     return ops.reshape(values, (-1, *[1] * (len(x.shape) - 1)))
 
 
-def _exchanged(x: Tensor, donor: Tensor, other: Tensor, empty: Tensor) -> Tensor:
+def _exchanged(
+    x: Tensor, donor: Tensor, other: Tensor, empty: Tensor
+) -> Tensor:
     """Rows of another sample, or zeros, where the flags say so."""
     x = ops.where(_column(other, x) > 0, ops.take(x, donor, axis=0), x)
     return ops.where(_column(empty, x) > 0, ops.zeros_like(x), x)

@@ -25,8 +25,6 @@ MARGIN = 0.1
 USUAL, SOFTNESS = 3.0, 0.5
 # A feature that nearly all of what is known comes from, and a far residual.
 LEAST, CAP = 0.05, 5.0
-# No limit is wider, however odd a training sample is.
-WIDEST = 10.0
 
 
 class RepairFit(NamedTuple):
@@ -37,7 +35,6 @@ class RepairFit(NamedTuple):
         deviation: `(d,)`, with a floor.
         low: `(d,)`, smallest standardised value.
         high: `(d,)`, largest one.
-        limit: `(d,)`, largest usual residual, in deviations.
         factors: `(d, r)`.
         noise: `(d,)`, variance that the factors leave.
         distance: `(2,)`, mean and deviation of a sample's log distance.
@@ -48,7 +45,6 @@ class RepairFit(NamedTuple):
     deviation: Array
     low: Array
     high: Array
-    limit: Array
     factors: Array
     noise: Array
     distance: Array
@@ -63,7 +59,6 @@ class Judgement(NamedTuple):
         expected: `(batch, modalities, d)`, what stands in for the rest.
         quality: `(batch, modalities)` in [0, 1].
         log_distance: `(batch, modalities)`.
-        distances: `(batch, modalities, d)`, residuals in deviations.
         ratio: `(batch, modalities)`, median square over the usual one.
     """
 
@@ -71,12 +66,15 @@ class Judgement(NamedTuple):
     expected: Tensor
     quality: Tensor
     log_distance: Tensor
-    distances: Tensor
     ratio: Tensor
 
 
 def judge(
-    u: Tensor, state: dict[str, Tensor], real: Array, xp: Any = ops
+    u: Tensor,
+    state: dict[str, Tensor],
+    real: Array,
+    radius: float,
+    xp: Any = ops,
 ) -> Judgement:
     """Judge standardised features.
 
@@ -84,15 +82,18 @@ def judge(
         u: `(batch, modalities, d)`, zero in padding.
         state: Statistics of `RepairFit` by name, stacked over modalities.
         real: `(modalities, d)`, 0 for padding.
+        radius: Deviations beyond which a feature is not believed.
         xp: `keras.ops`, or `HOST` for NumPy.
     """
     noise = xp.where(state["noise"] > 0, state["noise"], 1.0)
     factors, slack = state["factors"], state["slack"]
     modalities, width = real.shape
     rank = factors.shape[2]
-    count = np.maximum(real.sum(axis=1), 1.0)
-    last = ((count - 1) // 2).astype(int)
-    middle = np.eye(width, dtype="float32")[last]
+    sizes = np.maximum(real.sum(axis=1), 1.0).astype("float32")
+    last = ((sizes - 1) // 2).astype(int)
+    middle = xp.convert_to_tensor(np.eye(width, dtype="float32")[last])
+    identity = xp.convert_to_tensor(np.eye(rank, dtype="float32"))
+    real, sizes = xp.convert_to_tensor(real), xp.convert_to_tensor(sizes)
     outer = factors[:, :, :, None] * factors[:, :, None, :]
     outer = xp.reshape(outer, (modalities, width, rank * rank))
 
@@ -104,10 +105,8 @@ def judge(
         """Expectation by all, residual of each by the others, its variance."""
         weight = q / (noise + tau)
         a = xp.einsum("bmd,mdr->bmr", weight, outer)
-        a = xp.reshape(a, (-1, modalities, rank, rank)) + np.eye(
-            rank, dtype="float32"
-        )
-        inverse = xp.inv(a)
+        a = xp.reshape(a, (-1, modalities, rank, rank))
+        inverse = xp.inv(a + identity)
         h = xp.einsum("bmd,mdr->bmr", weight * u, factors)
         h = xp.einsum("bmrs,bms->bmr", inverse, h)
         expected = xp.einsum("bmr,mdr->bmd", h, factors)
@@ -127,7 +126,7 @@ def judge(
         ratio = median(xp.square(distances)) / MEDIAN
         tau = xp.maximum(ratio - slack, 0.0) * median(variance)
         scaled = xp.abs(residual) / xp.sqrt(variance + tau)
-        q = xp.sigmoid(SLOPE * (state["limit"] - scaled)) * real
+        q = xp.sigmoid(SLOPE * (radius - scaled)) * real
     expected, _, _ = expect(q, tau)
     total = xp.sum(q, axis=-1)
     squares = q * xp.square(xp.minimum(distances, CAP))
@@ -138,9 +137,8 @@ def judge(
     return Judgement(
         q * noise / (noise + tau),
         expected,
-        typical * total / count,
+        typical * total / sizes,
         log,
-        distances * real,
         ratio[:, :, 0],
     )
 
@@ -151,6 +149,7 @@ def _sigmoid(x: Array) -> Array:
 
 HOST = SimpleNamespace(
     abs=np.abs,
+    convert_to_tensor=np.asarray,
     einsum=np.einsum,
     inv=np.linalg.inv,
     log=np.log,
@@ -177,7 +176,7 @@ def fit_repair(
     Args:
         x: `(n, d)` in float64.
         rank: Most factors.
-        radius: Smallest limit of a residual, in deviations.
+        radius: See `judge`.
         rng: Generator of the folds.
 
     Returns:
@@ -197,30 +196,25 @@ def fit_repair(
     size = x.shape[1]
     fold = rng.permutation(len(u)) % FOLDS
 
-    def fitted(rows: Array, limit: Array, distance: Array, slack: Array) -> Any:
+    low, high = u.min(axis=0), u.max(axis=0)
+
+    def fitted(rows: Array, distance: Array, slack: Array) -> RepairFit:
         factors, noise = _factors(rows, rank)
-        low, high = u.min(axis=0), u.max(axis=0)
         return RepairFit(
-            mean, deviation, low, high, limit, factors, noise, distance, slack
+            mean, deviation, low, high, factors, noise, distance, slack
         )
 
-    limit, distance = np.full(size, radius), np.array([0.0, 1.0])
-    slack = np.array([SLACK])
+    distance, slack = np.array([0.0, 1.0]), np.array([SLACK])
     seen = []
     for k in range(FOLDS):
-        fit = fitted(u[fold != k], limit, distance, slack)
+        fit = fitted(u[fold != k], distance, slack)
         state = {name: value[None] for name, value in fit._asdict().items()}
         rows = np.clip(u[fold == k], -CLIP, CLIP)[:, None]
-        seen.append(judge(rows, state, np.ones((1, size)), HOST))
+        seen.append(judge(rows, state, np.ones((1, size)), radius, HOST))
     logs = np.concatenate([s.log_distance for s in seen])
-    largest = np.max([s.distances.max(axis=(0, 1)) for s in seen], axis=0)
     ratio = np.quantile(np.concatenate([s.ratio for s in seen]), 0.99)
-    return fitted(
-        u,
-        np.clip(largest, radius, max(WIDEST, radius)),
-        np.array([logs.mean(), max(logs.std(), 0.1)]),
-        np.maximum(slack, ratio),
-    )
+    distance = np.array([logs.mean(), max(logs.std(), 0.1)])
+    return fitted(u, distance, np.maximum(slack, ratio))
 
 
 def _factors(u: Array, rank: int) -> tuple[Array, Array]:

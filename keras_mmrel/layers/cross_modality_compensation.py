@@ -19,12 +19,13 @@ class CrossModalityCompensation(TensorLayer):
     the others are weighted by the softmax of their powers, and a small
     network translates them into what the modality should say,
     `c = U relu(Σ w V f) + u`. A gate mixes it in, `(1 - k) f + k c`, for each
-    feature `d` by itself: `k = sigmoid(2 (max ρ_other - ρ) - 2 + a (2 e_d - 1))`
+    feature `d` by itself: `k = sigmoid(2 (max ρ_other - ρ) - 2 + a (1 - 2 e_d))`
     with `e_d` the fraction of the feature that was removed as ICI and a learnt
-    `a` a modality. So a modality that is better than all others stays nearly
-    as it is, one that is missing is replaced, and of one between them
-    those features are replaced that held more ICI than what tells
-    classes apart: the two are complementary. No gradient flows into `e_d`.
+    `a` a modality. A modality that is better than all others stays nearly as
+    it is, one that is missing is replaced. Between them a feature is
+    completed the more, the less of it was removed: one where the classes are
+    confused anyway tells nothing by itself, what is far from there is either
+    discriminative or gone. No gradient flows into `e_d`.
 
     One modality alone is returned as it is.
 
@@ -85,7 +86,7 @@ class CrossModalityCompensation(TensorLayer):
         )
         self.slope = self.add_weight(
             shape=(modalities, 1),
-            initializer=keras.initializers.Constant(2.0 / SPEED),
+            initializer=keras.initializers.Constant(1.0 / SPEED),
             dtype="float32",
             name="slope",
         )
@@ -120,7 +121,7 @@ class CrossModalityCompensation(TensorLayer):
         check_shape("removed", removed, "batch", *self.sizes)
         removed = ops.stop_gradient(ops.cast(removed, "float32"))
         slope = SPEED * ops.convert_to_tensor(self.slope)
-        gate = ops.sigmoid(logit[:, :, None] + slope * (2.0 * removed - 1.0))
+        gate = ops.sigmoid(logit[:, :, None] + slope * (1.0 - 2.0 * removed))
         mixed = ops.cast(gate, self.compute_dtype)
         return {
             "compensated": inputs + mixed * (compensation - taken),

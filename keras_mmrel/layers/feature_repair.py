@@ -43,8 +43,7 @@ class FeatureRepair(TensorLayer):
 
     A modality's clean features `u`, standardised, are described by a few
     factors, `u = W h + ε`. Each feature of a sample is compared with what all
-    the others let expect of it; further off than `radius` deviations, or than
-    any clean training sample, it is not believed (`q` near 0), and takes no
+    the others let expect of it; further off than `radius` deviations, it is not believed (`q` near 0), and takes no
     part in judging the others. What is not believed is replaced by its
     expectation given what is. Where more than half of a modality's
     features are off, they are taken to carry noise of one variance `τ`,
@@ -131,7 +130,9 @@ class FeatureRepair(TensorLayer):
         sizes = {name: math.prod(shape) for name, shape in fixed.items()}
         # Sorted, so that weights do not depend on the order of modalities.
         self.judged = sorted(
-            name for name, size in sizes.items() if 0 < size <= self.max_features
+            name
+            for name, size in sizes.items()
+            if 0 < size <= self.max_features
         )
         self.sizes = [sizes[name] for name in self.judged]
         count, width = len(self.judged), max(self.sizes, default=1)
@@ -143,7 +144,6 @@ class FeatureRepair(TensorLayer):
             "deviation": (count, width),
             "low": (count, width),
             "high": (count, width),
-            "limit": (count, width),
             "factors": (count, width, min(self.rank, width)),
             "noise": (count, width),
             "distance": (count, 2),
@@ -155,6 +155,11 @@ class FeatureRepair(TensorLayer):
             for name, shape in shapes.items()
             if count
         }
+
+    def get_build_config(self) -> dict | None:
+        # Lists, as a saved file has them.
+        config = super().get_build_config()
+        return config and {"input_shape": _lists(config["input_shape"])}
 
     @property
     def adapted(self) -> bool:
@@ -203,8 +208,8 @@ class FeatureRepair(TensorLayer):
         x = ops.stack(rows, axis=1)
         deviation = ops.where(state["deviation"] > 0, state["deviation"], 1.0)
         u = ops.stop_gradient((x - state["mean"]) / deviation)
-        u = ops.clip(u, -CLIP, CLIP) * real
-        judged_as = judge(u, state, real, ops)
+        u = ops.clip(u, -CLIP, CLIP) * ops.convert_to_tensor(real)
+        judged_as = judge(u, state, real, self.radius)
         expected = state["mean"] + deviation * judged_as.expected
         keep, quality = ops.stop_gradient(judged_as.keep), judged_as.quality
         repaired = keep * x + (1.0 - keep) * ops.stop_gradient(expected)
@@ -281,3 +286,9 @@ class FeatureRepair(TensorLayer):
             "samples": self.samples,
             "seed": self.seed,
         }
+
+
+def _lists(shape: Any) -> Any:
+    if isinstance(shape, Mapping):
+        return {name: _lists(inner) for name, inner in shape.items()}
+    return list(shape)

@@ -39,6 +39,7 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
 @constrained(
     units=SIZE,
     dropout=Number(0, 1, high_open=True),
+    input_dropout=Number(0, 1, high_open=True),
     warmup=Number(0, 1, low_open=True, high_open=True),
     injection=Either("auto", Number(0, 1)),
     modality_loss_weight=Number(0),
@@ -139,6 +140,7 @@ class MICINet(MultimodalModel):
         *,
         units: int = 64,
         dropout: float = 0.5,
+        input_dropout: float = 0.5,
         warmup: float = 0.15,
         quality: keras.layers.Layer | str | None = "auto",
         injection: float | str = "auto",
@@ -166,7 +168,11 @@ class MICINet(MultimodalModel):
 
         # === Layers ===
         self.embed = ModalityEmbedding(
-            units, dtype=self.dtype_policy, name="modality_embedding"
+            units,
+            dropout=input_dropout,
+            seed=self.seed + 2,
+            dtype=self.dtype_policy,
+            name="modality_embedding",
         )
         self.fusion = ICIFusion(
             num_classes,
@@ -198,6 +204,7 @@ class MICINet(MultimodalModel):
         # === Config ===
         self.units = units
         self.dropout = dropout
+        self.input_dropout = input_dropout
         self.warmup = warmup
         self.injection = injection
         self.modality_loss_weight = modality_loss_weight
@@ -233,15 +240,13 @@ class MICINet(MultimodalModel):
         used = self.augment(given, training, learnt=clean)
         mask = used[MASK]
         features = self.encode(used, training, weighed=False)
-        embedded = self.embed.project(features, mask)
-        z = self.embed.standardize(embedded, mask, training=False)
+        z = self._embedded(features, mask, training)
         quality = relative_quality(used) if QUALITY in used else None
         fused = self.fusion(z, mask, quality, training=training)
         record = {}
         if training:
             record = {
                 "clean_features": features,
-                "clean_embedded": embedded,
                 "clean_z": z,
                 "clean_guess": fused["initial_logits"],
                 **self._what_happened(clean, used, flags),
@@ -260,6 +265,13 @@ class MICINet(MultimodalModel):
             initial_logits=fused["initial_logits"],
             kept_logits=fused["kept_logits"],
         )
+
+    def _embedded(
+        self, features: list, mask: Tensor, training: bool | None = None
+    ) -> Tensor:
+        """Standardised features; the step's statistics move at its end."""
+        projected = self.embed.project(features, mask, training)
+        return self.embed.standardize(projected, mask, training=False)
 
     # -- Training samples ----------------------------------------------------
 
@@ -282,14 +294,12 @@ class MICINet(MultimodalModel):
             return {**record, "untouched": guessed, "clean_mask": guessed}
         calm = self.augment(clean, training=False)
         features = self.encode(calm, training=False, weighed=False)
-        embedded = self.embed.project(features, calm[MASK])
-        z = self.embed.standardize(embedded, calm[MASK], training=False)
+        z = self._embedded(features, calm[MASK])
         return {
             **record,
             "untouched": guessed * untouched(clean, used, self.modality_names),
             "clean_mask": calm[MASK],
             "clean_features": features,
-            "clean_embedded": embedded,
             "clean_z": z,
             "clean_guess": self.fusion.initial_logits(z),
         }
@@ -319,9 +329,7 @@ class MICINet(MultimodalModel):
             return {**none, **terms}
         return {**terms, **self._training_losses(record, later)}
 
-    def _training_losses(
-        self, record: dict[str, Any], later: Tensor
-    ) -> Losses:
+    def _training_losses(self, record: dict[str, Any], later: Tensor) -> Losses:
         """Terms that evaluation has not: those of clean samples."""
         terms: Losses = {}
         fused = record["fusion"]
@@ -367,9 +375,7 @@ class MICINet(MultimodalModel):
                 mask,
                 decay=0.95 + 0.045 * self.second_phase(),
             )
-        self.embed.update_statistics(
-            record["clean_features"], mask, record["clean_embedded"]
-        )
+        self.embed.update_statistics(record["clean_features"], mask)
 
     @reads_tables
     def explain(self, x: Modalities) -> dict[str, Any]:
@@ -385,7 +391,7 @@ class MICINet(MultimodalModel):
         inputs = self.augment(self.prepare_inputs(x), training=False)
         mask = inputs[MASK]
         features = self.encode(inputs, training=False, weighed=False)
-        z = self.embed(features, mask, training=False)
+        z = self._embedded(features, mask)
         quality = relative_quality(inputs) if QUALITY in inputs else None
         fused = self.fusion(z, mask, quality, training=False)
         inner = {name: fused[name] for name in ("ici", "kept", "compensated")}
@@ -397,6 +403,7 @@ class MICINet(MultimodalModel):
             **super().get_config(),
             "units": self.units,
             "dropout": self.dropout,
+            "input_dropout": self.input_dropout,
             "warmup": self.warmup,
             "injection": self.injection,
             "modality_loss_weight": self.modality_loss_weight,

@@ -38,7 +38,7 @@ def expected_of(layer, z, power, removed):
             )
             compensation[b, m] = np.maximum(hidden, 0) @ write[m] + bias[m]
             best = power[b, others].max()
-            complement = 10 * slope[m] * (2 * removed[b, m] - 1)
+            complement = 10 * slope[m] * (1 - 2 * removed[b, m])
             gate[b, m] = sigmoid(2 * (best - power[b, m]) - 2 + complement)
     return {
         "compensated": (1 - gate) * z + gate * compensation,
@@ -123,12 +123,12 @@ def test_one_modality_alone_is_returned_as_it_is():
     np.testing.assert_array_equal(out["gate"], 0)
 
 
-def test_features_that_held_more_ici_are_compensated_more():
+def test_features_that_lost_less_are_completed_more():
     layer = CrossModalityCompensation()
     gate = to_numpy(layer(Z, 0.0 * POWER, REMOVED))["gate"]
     order = np.argsort(REMOVED, axis=-1)
     ordered = np.take_along_axis(gate, order, axis=-1)
-    assert (np.diff(ordered, axis=-1) > 0).all()
+    assert (np.diff(ordered, axis=-1) < 0).all()
     # Nothing is learnt of the removal through this.
     gradient = input_gradient(
         lambda e: ops.sum(layer(Z, POWER, e)["compensated"]), REMOVED
