@@ -2,6 +2,7 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mmrel.constraints import SEED
@@ -122,30 +123,38 @@ class ICIInjection(keras.layers.Layer):
         if not training:
             none = ops.zeros_like(mask)
             return {"inputs": dict(inputs), "injected": none, "replaced": none}
-        kinds = self._kinds(mask, active)
+        values = modality_arrays(inputs)
+        floats = {n: x for n, x in values.items() if is_float(x)}
+        noisy, other, empty, sparse = self._kinds(mask, active)
+        can = np.array([[name in floats for name in values]], "float32")
+        can = ops.convert_to_tensor(can)
+        noisy, sparse = noisy * can, sparse * can
         # Another sample for each modality, or rarely the same.
-        own = ops.arange(ops.shape(mask)[0], dtype="int32")
+        count = ops.shape(mask)[0]
+        own = ops.arange(count, dtype="int32")
         order = keras.random.shuffle(own, seed=self.seed_generator)
-        values, injected, replaced = {}, [], []
-        for index, (name, x) in enumerate(modality_arrays(inputs).items()):
-            donor = ops.roll(order, index)
-            noisy, other, empty, sparse = (kind[:, index] for kind in kinds)
-            other = other * ops.take(mask[:, index], donor)
-            if is_float(x):
-                x = self._disturbed(x, donor, mask[:, index], noisy, sparse)
-            else:
-                noisy = sparse = ops.zeros_like(noisy)
-            values[name] = keras.tree.map_structure(
-                lambda v, d=donor, o=other, e=empty: _exchanged(v, d, o, e), x
-            )
-            replaced.append(other + empty)
-            injected.append(noisy + sparse + other + empty)
+        shifts = ops.arange(len(values), dtype="int32")
+        donor = ops.take(order, (own[:, None] + shifts) % count)
+        there = ops.take_along_axis(mask, donor, axis=0)
+        other, sparse = other * there, sparse * there
+        if floats:
+            columns = [i for i, n in enumerate(values) if n in floats]
+            kinds = [noisy, other, empty, sparse]
+            values |= self._disturbed(floats, columns, mask, kinds, donor)
+        for index, (name, x) in enumerate(values.items()):
+            if name not in floats:
+                values[name] = keras.tree.map_structure(
+                    lambda v, i=index: _exchanged(
+                        v, donor[:, i], other[:, i], empty[:, i]
+                    ),
+                    x,
+                )
         if inputs.get(MASK) is not None:
             values[MASK] = inputs[MASK]
         return {
             "inputs": values,
-            "injected": ops.stack(injected, axis=1),
-            "replaced": ops.stack(replaced, axis=1),
+            "injected": noisy + sparse + other + empty,
+            "replaced": other + empty,
         }
 
     def _kinds(self, mask: Tensor, active: Tensor) -> list[Tensor]:
@@ -153,51 +162,83 @@ class ICIInjection(keras.layers.Layer):
 
         At most one of noise, replacement, emptying and sparse confusion.
         """
-        draw = self._uniform(mask)
+        draw = self._uniform(ops.shape(mask))
         possible = mask * active
         kinds, low = [], 0.0
         for probability in (self.noise, self.replacement, self.emptying):
             hit = ops.logical_and(draw >= low, draw < low + probability)
             kinds.append(ops.cast(hit, "float32") * possible)
             low += probability
-        hit = self._uniform(mask[:, :1]) < self.sparse
+        hit = self._uniform((ops.shape(mask)[0], 1)) < self.sparse
         left = ops.cast(draw >= low, "float32") * possible
         return [*kinds, ops.cast(hit, "float32") * left]
 
     def _disturbed(
         self,
-        x: Tensor,
+        inputs: dict[str, Tensor],
+        columns: list[int],
+        mask: Tensor,
+        kinds: list[Tensor],
         donor: Tensor,
-        present: Tensor,
-        noisy: Tensor,
-        sparse: Tensor,
-    ) -> Tensor:
-        """Add noise to all or some of the features, or exchange some."""
-        wide = ops.cast(x, "float32")
-        weight = _column(present, x) / ops.maximum(ops.sum(present), 1.0)
-        mean = ops.sum(weight * wide, axis=0)
-        size = ops.mean(ops.sum(weight * ops.square(wide - mean), axis=0))
-        draws = self._uniform(ops.stack([present] * 3))
+    ) -> dict[str, Tensor]:
+        """Confuse floating tensors, all at once.
+
+        Args:
+            inputs: Name -> tensor with the batch first.
+            columns: Their columns in the mask.
+            mask: `(batch, modalities)`.
+            kinds: As `_kinds` returns them.
+            donor: `(batch, modalities)`, numbers of other samples.
+        """
+        shapes = [x.shape[1:] for x in inputs.values()]
+        sizes = [math.prod(shape) for shape in shapes]
+        own = np.repeat(columns, sizes).astype("int32")
+
+        def spread(flags: Tensor) -> Tensor:
+            """From `(batch, modalities)` to all features."""
+            return ops.take(flags, own, axis=1)
+
+        x = ops.concatenate(
+            [
+                ops.reshape(ops.cast(x, "float32"), (-1, size))
+                for x, size in zip(inputs.values(), sizes, strict=True)
+            ],
+            axis=1,
+        )
+        noisy, other, empty, sparse = kinds
+        draws = self._uniform((3, *ops.shape(mask)))
+        weight = spread(mask / ops.maximum(ops.sum(mask, axis=0), 1.0))
+        mean = ops.sum(weight * x, axis=0)
+        variance = ops.sum(weight * ops.square(x - mean), axis=0)
+        # How much a modality's features vary, `(modalities,)`.
+        means = np.eye(mask.shape[1])[own] / np.bincount(own)[own, None]
+        means = ops.convert_to_tensor(means.astype("float32"))
+        size = ops.sqrt(ops.matmul(variance, means))
         kappa = self.low * ops.exp(math.log(self.high / self.low) * draws[0])
         normal = keras.random.normal(
             ops.shape(x), dtype="float32", seed=self.seed_generator
         )
-        noise = wide + _column(kappa * ops.sqrt(size), x) * normal
-        fraction = FEWEST + (MOST - FEWEST) * draws[1]
-        chosen = self._uniform(x) < _column(fraction * sparse, x)
-        exchanged = ops.where(
-            _column(draws[2], x) < 0.5, noise, ops.take(wide, donor, axis=0)
-        )
-        # Nothing comes from a sample that has nothing.
-        there = _column(ops.take(present, donor), x) > 0
-        chosen = ops.logical_and(chosen, there)
-        wide = ops.where(chosen, exchanged, wide)
-        wide = ops.where(_column(noisy, x) > 0, noise, wide)
-        return ops.cast(wide, x.dtype)
+        noise = x + spread(kappa * size) * normal
+        taken = ops.take_along_axis(x, spread(donor), axis=0)
+        fraction = sparse * (FEWEST + (MOST - FEWEST) * draws[1])
+        some = self._uniform(ops.shape(x)) < spread(fraction)
+        half = spread(ops.cast(draws[2][:, :1] < 0.5, "float32") + 0.0 * mask)
+        x = ops.where(some, ops.where(half > 0, noise, taken), x)
+        x = ops.where(spread(noisy) > 0, noise, x)
+        x = ops.where(spread(other) > 0, taken, x)
+        x = ops.where(spread(empty) > 0, 0.0, x)
+        ends = np.cumsum(sizes).tolist()
+        values = {}
+        for name, shape, size, end in zip(
+            inputs, shapes, sizes, ends, strict=True
+        ):
+            part = ops.reshape(x[:, end - size : end], (-1, *shape))
+            values[name] = ops.cast(part, inputs[name].dtype)
+        return values
 
-    def _uniform(self, like: Tensor) -> Tensor:
+    def _uniform(self, shape: Any) -> Tensor:
         return keras.random.uniform(
-            ops.shape(like), dtype="float32", seed=self.seed_generator
+            shape, dtype="float32", seed=self.seed_generator
         )
 
     def compute_output_spec(

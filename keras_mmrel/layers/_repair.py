@@ -101,33 +101,39 @@ def judge(
         ordered = xp.sort(xp.where(real > 0, x, 1e9), axis=-1)
         return xp.sum(ordered * middle, axis=-1, keepdims=True)
 
-    def expect(q: Tensor, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Expectation by all, residual of each by the others, its variance."""
+    def system(q: Tensor, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, and `A h = b` of the expected factors `h`."""
         weight = q / (noise + tau)
         a = xp.einsum("bmd,mdr->bmr", weight, outer)
-        a = xp.reshape(a, (-1, modalities, rank, rank))
-        inverse = xp.inv(a + identity)
-        h = xp.einsum("bmd,mdr->bmr", weight * u, factors)
-        h = xp.einsum("bmrs,bms->bmr", inverse, h)
-        expected = xp.einsum("bmr,mdr->bmd", h, factors)
-        inverse = xp.reshape(inverse, (-1, modalities, rank * rank))
-        unsure = xp.einsum("bmr,mdr->bmd", inverse, outer)
-        left = xp.maximum(1.0 - weight * unsure, LEAST)
-        return expected, (u - expected) / left, noise + unsure / left
+        a = xp.reshape(a, (-1, modalities, rank, rank)) + identity
+        return weight, a, xp.einsum("bmd,mdr->bmr", weight * u, factors)
 
     width_of_range = xp.maximum(state["high"] - state["low"], 1e-3)
     beyond = xp.maximum(state["low"] - u, u - state["high"]) / width_of_range
     tau = xp.maximum(median(xp.square(u)) / MEDIAN - slack, 0.0)
     q = xp.sigmoid(EDGE * (MARGIN - beyond))
     q = xp.where(tau > 0, 1.0, q) * real
-    for _ in range(2):
-        _, residual, variance = expect(q, tau)
-        distances = xp.abs(residual) / xp.sqrt(variance)
-        ratio = median(xp.square(distances)) / MEDIAN
-        tau = xp.maximum(ratio - slack, 0.0) * median(variance)
-        scaled = xp.abs(residual) / xp.sqrt(variance + tau)
-        q = xp.sigmoid(SLOPE * (radius - scaled)) * real
-    expected, _, _ = expect(q, tau)
+
+    # Each feature by all others: as if it had not been there.
+    weight, a, b = system(q, tau)
+    inverse = xp.inv(a)
+    h = xp.einsum("bmrs,bms->bmr", inverse, b)
+    residual = u - xp.einsum("bmr,mdr->bmd", h, factors)
+    inverse = xp.reshape(inverse, (-1, modalities, rank * rank))
+    unsure = xp.einsum("bmr,mdr->bmd", inverse, outer)
+    left = xp.maximum(1.0 - weight * unsure, LEAST)
+    variance = noise + unsure / left
+    distances = xp.abs(residual) / left / xp.sqrt(variance)
+    ratio = median(xp.square(distances)) / MEDIAN
+    average = xp.sum(variance * real, axis=-1, keepdims=True) / sizes[:, None]
+    tau = xp.maximum(ratio - slack, 0.0) * average
+    scaled = distances * xp.sqrt(variance / (variance + tau))
+    q = xp.sigmoid(SLOPE * (radius - scaled)) * real
+
+    # What is expected by those that fit.
+    _, a, b = system(q, tau)
+    h = xp.solve(a, b[..., None])[..., 0]
+    expected = xp.einsum("bmr,mdr->bmd", h, factors)
     total = xp.sum(q, axis=-1)
     squares = q * xp.square(xp.minimum(distances, CAP))
     log = xp.log(xp.sum(squares, axis=-1) / xp.maximum(total, 1e-6) + 1e-6)
@@ -156,6 +162,7 @@ HOST = SimpleNamespace(
     maximum=np.maximum,
     minimum=np.minimum,
     reshape=np.reshape,
+    solve=np.linalg.solve,
     sigmoid=_sigmoid,
     sort=np.sort,
     sqrt=np.sqrt,

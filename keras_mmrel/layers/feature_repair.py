@@ -26,6 +26,7 @@ from keras_mmrel.layers._inputs import mask_of
 from keras_mmrel.layers._repair import CLIP
 from keras_mmrel.layers._repair import fit_repair
 from keras_mmrel.layers._repair import judge
+from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 
@@ -174,12 +175,11 @@ class FeatureRepair(TensorLayer):
         self.modality_shapes.check(inputs)
         mask = mask_of(inputs)
         values = modality_arrays(inputs)
-        quality = dict.fromkeys(values, ops.ones_like(mask[:, 0]))
+        quality = ops.ones_like(mask)
         judged = [n for n in self.judged if n in values and is_float(values[n])]
         if judged:
-            repaired, believed = self._judge(values, mask, judged)
-            values, quality = values | repaired, quality | believed
-        quality = ops.stack([quality[name] for name in values], axis=1)
+            repaired, quality = self._judge(values, mask, judged)
+            values |= repaired
         if inputs.get(MASK) is not None:
             values[MASK] = inputs[MASK]
         values.setdefault(MASK, mask)
@@ -187,42 +187,47 @@ class FeatureRepair(TensorLayer):
 
     def _judge(
         self, inputs: Modalities, mask: Tensor, judged: list[str]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Repaired tensors and qualities `(batch,)` of judged modalities."""
-        own = [self.judged.index(name) for name in judged]
-        width = self._real.shape[1]
-        state = {
-            name: ops.stack([ops.convert_to_tensor(value)[i] for i in own])
-            for name, value in self.states.items()
-        }
-        real = self._real[own]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Repaired tensors of the judged modalities, quality of all."""
+        state = {k: ops.convert_to_tensor(v) for k, v in self.states.items()}
+        real = self._real
+        if judged != self.judged:
+            own = [self.judged.index(name) for name in judged]
+            state = {k: ops.take(v, own, axis=0) for k, v in state.items()}
+            real = real[own]
+        names = list(inputs)
+        columns = [names.index(name) for name in judged]
+        present = ops.take(mask, columns, axis=1)
+        x = stack_features(
+            [
+                ops.reshape(inputs[n], (-1, math.prod(inputs[n].shape[1:])))
+                for n in judged
+            ]
+        )
+        x = ops.cast(x, "float32")
+        x = ops.pad(x, [[0, 0], [0, 0], [0, real.shape[1] - x.shape[2]]])
+        x = ops.where(present[:, :, None] > 0, x, 0.0)
         known = state["known"][:, 0] > 0
-        columns = {name: i for i, name in enumerate(inputs)}
-        rows = []
-        for name in judged:
-            x = ops.cast(inputs[name], "float32")
-            x = ops.reshape(x, (-1, math.prod(x.shape[1:])))
-            there = mask[:, columns[name]][:, None] > 0
-            x = ops.where(there, x, ops.zeros_like(x))
-            rows.append(ops.pad(x, [[0, 0], [0, width - x.shape[1]]]))
-        x = ops.stack(rows, axis=1)
         deviation = ops.where(state["deviation"] > 0, state["deviation"], 1.0)
         u = ops.stop_gradient((x - state["mean"]) / deviation)
         u = ops.clip(u, -CLIP, CLIP) * ops.convert_to_tensor(real)
-        judged_as = judge(u, state, real, self.radius)
-        expected = state["mean"] + deviation * judged_as.expected
-        keep, quality = ops.stop_gradient(judged_as.keep), judged_as.quality
-        repaired = keep * x + (1.0 - keep) * ops.stop_gradient(expected)
-        values, qualities = {}, {}
+        found = judge(u, state, real, self.radius)
+        expected = state["mean"] + deviation * found.expected
+        keep = ops.stop_gradient(ops.where(known[:, None], found.keep, 1.0))
+        # A feature that stays, stays to the last bit.
+        change = (1.0 - keep) * (ops.stop_gradient(expected) - x)
+        x = x + ops.where(present[:, :, None] > 0, change, 0.0)
+        values = {}
         for i, name in enumerate(judged):
             given = inputs[name]
             size = math.prod(given.shape[1:])
-            value = ops.reshape(repaired[:, i, :size], ops.shape(given))
-            there = ops.logical_and(known[i], mask[:, columns[name]] > 0)
-            there = ops.reshape(there, (-1, *[1] * (len(given.shape) - 1)))
-            values[name] = ops.where(there, ops.cast(value, given.dtype), given)
-            qualities[name] = ops.where(known[i], quality[:, i], 1.0)
-        return values, qualities
+            value = ops.reshape(x[:, i, :size], ops.shape(given))
+            values[name] = ops.cast(value, given.dtype)
+        # To their columns; 1 for what is not judged.
+        place = np.eye(len(names), dtype="float32")[columns]
+        quality = ops.where(known, found.quality, 1.0)
+        quality = ops.matmul(quality, ops.convert_to_tensor(place))
+        return values, quality + ops.convert_to_tensor(1.0 - place.sum(axis=0))
 
     def adapt(self, inputs: Modalities, y: Labels | None = None) -> None:
         """Learn from clean samples what fits.

@@ -17,7 +17,6 @@ from keras_mmrel.seeds import known_seed
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import refused
 
-
 # Modalities of so many features have all of the dropout.
 WIDE = 200
 
