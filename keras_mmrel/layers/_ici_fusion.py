@@ -66,8 +66,8 @@ class ICIFusion(TensorLayer):
         Dict of what is computed on the way, in float32. `(batch, modalities,
         d)`: `prior_mean`, `ici`, `kept`, `compensation`, `compensated`.
         `(batch, modalities)`: `ici_fraction`, `divergence`, `own_logits`,
-        `power_logits`, `discriminative_power`, `compensation_gate`. `(batch, modalities,
-        num_classes)`: `initial_logits`, `kept_logits`, `modality_logits`. And
+        `power_logits`, `discriminative_power`, `compensation_gate`. `(batch,
+        modalities, num_classes)`: `initial_logits`, `kept_logits`, `modality_logits`. And
         `logits`, `(batch, num_classes)`.
 
     Raises:

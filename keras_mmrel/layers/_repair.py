@@ -110,33 +110,45 @@ def judge(
 
     width_of_range = xp.maximum(state["high"] - state["low"], 1e-3)
     beyond = xp.maximum(state["low"] - u, u - state["high"]) / width_of_range
-    tau = xp.maximum(median(xp.square(u)) / MEDIAN - slack, 0.0)
-    q = xp.sigmoid(EDGE * (MARGIN - beyond))
-    q = xp.where(tau > 0, 1.0, q) * real
+    q = xp.sigmoid(EDGE * (MARGIN - beyond)) * real
+    # Where most features are out of range, all may carry noise.
+    most = 2.0 * xp.sum(q, axis=-1, keepdims=True) < sizes[:, None]
+    size = xp.sum(xp.square(u), axis=-1, keepdims=True) / sizes[:, None]
+    tau = xp.where(most, xp.maximum(size - 1.0, 0.0), 0.0)
+    q = xp.where(most, 1.0, q) * real
 
-    # Each feature by all others: as if it had not been there.
-    weight, a, b = system(q, tau)
-    inverse = xp.inv(a)
-    h = xp.einsum("bmrs,bms->bmr", inverse, b)
-    residual = u - xp.einsum("bmr,mdr->bmd", h, factors)
-    inverse = xp.reshape(inverse, (-1, modalities, rank * rank))
-    unsure = xp.einsum("bmr,mdr->bmd", inverse, outer)
-    left = xp.maximum(1.0 - weight * unsure, LEAST)
-    variance = noise + unsure / left
-    distances = xp.abs(residual) / left / xp.sqrt(variance)
-    ratio = median(xp.square(distances)) / MEDIAN
+    def left_out(q: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared residual of each feature by all others, its variance."""
+        weight, a, b = system(q, tau)
+        inverse = xp.inv(a)
+        h = xp.einsum("bmrs,bms->bmr", inverse, b)
+        residual = u - xp.einsum("bmr,mdr->bmd", h, factors)
+        inverse = xp.reshape(inverse, (-1, modalities, rank * rank))
+        unsure = xp.einsum("bmr,mdr->bmd", inverse, outer)
+        left = xp.maximum(1.0 - weight * unsure, LEAST)
+        return xp.square(residual / left), noise + unsure / left
+
+    def believed(squares: Tensor, variance: Tensor) -> Tensor:
+        scaled = xp.sqrt(squares / variance + 1e-12)
+        return xp.sigmoid(SLOPE * (radius - scaled)) * real
+
+    squares, variance = left_out(q, tau)
+    q = believed(squares, variance + tau)
+    # Again, without those that did not fit.
+    squares, variance = left_out(q, tau)
+    distances = squares / variance
+    ratio = median(distances) / MEDIAN
     average = xp.sum(variance * real, axis=-1, keepdims=True) / sizes[:, None]
     tau = xp.maximum(ratio - slack, 0.0) * average
-    scaled = distances * xp.sqrt(variance / (variance + tau))
-    q = xp.sigmoid(SLOPE * (radius - scaled)) * real
+    q = believed(squares, variance + tau)
 
     # What is expected by those that fit.
     _, a, b = system(q, tau)
     h = xp.solve(a, b[..., None])[..., 0]
     expected = xp.einsum("bmr,mdr->bmd", h, factors)
     total = xp.sum(q, axis=-1)
-    squares = q * xp.square(xp.minimum(distances, CAP))
-    log = xp.log(xp.sum(squares, axis=-1) / xp.maximum(total, 1e-6) + 1e-6)
+    distance = xp.sum(q * xp.minimum(distances, CAP**2), axis=-1)
+    log = xp.log(distance / xp.maximum(total, 1e-6) + 1e-6)
     centre, spread = state["distance"][:, 0], state["distance"][:, 1]
     unusual = xp.abs(log - centre) / xp.maximum(spread, 1e-3)
     typical = xp.sigmoid((USUAL - unusual) / SOFTNESS)

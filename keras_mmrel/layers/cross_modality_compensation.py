@@ -19,7 +19,10 @@ class CrossModalityCompensation(TensorLayer):
     the others are weighted by the softmax of their powers, and a small
     network translates them into what the modality should say,
     `c = U relu(Σ w V f) + u`. A gate mixes it in, `(1 - k) f + k c`, for each
-    feature `d` by itself: `k = sigmoid(2 (max ρ_other - ρ) - 2 + a (1 - 2 e_d))`
+    feature `d` by itself:
+
+        k = sigmoid(2 (max ρ_other - ρ) - 2 + a (1 - 2 e_d))
+
     with `e_d` the fraction of the feature that was removed as ICI and a learnt
     `a` a modality. A modality that is better than all others stays nearly as
     it is, one that is missing is replaced. Between them a feature is

@@ -44,13 +44,13 @@ class FeatureRepair(TensorLayer):
 
     A modality's clean features `u`, standardised, are described by a few
     factors, `u = W h + ε`. Each feature of a sample is compared with what all
-    the others let expect of it; further off than `radius` deviations, it is not believed (`q` near 0), and takes no
-    part in judging the others. What is not believed is replaced by its
-    expectation given what is. Where more than half of a modality's
-    features are off, they are taken to carry noise of one variance `τ`,
-    which then is estimated, and every feature is pulled to its
-    expectation by `τ / (ψ + τ)`, with `ψ` the variance of its `ε`: noise is
-    smoothed, not thrown away.
+    the others let expect of it; further off than `radius` deviations, it is
+    not believed (`q` near 0), and takes no part in judging the others. What
+    is not believed is replaced by its expectation given what is. Where more
+    than half of a modality's features are off, they are taken to carry noise
+    of one variance `τ`, which then is estimated, and every feature is pulled
+    to its expectation by `τ / (ψ + τ)`, with `ψ` the variance of its `ε`:
+    noise is smoothed, not thrown away.
 
     `modality_quality` is the fraction of believed features, times how typical
     their distance from what was expected is among clean samples, both in

@@ -102,11 +102,11 @@ class ModalityEmbedding(TensorLayer):
             )
             projection.build(tuple(shape))
             self.projections.append(projection)
-        widths = np.array([shape[-1] for shape in inputs_shape])
-        rates = self.dropout * np.minimum(widths / WIDE, 1.0)
+        self.widths = [shape[-1] for shape in inputs_shape]
+        rates = self.dropout * np.minimum(np.array(self.widths) / WIDE, 1.0)
         self._rates = rates[:, None].astype("float32")
         count = len(inputs_shape)
-        width = max(shape[-1] for shape in inputs_shape)
+        width = max(self.widths)
         self.center.build((None, count, width))
         self.standardize.build((None, count, self.units))
         self.built = True
@@ -117,11 +117,31 @@ class ModalityEmbedding(TensorLayer):
         modality_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        inputs = self.stacked(inputs)
         if training and self.trainable:
             self.update_statistics(inputs, modality_mask)
         projected = self.project(inputs, modality_mask, training)
         # Both statistics have moved, in the order that they need.
         return self.standardize(projected, modality_mask, training=False)
+
+    def stacked(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return `(batch, modalities, features)`, zero beyond a modality.
+
+        Args:
+            inputs: List of `(batch, d_m)` tensors; or such a tensor, which
+                is returned as it is.
+        """
+        if not isinstance(inputs, list | tuple):
+            return inputs
+        if not self.built:
+            self.build([tuple(feature.shape) for feature in inputs])
+        if len(inputs) != len(self.projections):
+            raise refused(
+                f"`inputs` must hold {len(self.projections)} modalities, as "
+                "when the layer was built",
+                str(len(inputs)),
+            )
+        return stack_features(inputs)
 
     def project(
         self,
@@ -132,27 +152,19 @@ class ModalityEmbedding(TensorLayer):
         """Return the projections `(batch, modalities, units)`, in float32.
 
         Args:
-            inputs: List of `(batch, d_m)` tensors.
+            inputs: List of `(batch, d_m)` tensors, or what `stacked` makes
+                of it.
             modality_mask: `None` or `(batch, modalities)`.
             training: Whether features are dropped.
         """
-        if not self.built:
-            self.build([tuple(feature.shape) for feature in inputs])
-        if len(inputs) != len(self.projections):
-            raise refused(
-                f"`inputs` must hold {len(self.projections)} modalities, as "
-                "when the layer was built",
-                str(len(inputs)),
-            )
-        centred = self.center(
-            stack_features(inputs), modality_mask, training=False
-        )
+        inputs = self.stacked(inputs)
+        centred = self.center(inputs, modality_mask, training=False)
         if training and self.dropout:
             centred = self._dropped(centred)
         projected = [
-            projection(centred[:, index, : feature.shape[1]])
-            for index, (projection, feature) in enumerate(
-                zip(self.projections, inputs, strict=True)
+            projection(centred[:, index, :width])
+            for index, (projection, width) in enumerate(
+                zip(self.projections, self.widths, strict=True)
             )
         ]
         return ops.cast(ops.stack(projected, axis=1), "float32")
@@ -170,12 +182,11 @@ class ModalityEmbedding(TensorLayer):
         """Add a batch, as a call in training does.
 
         Args:
-            inputs: List of `(batch, d_m)` tensors.
+            inputs: As in `project`.
             modality_mask: `None` or `(batch, modalities)`.
         """
-        if not self.built:
-            self.build([tuple(feature.shape) for feature in inputs])
-        self.center.update_statistics(stack_features(inputs), modality_mask)
+        inputs = self.stacked(inputs)
+        self.center.update_statistics(inputs, modality_mask)
         # As the next step will see them, around the new centre.
         projected = self.project(inputs, modality_mask)
         self.standardize.update_statistics(projected, modality_mask)

@@ -233,13 +233,15 @@ class MICINet(MultimodalModel):
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
         clean = self.prepare_inputs(inputs)
-        given, flags = clean, None
+        given, flags, later = clean, None, self.second_phase()
         if training and self.injection_fraction:
-            flags = self.inject(clean, self.second_phase(), training=True)
+            flags = self.inject(clean, later, training=True)
             given = flags["inputs"]
         used = self.augment(given, training, learnt=clean)
         mask = used[MASK]
-        features = self.encode(used, training, weighed=False)
+        features = self.embed.stacked(
+            self.encode(used, training, weighed=False)
+        )
         z = self._embedded(features, mask, training)
         quality = relative_quality(used) if QUALITY in used else None
         fused = self.fusion(z, mask, quality, training=training)
@@ -251,10 +253,11 @@ class MICINet(MultimodalModel):
                 "clean_guess": fused["initial_logits"],
                 **self._what_happened(clean, used, flags),
                 "fusion": fused,
+                "later": later,
             }
         return self.make_outputs(
             # In the first phase there is nothing to fuse yet.
-            self.scale_gradient(fused["logits"], self.second_phase()),
+            self.scale_gradient(fused["logits"], later),
             fused["modality_logits"],
             used,
             ops.sigmoid(fused["own_logits"]),
@@ -267,7 +270,7 @@ class MICINet(MultimodalModel):
         )
 
     def _embedded(
-        self, features: list, mask: Tensor, training: bool | None = None
+        self, features: Tensor, mask: Tensor, training: bool | None = None
     ) -> Tensor:
         """Standardised features; the step's statistics move at its end."""
         projected = self.embed.project(features, mask, training)
@@ -293,7 +296,9 @@ class MICINet(MultimodalModel):
             # Enough samples are left as they were.
             return {**record, "untouched": guessed, "clean_mask": guessed}
         calm = self.augment(clean, training=False)
-        features = self.encode(calm, training=False, weighed=False)
+        features = self.embed.stacked(
+            self.encode(calm, training=False, weighed=False)
+        )
         z = self._embedded(features, calm[MASK])
         return {
             **record,
@@ -309,8 +314,8 @@ class MICINet(MultimodalModel):
     def auxiliary_losses(
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
     ) -> Losses:
-        mask, later = outputs[MASK], self.second_phase()
-        record = outputs.get(TRAINING_RECORD, outputs)
+        mask, record = outputs[MASK], outputs.get(TRAINING_RECORD, outputs)
+        later = record["later"] if "later" in record else self.second_phase()
         guessed = record.get("guessed", mask)
         own = record.get("own", mask)
         crossentropy = self.modality_crossentropy
@@ -373,7 +378,7 @@ class MICINet(MultimodalModel):
                 y,
                 ops.softmax(record["clean_guess"]),
                 mask,
-                decay=0.95 + 0.045 * self.second_phase(),
+                decay=0.95 + 0.045 * record["later"],
             )
         self.embed.update_statistics(record["clean_features"], mask)
 
