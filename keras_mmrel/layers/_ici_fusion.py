@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
@@ -31,7 +32,7 @@ from keras_mmrel.tensor_layer import TensorLayer
     dropout=Number(0, 1, high_open=True),
     global_prior=Flag(),
     removal=Flag(),
-    compensation=Flag(),
+    compensation=Either("modality", Flag()),
     weighting=Flag(),
     seed=SEED,
 )
@@ -50,7 +51,8 @@ class ICIFusion(TensorLayer):
         global_prior: Whether there is a global ICI; without it every sample
             is compared with the standard normal distribution.
         removal: Whether ICI is removed.
-        compensation: Whether modalities are compensated.
+        compensation: Whether modalities are compensated, feature by feature;
+            `"modality"`: all features of a modality alike.
         weighting: Whether experts are weighted by their power; without it
             all present ones weigh the same.
         seed: Integer, or `None` to draw one. Seed of dropout and noise.
@@ -67,8 +69,8 @@ class ICIFusion(TensorLayer):
         d)`: `prior_mean`, `ici`, `kept`, `compensation`, `compensated`.
         `(batch, modalities)`: `ici_fraction`, `divergence`, `own_logits`,
         `power_logits`, `discriminative_power`, `compensation_gate`. `(batch,
-        modalities, num_classes)`: `initial_logits`, `kept_logits`, `modality_logits`. And
-        `logits`, `(batch, num_classes)`.
+        modalities, num_classes)`: `initial_logits`, `kept_logits`,
+        `modality_logits`. And `logits`, `(batch, num_classes)`.
 
     Raises:
         ValueError: If an argument is out of its range, or the inputs have not
@@ -91,7 +93,7 @@ class ICIFusion(TensorLayer):
         dropout: float = 0.5,
         global_prior: bool = True,
         removal: bool = True,
-        compensation: bool = True,
+        compensation: bool | str = True,
         weighting: bool = True,
         seed: int | None = None,
         **kwargs: Any,
@@ -184,8 +186,12 @@ class ICIFusion(TensorLayer):
             quality,
         )
         if self.compensation:
+            # Without what was removed all features are treated alike.
+            whole = self.compensation == "modality"
             repaired = self.compensate(
-                kept, power["power_logits"], split["removed"]
+                kept,
+                power["power_logits"],
+                None if whole else split["removed"],
             )
         else:
             repaired = {

@@ -47,32 +47,37 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
     compensation_weight=Number(0),
     global_prior=Flag(),
     removal=Flag(),
-    compensation=Flag(),
+    compensation=Either("modality", Flag()),
     weighting=Flag(),
 )
 class MICINet(MultimodalModel):
     """Learn what confuses the classes, remove it, compensate what is poor.
 
-    Every modality becomes a standardised feature of `units` numbers
-    (`ModalityEmbedding`), and five steps follow:
+    Inputs are judged before anything mixes them: a feature that does not fit
+    the others of its modality is replaced by what they let expect
+    (`FeatureRepair`). Then every modality becomes a standardised feature of
+    `units` numbers (`ModalityEmbedding`), and five steps follow:
 
     1. *Initial logits*, from the feature as it is.
-    2. The *global ICI* looks up what usually confuses these classes.
-    3. `ICIRemoval` judges every feature by how surprising it is under this
+    2. The *global ICI*: what the classes that these logits hesitate between
+       have in common.
+    3. `ICIRemoval` judges every number by how surprising it is under this
        and removes the sample's own confusing information (ICI).
     4. `DiscriminativePower` says how well each modality, after that, can
-       tell the classes apart, and `CrossModalityCompensation` repairs the
-       poor ones from the better ones.
+       tell the classes apart, less what was seen of its input;
+       `CrossModalityCompensation` completes the poor ones from the better
+       ones, number by number: the more, the less they say of the classes.
     5. The modalities' predictions are multiplied (a product of experts),
        each to the power of its relative discriminative power.
 
-    Plain `fit` does everything. In the first `warmup` of its steps the
+    Plain `fit` does everything. Before its first step the judge of inputs
+    learns from the training data. In the first `warmup` of the steps the
     initial logits and the global ICI are learnt, then everything is. With
     clean training data there would be nothing to remove, so that some samples
-    are confused on purpose; where the training data are noisy, by nature or by
-    `CorruptionAugmentation`, it should not. Statistics and the global ICI
-    never see what was injected, nor what `augmentation` does: they are taken
-    from the samples before it, without gradients.
+    are confused on purpose, in their inputs; where the training data are
+    noisy, by nature or by `CorruptionAugmentation`, it should not. Statistics
+    and the global ICI never see what was injected, nor what `augmentation`
+    does.
 
     Outputs, beside those of every model, `(batch, n_modalities)` each:
     `ici_fraction` in [0, 1], the fraction of the modality that was removed;
@@ -84,20 +89,26 @@ class MICINet(MultimodalModel):
     class under `kept_logits`. A missing modality has no power, is
     compensated from the others, and takes no part in any statistic.
 
-    Terms that only training has are 0 in validation logs: those of the global
-    ICI, `divergence_loss` and `compensation_loss`.
+    Terms that only training has are 0 in validation logs: `divergence_loss`
+    and `compensation_loss`.
 
     Args:
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
         units: Positive integer, size of every modality's feature.
-        dropout: Float in `[0, 1)`.
+        dropout: Float in `[0, 1)`, before every linear classifier.
+        input_dropout: Float in `[0, 1)`, see `ModalityEmbedding`.
         warmup: Float in (0, 1), fraction of the training, see
             `keras_mmrel.models.Clock.warmup_steps`.
+        quality: As in `keras_mmrel.models.MultimodalModel`; `"auto"` is
+            `keras_mmrel.layers.FeatureRepair()`, and `None` lets all pass.
+            Where the data of `fit` can be read only once it lets all pass,
+            too, and says so: `model.quality.adapt(inputs, y)` before helps.
         injection: Float in [0, 1], fraction of the modalities of training
-            samples that are confused on purpose, and of a third as many that
-            are emptied; `"auto"` is 0.3, and 0 if `augmentation` is a
-            `CorruptionAugmentation`.
+            samples that are confused on purpose (two fifths each by noise and
+            by another sample, a fifth emptied), and of samples of which
+            two thirds as many are hit in some features; `"auto"` is 0.3, and 0
+            if `augmentation` is a `CorruptionAugmentation`.
         modality_loss_weight: Non-negative float, weight of the sums of the
             initial logits' and of the kept features' cross-entropies.
         divergence_weight: Non-negative float, see `ICIRemoval`.
@@ -106,11 +117,13 @@ class MICINet(MultimodalModel):
         global_prior: Whether there is a global ICI; without it every sample
             is compared with the standard normal distribution.
         removal: Whether ICI is removed.
-        compensation: Whether modalities are compensated.
+        compensation: Whether modalities are compensated, feature by feature;
+            `"modality"`: all features of a modality alike.
         weighting: Whether modalities are weighted by their discriminative
             power; without it all present ones weigh the same.
-        augmentation: As in `keras_mmrel.models.MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation` and `seed`, as in
+            `keras_mmrel.models.MultimodalModel`, and arguments of
+            `keras.Model`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -149,7 +162,7 @@ class MICINet(MultimodalModel):
         compensation_weight: float = 0.1,
         global_prior: bool = True,
         removal: bool = True,
-        compensation: bool = True,
+        compensation: bool | str = True,
         weighting: bool = True,
         **kwargs: Any,
     ) -> None:

@@ -242,6 +242,16 @@ def test_without_compensation_what_is_kept_is_fused():
     np.testing.assert_array_equal(less["compensation_gate"], 0)
 
 
+def test_features_are_compensated_alike_where_that_is_asked_for():
+    out = run(build(compensation="modality"))
+    difference = out["compensated"] - out["kept"]
+    gate = difference / (out["compensation"] - out["kept"])
+    assert np.ptp(gate, axis=-1).max() < 1e-2
+    np.testing.assert_allclose(
+        gate.mean(axis=-1), out["compensation_gate"], atol=1e-2
+    )
+
+
 def test_without_weighting_present_modalities_weigh_the_same():
     full, less = with_option_off("weighting")
     expected = MASK / MASK.sum(axis=1, keepdims=True)
