@@ -120,7 +120,7 @@ def test_it_learns_and_finds_what_was_confused():
     )
     assert out["ici_fraction"][:, 0].mean() > 0.8
     power = out["discriminative_power"].mean(axis=0)
-    assert power[0] < 0.6 * min(power[1:])
+    assert power[0] < 0.9 * min(power[1:])
     assert (out["logits"].argmax(axis=1) == y).mean() > 0.85
 
 
