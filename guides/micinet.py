@@ -53,9 +53,10 @@ print(shapes)
 """
 ## Train
 
-Everything happens in one `fit`. Its first 15 % of the steps learn a first
-answer for each modality and the global ICI; then removal, compensation and
-fusion join in. Two baselines are trained in the same way.
+Everything happens in one `fit`. Before its first step a judge of inputs,
+`layers.FeatureRepair`, learns which features go together. The first 15 % of the
+steps learn a first answer for each modality and the global ICI; then removal,
+compensation and fusion join in. Two baselines are trained in the same way.
 """
 
 EPOCHS, BATCH_SIZE = 25, 128
@@ -80,11 +81,10 @@ late = keras_mmrel.LateFusion(shapes, num_classes=10, average="probabilities")
 compile_and_fit(late)
 
 """
-Every term of the loss has a column of its own. `reconstruction`, `cycle`,
-`specific`, `adversary` and `shared` belong to the global ICI: an encoder of
-what tells two classes apart, and one of what does not. The adversary tries to
-tell classes apart by the second; it should stay near log 2 = 0.69, which means
-that it cannot.
+Every term of the loss has a column of its own: the cross-entropies of the
+first answers and of what is kept after the removal, how well the confidence is
+a probability, how far the removed part is from the global ICI in samples that
+nothing was done to, and how well a modality is told from the others.
 """
 
 for name, values in history.items():
@@ -93,19 +93,21 @@ for name, values in history.items():
 """
 ## Confuse it
 
-Noise on one modality of each sample; every modality with probability 0.3 that
-of another sample; both; and one modality gone, with a word about it and
+Noise on one modality of each sample, and on 30 % of the features of all;
+every modality with probability 0.3 that of another sample; both; and one modality gone, with a word about it and
 without. Nobody was trained on any of this, but MICINet has confused some of
 its training samples by itself.
 """
 
 noise = GaussianNoise(1.0, "one")
+features = GaussianNoise(1.0, "all", feature_fraction=0.3)
 unaligned = UnalignedSamples(1.0, "independent", 0.3)
 gone = MissingModality(1.0, "one")
 gone_silently = MissingModality(1.0, "one", announce=False)
 CONDITIONS = {
     "clean": (),
     "noise": (noise,),
+    "noise on features": (features,),
     "unaligned": (unaligned,),
     "noise + unaligned": (noise, unaligned),
     "missing": (gone,),
@@ -134,18 +136,22 @@ for name, corruptions in CONDITIONS.items():
 """
 ## Who was confused?
 
-`ici_fraction` is the fraction of a modality that was taken away, and `confidence` the
-estimated probability that the modality, after that, gives to the true class.
-Noise is removed the more, the stronger it is. A part of another sample is no
-noise at all: nothing about it is surprising, and only the disagreement with the
-other modalities gives it away.
+`modality_quality` is what was seen in a modality's input, before anything
+was made of it; `ici_fraction` the fraction of its feature that was taken away;
+and `confidence` the estimated probability that the modality, after that, gives
+to the true class, times the quality. A part of another sample is no noise at
+all: nothing about its input is odd, and only the disagreement with the other
+modalities gives it away.
 """
 
 sigmas = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 corrupted = noise.corrupted(x_test, seed=0)
-fractions, confidences = [], []
+qualities, fractions, confidences = [], [], []
 for sigma in sigmas:
     out = model.predict(GaussianNoise(sigma, "one")(x_test, seed=0), verbose=0)
+    qualities.append(
+        [out["modality_quality"][h].mean() for h in (corrupted, ~corrupted)]
+    )
     fractions.append(
         [out["ici_fraction"][h].mean() for h in (corrupted, ~corrupted)]
     )
@@ -153,9 +159,12 @@ for sigma in sigmas:
         [out["confidence"][h].mean() for h in (corrupted, ~corrupted)]
     )
 
-figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
 for axis, values, title in zip(
-    axes, (fractions, confidences), ("ICI fraction", "confidence"), strict=True
+    axes,
+    (qualities, fractions, confidences),
+    ("input quality", "ICI fraction", "confidence"),
+    strict=True,
 ):
     lines = axis.plot(range(len(sigmas)), values, "o-")
     axis.set_xticks(range(len(sigmas)), sigmas)
@@ -210,8 +219,8 @@ for stage in ("initial_logits", "kept_logits", "modality_logits"):
 ## Noisy training data
 
 With clean training data there is nothing to remove, so that MICINet injects
-confusion into its own features: noise in the shape of what confuses a class,
-features of another sample, and empty modalities. Where training data are noisy
+confusion into its own inputs: noise on a modality, another sample's modality,
+empty modalities, and noise or another sample's values in some features. are noisy
 already, or `CorruptionAugmentation` makes them so, `injection` is 0 by default.
 The statistics are always those of the samples before it.
 """
@@ -231,57 +240,7 @@ The modules' names and roles follow the paper; its other equations were not
 available to us. Every formula is this library's own, and no number here
 reproduces a result of the paper.
 
-`examples/micinet_noise.yaml` holds the full model, one row for each mechanism
-that is taken out, and controls, for clean and for noisy training:
-
-    python -m keras_mmrel.benchmark run examples/micinet_noise.yaml --out results
-    python -m keras_mmrel.benchmark report results
-
-Earlier tables of this guide are withdrawn. Test parts of random splits share
-samples, which their errors did not know: these were too small by a factor of
-1.8 on the digits (five splits) and 2.3 on ROSMAP (ten). And of the baselines with
-noisy training, those on clipped features had been trained with noise several
-times weaker than the others', so how far MICINet is ahead there has to be
-measured again. The list names an effect only if it was larger than twice the
-corrected error, with clean training.
-
-- **Injection** and **removal** carry the noise on the digits, and injection the
-  certainty on both data sets: without it the model is sure of what it never
-  saw.
-- **Compensation** is worth up to a point of the fused accuracy on digits, and
-  none that was resolved on ROSMAP. Of noisy modalities by themselves it makes
-  many more right, as the numbers above show.
-- **Weights of the experts** have not earned their place in accuracy: where
-  everything is repaired first, weighing the modalities equally is as good within
-  the errors.
-- The **global ICI** is neutral for accuracy. On digits it makes the likelihood
-  under both kinds of noise better. Noisy modalities are found a little better
-  without it: what is shared by two classes varies least in the features that
-  tell classes apart, so that these look surprising in intact samples, too. Three
-  attempts to repair that were neutral on average.
-
-A prototype compared about 35 settings by cross-validation inside training parts
-before this; its code is not in this repository. Centred features, the
-injection of empty modalities and the product of experts scaled by √M came of
-it. How a modality is compensated was fixed after test rows had been seen.
-Baselines got a grid of three learning rates.
-
-## Limits
-
-- Noise on single features of all modalities breaks it: a dense layer mixes
-  them before anything is judged. `quality=keras_mmrel.layers.RangeControl()`
-  repairs that where the noise leaves the range of the training data.
-  `InputQuality()` does so too on four of five data sets (on CUB it is 4 points
-  behind the range control), keeps what dense noise left, and tells which modality
-  is damaged: AUROC .95 inside the range for .79 without. See its guide.
-- On ROSMAP, 351 samples, it is behind on clean data, level with the best
-  baseline under coexisting noise, and behind where a modality is missing without
-  a word.
-- Trained on noisy data without injection it is too sure of itself where samples
-  are unaligned.
-- With two modalities it cannot tell which of them disagrees with the other.
-- Every modality unaligned in the same sample cannot be seen: it takes others
-  that agree.
+@@PARTS@@
 """
 
 """

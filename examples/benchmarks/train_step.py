@@ -25,11 +25,13 @@ CONCAT = "ConcatFusion"
 UPSTREAM = "ConcatFusion, step of keras.Model"
 QADM = "QADMNet"
 ENCODED = "QADMNet, same encoders"
+MICI = "MICINet"
 # Model -> (what it is compared with, the largest ratio that is aimed at).
 AIMS = {
     CONCAT: (UPSTREAM, 1.02),
     QADM: (CONCAT, 2.0),
     ENCODED: (CONCAT, 2.0),
+    MICI: (CONCAT, 3.0),
 }
 
 
@@ -61,6 +63,8 @@ def build(name: str) -> Any:
             train_step = keras.Model.train_step
 
         model = Upstream(shapes, CLASSES)
+    elif name == MICI:
+        model = keras_mmrel.MICINet(shapes, CLASSES)
     elif name == QADM:
         model = keras_mmrel.QADMNet(shapes, CLASSES)
     else:
@@ -89,7 +93,7 @@ def measure_time(batch_size: int, steps: int, repetitions: int) -> dict:
     def timed(model: Any) -> float:
         return milliseconds_a_step(model, x, y, batch_size)
 
-    models = {n: build(n) for n in (PLAIN, UPSTREAM, CONCAT, QADM, ENCODED)}
+    models = {n: build(n) for n in (PLAIN, *AIMS, UPSTREAM)}
     functions = {n: lambda m=m: timed(m) for n, m in models.items()}
     interleave(functions, 2)
     return interleave(functions, repetitions)
@@ -193,7 +197,8 @@ def main() -> None:
         "Time and memory of a training step",
         f"""Three modalities of {sizes} features, {CLASSES} classes, one dense \
 encoder of 64 units each, AdamW. `QADMNet` as it is works on the inputs; \
-"same encoders" gives it those of the others.
+"same encoders" gives it those of the others. `MICINet`, too, works on the \
+inputs, in the second phase of its training.
 
 *Time*: median over {args.repetitions} rounds in which the models take turns, \
 each for {args.steps} steps of batch {args.batch_size} in `fit`, after two \

@@ -61,7 +61,7 @@ class Around:
         x, y = dict(part[0]), part[1]
         # A pipeline has to bring the side inputs itself.
         for side in getattr(self.model, "side_inputs", ()):
-            values = side.default(self.model, len(y))
+            values = side.default(self.model, x, len(y))
             if values is not None:
                 x[side.name] = np.asarray(values, side.dtype)
         return _Batches(x, y, size, seed, self._noisy)

@@ -60,7 +60,8 @@ class Method:
             applies the latter two before the model. A model that is no
             `MultimodalModel` keeps the loss that it was compiled with, by
             default the cross-entropy of logits.
-        options: Dict of further arguments.
+        options: Dict of further arguments; `"quality"` is one only as `None`,
+            which is to do without the judge that a model has of its own.
         encoder: Encoders of its own: options of
             `keras_mmrel.encoders.MLPEncoder` for vectors, or a function of
             `(name, shape)` that returns what a model takes as an encoder, or
@@ -142,6 +143,9 @@ class Method:
     def _known(self, more: Iterable[str] = ()) -> list[str]:
         """Names of options; a function of `**kwargs` takes any."""
         known = [p for p in parameters(self.model) if p not in (*GIVEN, "**")]
+        options = self.options if isinstance(self.options, Mapping) else {}
+        if options.get("quality", "") is None:
+            known.append("quality")
         if "**" in parameters(self.model):
             known += more
         return known

@@ -6,6 +6,7 @@ from keras_mmrel.layers.depth_allocator import DepthAllocator
 from keras_mmrel.layers.discriminative_power import DiscriminativePower
 from keras_mmrel.layers.dynamic_depth_fusion import DynamicDepthFusion
 from keras_mmrel.layers.feature_gate import FeatureGate
+from keras_mmrel.layers.feature_repair import FeatureRepair
 from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.ici_removal import ICIRemoval
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
@@ -24,6 +25,7 @@ __all__ = [
     "DiscriminativePower",
     "DynamicDepthFusion",
     "FeatureGate",
+    "FeatureRepair",
     "GradientScale",
     "ICIRemoval",
     "InformationBottleneck",

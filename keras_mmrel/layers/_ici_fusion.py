@@ -6,16 +6,14 @@ from keras import ops
 
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
-from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
-from keras_mmrel.layers._global_ici import TABLES
 from keras_mmrel.layers._global_ici import GlobalICI
-from keras_mmrel.layers._global_ici import uniform_confusion
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers.cross_modality_compensation import (
@@ -32,10 +30,9 @@ from keras_mmrel.tensor_layer import TensorLayer
 @constrained(
     num_classes=NUM_CLASSES,
     dropout=Number(0, 1, high_open=True),
-    tables=Choice(*TABLES),
     global_prior=Flag(),
     removal=Flag(),
-    compensation=Flag(),
+    compensation=Either("modality", Flag()),
     weighting=Flag(),
     seed=SEED,
 )
@@ -51,15 +48,14 @@ class ICIFusion(TensorLayer):
     Args:
         num_classes: Integer of at least 2.
         dropout: Float in `[0, 1)`, before every linear classifier.
-        tables: See `GlobalICI`.
         global_prior: Whether there is a global ICI; without it every sample
             is compared with the standard normal distribution.
         removal: Whether ICI is removed.
-        compensation: Whether modalities are compensated.
+        compensation: Whether modalities are compensated, feature by feature;
+            `"modality"`: all features of a modality alike.
         weighting: Whether experts are weighted by their power; without it
             all present ones weigh the same.
-        seed: Integer, or `None` to draw one. Seed of dropout, noise and
-            drawn pairs.
+        seed: Integer, or `None` to draw one. Seed of dropout and noise.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -71,10 +67,10 @@ class ICIFusion(TensorLayer):
     Returns:
         Dict of what is computed on the way, in float32. `(batch, modalities,
         d)`: `prior_mean`, `ici`, `kept`, `compensation`, `compensated`.
-        `(batch, modalities)`: `ici_fraction`, `divergence`, `power_logits`,
-        `discriminative_power`, `compensation_gate`. `(batch, modalities,
-        num_classes)`: `initial_logits`, `kept_logits`, `modality_logits`. And
-        `logits`, `(batch, num_classes)`.
+        `(batch, modalities)`: `ici_fraction`, `divergence`, `own_logits`,
+        `power_logits`, `discriminative_power`, `compensation_gate`. `(batch,
+        modalities, num_classes)`: `initial_logits`, `kept_logits`,
+        `modality_logits`. And `logits`, `(batch, num_classes)`.
 
     Raises:
         ValueError: If an argument is out of its range, or the inputs have not
@@ -95,10 +91,9 @@ class ICIFusion(TensorLayer):
         self,
         num_classes: int,
         dropout: float = 0.5,
-        tables: str = "auto",
         global_prior: bool = True,
         removal: bool = True,
-        compensation: bool = True,
+        compensation: bool | str = True,
         weighting: bool = True,
         seed: int | None = None,
         **kwargs: Any,
@@ -106,22 +101,20 @@ class ICIFusion(TensorLayer):
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.dropout = dropout
-        self.tables = tables
         self.global_prior = global_prior
         self.removal = removal
         self.compensation = compensation
         self.weighting = weighting
         self.seed = known_seed(seed)
-        seeds = [self.seed + i for i in range(3)]
         self.drop = keras.layers.Dropout(
-            dropout, seed=seeds[0], dtype="float32"
+            dropout, seed=self.seed, dtype="float32"
         )
         if global_prior:
-            self.global_ici = GlobalICI(
-                num_classes, tables, seed=seeds[1], name="global_ici"
-            )
+            self.global_ici = GlobalICI(num_classes, name="global_ici")
         if removal:
-            self.ici_removal = ICIRemoval(seed=seeds[2], name="ici_removal")
+            self.ici_removal = ICIRemoval(
+                seed=self.seed + 1, name="ici_removal"
+            )
         self.discriminative_power = DiscriminativePower(
             name="discriminative_power"
         )
@@ -163,7 +156,7 @@ class ICIFusion(TensorLayer):
             self.ici_removal.build(inputs_shape)
         self.discriminative_power.build(classes)
         if self.compensation:
-            self.compensate.build(inputs_shape, pair)
+            self.compensate.build(inputs_shape, pair, inputs_shape)
 
     def call(
         self,
@@ -178,7 +171,7 @@ class ICIFusion(TensorLayer):
         mask = presence(modality_mask, z)
         present = mask[:, :, None]
         initial_logits = self.initial_logits(z, training)
-        _, mean, variance = self.prior(z, initial_logits)
+        mean, variance = self._prior(z, initial_logits)
         if self.removal:
             split = self.ici_removal(z, mean, variance, training=training)
         else:
@@ -193,12 +186,18 @@ class ICIFusion(TensorLayer):
             quality,
         )
         if self.compensation:
-            repaired = self.compensate(kept, power["power_logits"])
+            # Without what was removed all features are treated alike.
+            whole = self.compensation == "modality"
+            repaired = self.compensate(
+                kept,
+                power["power_logits"],
+                None if whole else split["removed"],
+            )
         else:
             repaired = {
                 "compensated": kept,
                 "compensation": ops.zeros_like(kept),
-                "gate": ops.zeros_like(mask),
+                "gate": ops.zeros_like(kept),
             }
         logits = self._classify(
             self.expert_head, repaired["compensated"], training
@@ -216,11 +215,12 @@ class ICIFusion(TensorLayer):
             "divergence": split["divergence"],
             "initial_logits": initial_logits,
             "kept_logits": kept_logits,
+            "own_logits": power["own_logits"],
             "power_logits": power["power_logits"],
             "discriminative_power": weights * mask,
             "compensation": ops.cast(repaired["compensation"], "float32"),
             "compensated": ops.cast(repaired["compensated"], "float32"),
-            "compensation_gate": repaired["gate"],
+            "compensation_gate": ops.mean(repaired["gate"], axis=-1),
             "modality_logits": experts,
             "logits": math.sqrt(modalities)
             * ops.sum(weights[:, :, None] * experts, axis=1),
@@ -231,40 +231,25 @@ class ICIFusion(TensorLayer):
     ) -> Tensor:
         return ops.cast(head(self.drop(z, training=training)), "float32")
 
-    def initial_logits(
-        self, inputs: Tensor, training: bool | None = None
-    ) -> Tensor:
+    def initial_logits(self, z: Tensor, training: bool | None = None) -> Tensor:
         """First logits `(batch, modalities, num_classes)`."""
-        return self._classify(self.initial_head, inputs, training)
+        return self._classify(self.initial_head, z, training)
 
-    def prior(
-        self, inputs: Tensor, initial_logits: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What usually confuses the classes predicted first.
-
-        Returns:
-            Their class probabilities, softened, and the mean and the
-            variance of the ICI, both like `inputs`. No gradient flows into
-            any of them.
-        """
+    def _prior(
+        self, z: Tensor, initial_logits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and variance of what confuses the classes predicted first."""
+        if not self.global_prior:
+            return ops.zeros_like(z), ops.ones_like(z)
         p = ops.softmax(ops.stop_gradient(initial_logits) / 2.0)
-        if self.global_prior:
-            ici = self.global_ici(inputs, p)
-            return p, ici["mean"], ici["variance"]
-        return p, ops.zeros_like(inputs), ops.ones_like(inputs)
-
-    def confusion(self) -> Tensor:
-        """Confusion degrees `(num_classes, num_classes)`."""
-        if self.global_prior:
-            return self.global_ici.mean_confusion()
-        return uniform_confusion((self.num_classes, self.num_classes))
+        ici = self.global_ici(z, p)
+        return ici["mean"], ici["variance"]
 
     def get_config(self) -> dict:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
             "dropout": self.dropout,
-            "tables": self.tables,
             "global_prior": self.global_prior,
             "removal": self.removal,
             "compensation": self.compensation,
@@ -281,6 +266,7 @@ def nothing_removed(
     return {
         "kept": z,
         "ici": ops.zeros_like(z),
+        "removed": ops.zeros_like(z),
         "ici_fraction": none,
         "surprise": surprise_of(z, mean, variance),
         "divergence": none,

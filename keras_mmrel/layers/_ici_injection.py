@@ -2,20 +2,30 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import modality_arrays
+from keras_mmrel.layers._inputs import is_float
+from keras_mmrel.layers._inputs import mask_of
 from keras_mmrel.seeds import known_seed
+
+# Fractions of features that are hit where only some are.
+FEWEST, MOST = 0.05, 0.5
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    probability=Number(0, 1),
+    noise=Number(0, 1),
     replacement=Number(0, 1),
     emptying=Number(0, 1),
+    sparse=Number(0, 1),
     low=Number(0, low_open=True),
     high=Number(0, low_open=True),
     seed=SEED,
@@ -23,66 +33,60 @@ from keras_mmrel.seeds import known_seed
 class ICIInjection(keras.layers.Layer):
     """Confuse training samples on purpose, so that removal can be learnt.
 
-    Every modality of every sample is confused with some probability, in
-    training only. Half of the time it is *additive*, confusion inside a
-    modality: noise in the shape of the deviations of the classes that the
-    sample may belong to, `κ` times as large, with `log κ` uniform. The other
-    half are
-    *replacements*, confusion between modalities: the features are those of
-    another sample of the batch, and the more the two samples' classes are
-    confused with each other, the more likely it is chosen. Some modalities
-    are, instead, made *empty*, as if the sensor had failed without a word.
+    It happens to the inputs, before anything has been made of them, and in
+    training only. A modality of a sample gets *noise*, confusion inside a
+    modality, `κ` times as large as its features vary, with `log κ` uniform;
+    or a *replacement*, confusion between modalities: it is that of another
+    sample of the batch; or it becomes *empty*, as if the sensor had failed
+    without a word. Some samples are hit *sparsely* in all modalities that had
+    none of it: 5 to 50 % of the features get noise, or are another sample's.
+
+    Only floating tensors get noise and sparse confusion.
 
     Args:
-        probability: Float in [0, 1], of additive noise or a replacement.
-        replacement: Float in [0, 1], fraction of replacements among these.
+        noise: Float in [0, 1], probability of noise.
+        replacement: Float in [0, 1], probability of a replacement.
         emptying: Float in [0, 1], probability of becoming empty.
+        sparse: Float in [0, 1], probability that a sample is hit sparsely.
         low: Positive float, smallest `κ`.
         high: Float, largest `κ`, at least `low`.
         seed: Integer, or `None` to draw one.
-        **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
-            float32, whatever the `dtype`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: Standardised features `(batch, modalities, d)`.
-        variance: Variances of the sample's classes, of the same shape.
-        probabilities: Class probabilities `(batch, modalities, classes)`.
-        confusion: `(classes, classes)`, how much one class (row) is confused
-            with another, see `GlobalICI`.
-        modality_mask: `(batch, modalities)`, 1 = present. A missing modality
-            is not changed and replaces none.
-        empty: Zero, or features `(1, modalities, d)` of a sample
-            that holds nothing.
+        inputs: Dict of modality name -> tensor with the batch first, zero
+            where missing, with or without `"modality_mask"`. A missing
+            modality is not changed and replaces none.
         active: Float tensor, 1 or 0; with 0 nothing is changed.
         training: Whether to inject.
 
     Returns:
-        Dict of `features` `(batch, modalities, d)` and, both
-        `(batch, modalities)` with 1 where it happened, `injected` (any
-        kind) and `replaced` (by another sample or nothing).
+        Dict of `inputs`, as given, and, both `(batch, modalities)` with 1
+        where it happened, `injected` (any kind) and `replaced` (by another
+        sample or nothing).
 
     Raises:
         ValueError: If an argument is out of its range.
 
     Example:
 
-    >>> layer = ICIInjection(1.0, emptying=0.0, seed=0)
-    >>> x, p = np.ones((6, 2, 4)), np.full((6, 2, 3), 1 / 3)
-    >>> out = layer(x, x, p, np.ones((3, 3)), np.ones((6, 2)), training=True)
+    >>> layer = ICIInjection(1.0, 0.0, 0.0, seed=0)
+    >>> x = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+    >>> out = layer({"a": x, "b": x}, training=True)
     >>> float(keras.ops.sum(out["injected"]))
     12.0
 
     References:
-        - The corruption of features by what confuses a class is this
-          library's own choice: with clean training data nothing else teaches
-          MICINet to remove.
+        - The corruption of inputs is this library's own choice: with clean
+          training data nothing else teaches MICINet to remove.
     """
 
     def __init__(
         self,
-        probability: float = 0.3,
-        replacement: float = 0.5,
-        emptying: float = 0.1,
+        noise: float = 0.12,
+        replacement: float = 0.12,
+        emptying: float = 0.08,
+        sparse: float = 0.2,
         low: float = 1.0,
         high: float = 16.0,
         seed: int | None = None,
@@ -93,10 +97,17 @@ class ICIInjection(keras.layers.Layer):
                 "`low` and `high` must be in this order. "
                 f"Received: low={low!r}, high={high!r}"
             )
-        super().__init__(**{**kwargs, "dtype": "float32"})
-        self.probability = probability
+        if noise + replacement + emptying > 1.0:
+            raise ValueError(
+                "`noise`, `replacement` and `emptying` must not sum to more "
+                f"than 1. Received: noise={noise!r}, "
+                f"replacement={replacement!r}, emptying={emptying!r}"
+            )
+        super().__init__(autocast=False, **kwargs)
+        self.noise = noise
         self.replacement = replacement
         self.emptying = emptying
+        self.sparse = sparse
         self.low = low
         self.high = high
         self.seed = known_seed(seed)
@@ -104,94 +115,161 @@ class ICIInjection(keras.layers.Layer):
 
     def call(
         self,
-        inputs: Tensor,
-        variance: Tensor,
-        probabilities: Tensor,
-        confusion: Tensor,
-        modality_mask: Tensor,
-        empty: Tensor = 0.0,
+        inputs: Modalities,
         active: Tensor = 1.0,
         training: bool | None = None,
-    ) -> dict[str, Tensor]:
-        x = ops.cast(inputs, "float32")
-        mask = ops.cast(modality_mask, "float32")
+    ) -> dict[str, Any]:
+        mask = mask_of(inputs)
         if not training:
             none = ops.zeros_like(mask)
-            return {"features": x, "injected": none, "replaced": none}
-        chosen = self._below(mask, self.probability) * mask * active
-        wanted = chosen * self._below(mask, self.replacement)
-        own = ops.arange(ops.shape(mask)[0], dtype="int32")
-        other = self._confused_sample(probabilities, confusion, own)
-        exists = ops.cast(ops.not_equal(other, own), "float32")[:, None]
-        replaced = wanted * exists * ops.take(mask, other, axis=0)
-        added = (chosen - wanted)[:, :, None] * self._noise(x, variance)
-        features = ops.where(
-            replaced[:, :, None] > 0, ops.take(x, other, axis=0), x + added
-        )
-        emptied = self._below(mask, self.emptying) * mask * active
-        features = ops.where(
-            emptied[:, :, None] > 0, ops.cast(empty, "float32"), features
-        )
-        replaced = ops.maximum(replaced, emptied)
+            return {"inputs": dict(inputs), "injected": none, "replaced": none}
+        values = modality_arrays(inputs)
+        floats = {n: x for n, x in values.items() if is_float(x)}
+        noisy, other, empty, sparse = self._kinds(mask, active)
+        can = np.array([[name in floats for name in values]], "float32")
+        can = ops.convert_to_tensor(can)
+        noisy, sparse = noisy * can, sparse * can
+        # Another sample for each modality, or rarely the same.
+        count = ops.shape(mask)[0]
+        own = ops.arange(count, dtype="int32")
+        order = keras.random.shuffle(own, seed=self.seed_generator)
+        shifts = ops.arange(len(values), dtype="int32")
+        donor = ops.take(order, (own[:, None] + shifts) % count)
+        there = ops.take_along_axis(mask, donor, axis=0)
+        other, sparse = other * there, sparse * there
+        if floats:
+            columns = [i for i, n in enumerate(values) if n in floats]
+            kinds = [noisy, other, empty, sparse]
+            values |= self._disturbed(floats, columns, mask, kinds, donor)
+        for index, (name, x) in enumerate(values.items()):
+            if name not in floats:
+                values[name] = keras.tree.map_structure(
+                    lambda v, i=index: _exchanged(
+                        v, donor[:, i], other[:, i], empty[:, i]
+                    ),
+                    x,
+                )
+        if inputs.get(MASK) is not None:
+            values[MASK] = inputs[MASK]
         return {
-            "features": features,
-            "injected": ops.maximum(chosen - wanted, replaced),
-            "replaced": replaced,
+            "inputs": values,
+            "injected": noisy + sparse + other + empty,
+            "replaced": other + empty,
         }
 
-    def _uniform(self, like: Tensor) -> Tensor:
-        return keras.random.uniform(
-            ops.shape(like), dtype="float32", seed=self.seed_generator
+    def _kinds(self, mask: Tensor, active: Tensor) -> list[Tensor]:
+        """Draw what happens to a modality, `(batch, modalities)` each.
+
+        At most one of noise, replacement, emptying and sparse confusion.
+        """
+        draw = self._uniform(ops.shape(mask))
+        possible = mask * active
+        kinds, low = [], 0.0
+        for probability in (self.noise, self.replacement, self.emptying):
+            hit = ops.logical_and(draw >= low, draw < low + probability)
+            kinds.append(ops.cast(hit, "float32") * possible)
+            low += probability
+        hit = self._uniform((ops.shape(mask)[0], 1)) < self.sparse
+        left = ops.cast(draw >= low, "float32") * possible
+        return [*kinds, ops.cast(hit, "float32") * left]
+
+    def _disturbed(
+        self,
+        inputs: dict[str, Tensor],
+        columns: list[int],
+        mask: Tensor,
+        kinds: list[Tensor],
+        donor: Tensor,
+    ) -> dict[str, Tensor]:
+        """Confuse floating tensors, all at once.
+
+        Args:
+            inputs: Name -> tensor with the batch first.
+            columns: Their columns in the mask.
+            mask: `(batch, modalities)`.
+            kinds: As `_kinds` returns them.
+            donor: `(batch, modalities)`, numbers of other samples.
+        """
+        shapes = [x.shape[1:] for x in inputs.values()]
+        sizes = [math.prod(shape) for shape in shapes]
+        own = np.repeat(columns, sizes).astype("int32")
+
+        def spread(flags: Tensor) -> Tensor:
+            """From `(batch, modalities)` to all features."""
+            return ops.take(flags, own, axis=1)
+
+        x = ops.concatenate(
+            [
+                ops.reshape(ops.cast(x, "float32"), (-1, size))
+                for x, size in zip(inputs.values(), sizes, strict=True)
+            ],
+            axis=1,
         )
-
-    def _below(self, like: Tensor, probability: float) -> Tensor:
-        return ops.cast(self._uniform(like) < probability, "float32")
-
-    def _noise(self, x: Tensor, variance: Tensor) -> Tensor:
-        """Noise of deviation κ on average over a modality's features."""
-        variance = ops.cast(variance, "float32")
-        shape = ops.sqrt(variance / ops.mean(variance, axis=-1, keepdims=True))
-        spread = math.log(self.high / self.low)
-        kappa = self.low * ops.exp(spread * self._uniform(x[:, :, :1]))
+        noisy, other, empty, sparse = kinds
+        draws = self._uniform((3, *ops.shape(mask)))
+        weight = spread(mask / ops.maximum(ops.sum(mask, axis=0), 1.0))
+        mean = ops.sum(weight * x, axis=0)
+        variance = ops.sum(weight * ops.square(x - mean), axis=0)
+        # How much a modality's features vary, `(modalities,)`.
+        means = np.eye(mask.shape[1])[own] / np.bincount(own)[own, None]
+        means = ops.convert_to_tensor(means.astype("float32"))
+        size = ops.sqrt(ops.matmul(variance, means))
+        kappa = self.low * ops.exp(math.log(self.high / self.low) * draws[0])
         normal = keras.random.normal(
             ops.shape(x), dtype="float32", seed=self.seed_generator
         )
-        return kappa * shape * normal
+        noise = x + spread(kappa * size) * normal
+        taken = ops.take_along_axis(x, spread(donor), axis=0)
+        fraction = sparse * (FEWEST + (MOST - FEWEST) * draws[1])
+        some = self._uniform(ops.shape(x)) < spread(fraction)
+        half = spread(ops.cast(draws[2][:, :1] < 0.5, "float32") + 0.0 * mask)
+        x = ops.where(some, ops.where(half > 0, noise, taken), x)
+        x = ops.where(spread(noisy) > 0, noise, x)
+        x = ops.where(spread(other) > 0, taken, x)
+        x = ops.where(spread(empty) > 0, 0.0, x)
+        ends = np.cumsum(sizes).tolist()
+        values = {}
+        for name, shape, size, end in zip(
+            inputs, shapes, sizes, ends, strict=True
+        ):
+            part = ops.reshape(x[:, end - size : end], (-1, *shape))
+            values[name] = ops.cast(part, inputs[name].dtype)
+        return values
 
-    def _confused_sample(
-        self, probabilities: Tensor, confusion: Tensor, own: Tensor
-    ) -> Tensor:
-        """Draw for every sample another one, by how confused they are.
-
-        A sample that nothing else is confused with may get its own number.
-        """
-        p = ops.mean(ops.cast(probabilities, "float32"), axis=1)
-        chance = ops.matmul(
-            ops.matmul(p, ops.cast(confusion, "float32")), ops.transpose(p)
+    def _uniform(self, shape: Any) -> Tensor:
+        return keras.random.uniform(
+            shape, dtype="float32", seed=self.seed_generator
         )
-        chance = ops.where(ops.equal(own[:, None], own), 0.0, chance)
-        # Largest of log(chance) plus Gumbel noise: a draw by chance.
-        gumbel = -ops.log(-ops.log(self._uniform(chance) + 1e-9) + 1e-9)
-        drawn = ops.argmax(ops.log(chance + 1e-12) + gumbel, axis=1)
-        return ops.cast(drawn, "int32")
 
     def compute_output_spec(
-        self, inputs: Tensor, *args: Any, **kwargs: Any
-    ) -> dict[str, Tensor]:
-        flags = keras.KerasTensor(inputs.shape[:2], dtype="float32")
-        return {
-            "features": keras.KerasTensor(inputs.shape, dtype="float32"),
-            "injected": flags,
-            "replaced": flags,
-        }
+        self, inputs: Modalities, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        names = list(modality_arrays(inputs))
+        first = keras.tree.flatten(inputs[names[0]])[0]
+        flags = keras.KerasTensor((first.shape[0], len(names)), "float32")
+        return {"inputs": dict(inputs), "injected": flags, "replaced": flags}
 
     def get_config(self) -> dict:
         return {
             **super().get_config(),
-            "probability": self.probability,
+            "noise": self.noise,
             "replacement": self.replacement,
             "emptying": self.emptying,
+            "sparse": self.sparse,
             "low": self.low,
             "high": self.high,
             "seed": self.seed,
         }
+
+
+def _column(values: Tensor, x: Tensor) -> Tensor:
+    """Values `(batch,)` so that they broadcast against `x`."""
+    return ops.reshape(values, (-1, *[1] * (len(x.shape) - 1)))
+
+
+def _exchanged(
+    x: Tensor, donor: Tensor, other: Tensor, empty: Tensor
+) -> Tensor:
+    """Rows of another sample, or zeros, where the flags say so."""
+    x = ops.where(_column(other, x) > 0, ops.take(x, donor, axis=0), x)
+    return ops.where(_column(empty, x) > 0, ops.zeros_like(x), x)

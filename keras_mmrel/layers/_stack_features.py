@@ -38,7 +38,12 @@ def stack_features(features: Tensor | Sequence[Tensor]) -> Tensor:
         size = tensors[0].shape[0]
         rows = "batch" if size is None else size
     width = max(x.shape[1] for x in tensors)
-    padded = [ops.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in tensors]
+    padded = [
+        x
+        if x.shape[1] == width
+        else ops.pad(x, ((0, 0), (0, width - x.shape[1])))
+        for x in tensors
+    ]
     return ops.stack(padded, axis=1)
 
 

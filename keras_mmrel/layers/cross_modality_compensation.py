@@ -7,6 +7,7 @@ from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers.discriminative_power import NONE
+from keras_mmrel.layers.discriminative_power import SPEED
 from keras_mmrel.tensor_layer import TensorLayer
 
 
@@ -17,9 +18,17 @@ class CrossModalityCompensation(TensorLayer):
     With `ρ` the logit of a modality's power (see `DiscriminativePower`)
     the others are weighted by the softmax of their powers, and a small
     network translates them into what the modality should say,
-    `c = U relu(Σ w V f) + u`. The gate `k = sigmoid(2 (max ρ_other - ρ) - 2)`
-    mixes it in, `(1 - k) f + k c`: a modality that is better than all others
-    stays nearly as it is, one that is missing is replaced.
+    `c = U relu(Σ w V f) + u`. A gate mixes it in, `(1 - k) f + k c`, for each
+    feature `d` by itself:
+
+        k = sigmoid(2 (max ρ_other - ρ) - 2 + a (1 - 2 e_d))
+
+    with `e_d` the fraction of the feature that was removed as ICI and a learnt
+    `a` a modality. A modality that is better than all others stays nearly as
+    it is, one that is missing is replaced. Between them a feature is
+    completed the more, the less of it was removed: one where the classes are
+    confused anyway tells nothing by itself, what is far from there is either
+    discriminative or gone. No gradient flows into `e_d`.
 
     One modality alone is returned as it is.
 
@@ -29,10 +38,12 @@ class CrossModalityCompensation(TensorLayer):
     Call arguments:
         inputs: Features `(batch, modalities, d)`, zero where missing.
         power_logits: `(batch, modalities)`, -10,000 for a missing modality.
+        removed: `None`, or which fraction of each feature was removed, of
+            the shape of the inputs; without it `a` has no effect.
 
     Returns:
-        Dict of `compensated` and `compensation` (`c`), both
-        `(batch, modalities, d)`, and `gate` (`k`), `(batch, modalities)`.
+        Dict of `compensated`, `compensation` (`c`) and `gate` (`k`), all
+        `(batch, modalities, d)`.
 
     Raises:
         ValueError: If the inputs have not three axes.
@@ -42,7 +53,7 @@ class CrossModalityCompensation(TensorLayer):
     >>> layer = keras_mmrel.layers.CrossModalityCompensation()
     >>> power_logits = np.array([[0.0, 0.0, 5.0], [0.0, 0.0, 0.0]])
     >>> out = layer(np.ones((2, 3, 4)), power_logits)
-    >>> bool(out["gate"][0, 0] > out["gate"][1, 0])
+    >>> bool(out["gate"][0, 0, 0] > out["gate"][1, 0, 0])
     True
 
     References:
@@ -51,7 +62,10 @@ class CrossModalityCompensation(TensorLayer):
     """
 
     def build(
-        self, inputs_shape: tuple, power_logits_shape: tuple | None = None
+        self,
+        inputs_shape: tuple,
+        power_logits_shape: tuple | None = None,
+        removed_shape: tuple | None = None,
     ) -> None:
         check_stacked(inputs_shape)
         _, modalities, size = inputs_shape
@@ -73,8 +87,19 @@ class CrossModalityCompensation(TensorLayer):
         self.bias = self.add_weight(
             shape=(modalities, size), initializer="zeros", name="bias"
         )
+        self.slope = self.add_weight(
+            shape=(modalities, 1),
+            initializer=keras.initializers.Constant(1.0 / SPEED),
+            dtype="float32",
+            name="slope",
+        )
 
-    def call(self, inputs: Tensor, power_logits: Tensor) -> dict[str, Tensor]:
+    def call(
+        self,
+        inputs: Tensor,
+        power_logits: Tensor,
+        removed: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         check_shape("inputs", inputs, "batch", *self.sizes)
         check_shape("power_logits", power_logits, "batch", self.sizes[0])
         power_logits = ops.cast(power_logits, "float32")
@@ -82,7 +107,7 @@ class CrossModalityCompensation(TensorLayer):
             return {
                 "compensated": inputs,
                 "compensation": ops.zeros_like(inputs),
-                "gate": ops.zeros_like(power_logits),
+                "gate": ops.zeros_like(inputs, dtype="float32"),
             }
         # (modalities, modalities): the power of every other one.
         own = ops.eye(power_logits.shape[1], dtype="float32")
@@ -93,10 +118,14 @@ class CrossModalityCompensation(TensorLayer):
         hidden = ops.relu(ops.einsum("bmn,bnh->bmh", weights, hidden))
         compensation = ops.einsum("bmh,mhd->bmd", hidden, self.write)
         compensation = compensation + self.bias
-        gate = ops.sigmoid(
-            2.0 * (ops.max(others, axis=-1) - power_logits) - 2.0
-        )
-        mixed = ops.cast(gate, self.compute_dtype)[:, :, None]
+        logit = 2.0 * (ops.max(others, axis=-1) - power_logits) - 2.0
+        if removed is None:
+            removed = ops.full_like(inputs, 0.5)
+        check_shape("removed", removed, "batch", *self.sizes)
+        removed = ops.stop_gradient(ops.cast(removed, "float32"))
+        slope = SPEED * ops.convert_to_tensor(self.slope)
+        gate = ops.sigmoid(logit[:, :, None] + slope * (1.0 - 2.0 * removed))
+        mixed = ops.cast(gate, self.compute_dtype)
         return {
             "compensated": inputs + mixed * (compensation - taken),
             "compensation": compensation,

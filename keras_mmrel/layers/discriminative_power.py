@@ -12,6 +12,10 @@ from keras_mmrel.tensor_layer import TensorLayer
 
 # A logit that no weight can bring back: that of a missing modality.
 NONE = -1e4
+# Weights are kept at a tenth of their effect, so that an optimizer with
+# steps of a fixed size moves these few ten times faster than the others: at
+# the common rate they stay where they began.
+SPEED = 10.0
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -23,9 +27,11 @@ class DiscriminativePower(TensorLayer):
     largest class probabilities, the largest one, their entropy over
     `log(classes)`, how surprising its features are, four times the fraction of
     them that was removed, and its agreement, the cosine of its probabilities
-    and the sum of the other modalities'. The softmax of these logits over the
-    modalities is their relative discriminative power. No gradient flows into
-    the six features.
+    and the sum of the other modalities'. What was seen in the input counts
+    beside it, as it is: where it were a seventh feature, training would
+    unlearn it, since samples that look bad are mostly still
+    right. The softmax of the sum over the modalities is their relative
+    discriminative power. No gradient flows into the six features.
 
     Args:
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
@@ -37,13 +43,14 @@ class DiscriminativePower(TensorLayer):
         ici_fraction: `None` or `(batch, modalities)`, see `ICIRemoval`.
         modality_mask: `None` or `(batch, modalities)`, 1 = present. A missing
             modality agrees with nobody and has no power.
-        quality: `None` or `(batch, modalities)` in [0, 1], by which the power
-            of a modality's input is multiplied; less than a thousandth counts
-            as that.
+        quality: `None` or `(batch, modalities)` in [0, 1], what was seen in
+            a modality's input before anything was made of it, by which its
+            power is multiplied; less than a thousandth counts as that.
 
     Returns:
-        Dict of `power_logits` and `discriminative_power`, which sums to 1 over
-        the modalities; both `(batch, modalities)`.
+        Dict, each `(batch, modalities)`, of the estimate, `own_logits`; of
+        `power_logits`, the same and the log of the quality; and of
+        `discriminative_power`, their softmax.
 
     Example:
 
@@ -57,11 +64,6 @@ class DiscriminativePower(TensorLayer):
         - [MICINet](https://arxiv.org/abs/2502.19674v1), the relative
           discriminative power. The formula is this library's own.
     """
-
-    # Weights are kept at a tenth of their effect, so that an optimizer with
-    # steps of a fixed size moves these few ten times faster than the others:
-    # at the common rate they stay where they began.
-    SPEED = 10.0
 
     shapes = (("batch", "modalities", "classes"),)
 
@@ -122,13 +124,14 @@ class DiscriminativePower(TensorLayer):
             axis=-1,
         )
         features = ops.stop_gradient(features)
-        logits = ops.sum(features * self.kernel, axis=-1) + self.bias
-        logits = self.SPEED * logits
+        own = ops.sum(features * self.kernel, axis=-1) + self.bias
+        own = ops.where(mask > 0, SPEED * own, NONE)
+        logits = own
         if quality is not None:
             quality = ops.stop_gradient(ops.cast(quality, "float32"))
-            logits = logits + ops.log(ops.maximum(quality, 1e-3))
-        logits = ops.where(mask > 0, logits, NONE)
+            logits = own + ops.log(ops.maximum(quality, 1e-3))
         return {
+            "own_logits": own,
             "power_logits": logits,
             "discriminative_power": ops.softmax(logits, axis=-1),
         }

@@ -42,7 +42,8 @@ class ICIRemoval(TensorLayer):
 
     Returns:
         Dict of `kept` and `ici`, `(batch, modalities, d)`, which add up to
-        the inputs, and of `(batch, modalities)`: `ici_fraction` in [0, 1], the
+        the inputs; `removed`, of the same shape, the gate `g` in [0, 1]; and of
+        `(batch, modalities)`: `ici_fraction` in [0, 1], the
         ICI's length over that of both; `surprise`, which is `t`; and
         `divergence`, the Kullback-Leibler divergence of the ICI's distribution
         from the Gaussian, averaged over the features.
@@ -133,6 +134,7 @@ class ICIRemoval(TensorLayer):
         return {
             "kept": kept,
             "ici": ici,
+            "removed": gate,
             "ici_fraction": removed / (removed + left),
             "surprise": surprise,
             "divergence": divergence,

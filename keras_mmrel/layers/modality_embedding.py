@@ -3,19 +3,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import SIZE
+from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.layers.running_standardization import RunningStandardization
+from keras_mmrel.seeds import known_seed
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import refused
 
+# Modalities of so many features have all of the dropout.
+WIDE = 200
+
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-@constrained(units=SIZE)
+@constrained(units=SIZE, dropout=Number(0, 1, high_open=True), seed=SEED)
 class ModalityEmbedding(TensorLayer):
     """Bring features of any width into one standardised space.
 
@@ -29,6 +36,11 @@ class ModalityEmbedding(TensorLayer):
 
     Args:
         units: Positive integer, width of the result.
+        dropout: Float in `[0, 1)`, fraction of the centred features that are
+            dropped in training, of a modality of 200 features or more; of one
+            with fewer, proportionally less. Few samples of many features are
+            not learnt by heart then.
+        seed: Integer, or `None` to draw one. Seed of the dropout.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -53,9 +65,18 @@ class ModalityEmbedding(TensorLayer):
           `keras_mmrel.MICINet`.
     """
 
-    def __init__(self, units: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        units: int,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.units = units
+        self.dropout = dropout
+        self.seed = known_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         self.center = RunningStandardization(0.99, scale=False, name="center")
         self.standardize = RunningStandardization(0.9, name="standardize")
 
@@ -81,10 +102,14 @@ class ModalityEmbedding(TensorLayer):
             )
             projection.build(tuple(shape))
             self.projections.append(projection)
+        self.widths = [shape[-1] for shape in inputs_shape]
+        rates = self.dropout * np.minimum(np.array(self.widths) / WIDE, 1.0)
+        self._rates = rates[:, None].astype("float32")
         count = len(inputs_shape)
-        width = max(shape[-1] for shape in inputs_shape)
+        width = max(self.widths)
         self.center.build((None, count, width))
         self.standardize.build((None, count, self.units))
+        self.built = True
 
     def call(
         self,
@@ -92,31 +117,64 @@ class ModalityEmbedding(TensorLayer):
         modality_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor:
+        inputs = self.stacked(inputs)
         if training and self.trainable:
             self.update_statistics(inputs, modality_mask)
-        projected = self._project(inputs, modality_mask)
+        projected = self.project(inputs, modality_mask, training)
         # Both statistics have moved, in the order that they need.
         return self.standardize(projected, modality_mask, training=False)
 
-    def _project(
-        self, inputs: Sequence[Tensor], modality_mask: Tensor | None
-    ) -> Tensor:
+    def stacked(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return `(batch, modalities, features)`, zero beyond a modality.
+
+        Args:
+            inputs: List of `(batch, d_m)` tensors; or such a tensor, which
+                is returned as it is.
+        """
+        if not isinstance(inputs, list | tuple):
+            return inputs
+        if not self.built:
+            self.build([tuple(feature.shape) for feature in inputs])
         if len(inputs) != len(self.projections):
             raise refused(
                 f"`inputs` must hold {len(self.projections)} modalities, as "
                 "when the layer was built",
                 str(len(inputs)),
             )
-        centred = self.center(
-            stack_features(inputs), modality_mask, training=False
-        )
+        return stack_features(inputs)
+
+    def project(
+        self,
+        inputs: Sequence[Tensor],
+        modality_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
+        """Return the projections `(batch, modalities, units)`, in float32.
+
+        Args:
+            inputs: List of `(batch, d_m)` tensors, or what `stacked` makes
+                of it.
+            modality_mask: `None` or `(batch, modalities)`.
+            training: Whether features are dropped.
+        """
+        inputs = self.stacked(inputs)
+        centred = self.center(inputs, modality_mask, training=False)
+        if training and self.dropout:
+            centred = self._dropped(centred)
         projected = [
-            projection(centred[:, index, : feature.shape[1]])
-            for index, (projection, feature) in enumerate(
-                zip(self.projections, inputs, strict=True)
+            projection(centred[:, index, :width])
+            for index, (projection, width) in enumerate(
+                zip(self.projections, self.widths, strict=True)
             )
         ]
         return ops.cast(ops.stack(projected, axis=1), "float32")
+
+    def _dropped(self, centred: Tensor) -> Tensor:
+        keep = 1.0 - ops.convert_to_tensor(self._rates)
+        chance = keras.random.uniform(
+            ops.shape(centred), dtype="float32", seed=self.seed_generator
+        )
+        return ops.where(chance < keep, centred / keep, 0.0)
 
     def update_statistics(
         self, inputs: Sequence[Tensor], modality_mask: Tensor | None = None
@@ -124,15 +182,19 @@ class ModalityEmbedding(TensorLayer):
         """Add a batch, as a call in training does.
 
         Args:
-            inputs: List of `(batch, d_m)` tensors.
+            inputs: As in `project`.
             modality_mask: `None` or `(batch, modalities)`.
         """
-        if not self.built:
-            self.build([tuple(feature.shape) for feature in inputs])
-        self.center.update_statistics(stack_features(inputs), modality_mask)
+        inputs = self.stacked(inputs)
+        self.center.update_statistics(inputs, modality_mask)
         # As the next step will see them, around the new centre.
-        projected = self._project(inputs, modality_mask)
+        projected = self.project(inputs, modality_mask)
         self.standardize.update_statistics(projected, modality_mask)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "units": self.units}
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }

@@ -110,7 +110,13 @@ def adapt_quality(
         return
     if isinstance(x, GeneratorType) or hasattr(x, "__next__"):
         if model.quality_is_own:
-            # Nobody asked for it, and the model does without.
+            warnings.warn(
+                f"{type(model).__name__} does without its "
+                f"{type(layer).__name__}, since data can be read only once; "
+                "`model.quality.adapt(inputs, y)` before `fit` helps. "
+                f"Received: {type(x).__name__}",
+                stacklevel=5,
+            )
             return
         raise ValueError(
             "`quality` must be adapted before `fit` where the data can be read "

@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from keras_mmrel.constraints import SIZE
-from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
@@ -20,62 +19,67 @@ from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
-from keras_mmrel.layers._global_ici import TABLES
 from keras_mmrel.layers._global_ici import bounded
 from keras_mmrel.layers._global_ici import mean_where
 from keras_mmrel.layers._ici_fusion import ICIFusion
 from keras_mmrel.layers._ici_injection import ICIInjection
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.corruption_augmentation import untouched
+from keras_mmrel.layers.feature_repair import FeatureRepair
 from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
+from keras_mmrel.models._quality import OWN_QUALITY
 from keras_mmrel.models._quality import relative_quality
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import encoder_name
 from keras_mmrel.models.multimodal_model import MultimodalModel
-
-ICI_LOSSES = ("reconstruction", "cycle", "specific", "adversary", "shared")
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
     units=SIZE,
     dropout=Number(0, 1, high_open=True),
+    input_dropout=Number(0, 1, high_open=True),
     warmup=Number(0, 1, low_open=True, high_open=True),
     injection=Either("auto", Number(0, 1)),
-    tables=Choice(*TABLES),
     modality_loss_weight=Number(0),
     divergence_weight=Number(0),
     compensation_weight=Number(0),
     global_prior=Flag(),
     removal=Flag(),
-    compensation=Flag(),
+    compensation=Either("modality", Flag()),
+    quality=OWN_QUALITY,
     weighting=Flag(),
 )
 class MICINet(MultimodalModel):
     """Learn what confuses the classes, remove it, compensate what is poor.
 
-    Every modality becomes a standardised feature of `units` numbers
-    (`ModalityEmbedding`), and five steps follow:
+    Inputs are judged before anything mixes them: a feature that does not fit
+    the others of its modality is replaced by what they let expect
+    (`FeatureRepair`). Then every modality becomes a standardised feature of
+    `units` numbers (`ModalityEmbedding`), and five steps follow:
 
     1. *Initial logits*, from the feature as it is.
-    2. The *global ICI* looks up what usually confuses these classes.
-    3. `ICIRemoval` judges every feature by how surprising it is under this
+    2. The *global ICI*: what the classes that these logits hesitate between
+       have in common.
+    3. `ICIRemoval` judges every number by how surprising it is under this
        and removes the sample's own confusing information (ICI).
     4. `DiscriminativePower` says how well each modality, after that, can
-       tell the classes apart, and `CrossModalityCompensation` repairs the
-       poor ones from the better ones.
+       tell the classes apart, less what was seen of its input;
+       `CrossModalityCompensation` completes the poor ones from the better
+       ones, number by number: the more, the less they say of the classes.
     5. The modalities' predictions are multiplied (a product of experts),
        each to the power of its relative discriminative power.
 
-    Plain `fit` does everything. In the first `warmup` of its steps the
+    Plain `fit` does everything. Before its first step the judge of inputs
+    learns from the training data. In the first `warmup` of the steps the
     initial logits and the global ICI are learnt, then everything is. With
     clean training data there would be nothing to remove, so that some samples
-    are confused on purpose; where the training data are noisy, by nature or by
-    `CorruptionAugmentation`, it should not. Statistics and the global ICI
-    never see what was injected, nor what `augmentation` does: they are taken
-    from the samples before it, without gradients.
+    are confused on purpose, in their inputs; where the training data are
+    noisy, by nature or by `CorruptionAugmentation`, it should not. Statistics
+    and the global ICI never see what was injected, nor what `augmentation`
+    does.
 
     Outputs, beside those of every model, `(batch, n_modalities)` each:
     `ici_fraction` in [0, 1], the fraction of the modality that was removed;
@@ -87,23 +91,26 @@ class MICINet(MultimodalModel):
     class under `kept_logits`. A missing modality has no power, is
     compensated from the others, and takes no part in any statistic.
 
-    Terms that only training has are 0 in validation logs: those of the global
-    ICI, `divergence_loss` and `compensation_loss`.
+    Terms that only training has are 0 in validation logs: `divergence_loss`
+    and `compensation_loss`.
 
     Args:
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
         units: Positive integer, size of every modality's feature.
-        dropout: Float in `[0, 1)`.
+        dropout: Float in `[0, 1)`, before every linear classifier.
+        input_dropout: Float in `[0, 1)`, see `ModalityEmbedding`.
         warmup: Float in (0, 1), fraction of the training, see
             `keras_mmrel.models.Clock.warmup_steps`.
+        quality: As in `keras_mmrel.models.MultimodalModel`; `"auto"` is
+            `keras_mmrel.layers.FeatureRepair()`, and `None` lets all pass.
+            Where the data of `fit` can be read only once it lets all pass,
+            too, and says so: `model.quality.adapt(inputs, y)` before helps.
         injection: Float in [0, 1], fraction of the modalities of training
-            samples that are confused on purpose, and of a third as many that
-            are emptied; `"auto"` is 0.3, and 0 if `augmentation` is a
-            `CorruptionAugmentation`.
-        tables: `"pair"`, a Gaussian of the ICI for each pair of classes;
-            `"marginal"`, one for each class; `"auto"`, pairs up to 32
-            classes.
+            samples that are confused on purpose (two fifths each by noise and
+            by another sample, a fifth emptied), and of samples of which
+            two thirds as many are hit in some features; `"auto"` is 0.3, and 0
+            if `augmentation` is a `CorruptionAugmentation`.
         modality_loss_weight: Non-negative float, weight of the sums of the
             initial logits' and of the kept features' cross-entropies.
         divergence_weight: Non-negative float, see `ICIRemoval`.
@@ -112,11 +119,13 @@ class MICINet(MultimodalModel):
         global_prior: Whether there is a global ICI; without it every sample
             is compared with the standard normal distribution.
         removal: Whether ICI is removed.
-        compensation: Whether modalities are compensated.
+        compensation: Whether modalities are compensated, feature by feature;
+            `"modality"`: all features of a modality alike.
         weighting: Whether modalities are weighted by their discriminative
             power; without it all present ones weigh the same.
-        augmentation: As in `keras_mmrel.models.MultimodalModel`.
-        **kwargs: Arguments of `keras.Model`.
+        **kwargs: `augmentation` and `seed`, as in
+            `keras_mmrel.models.MultimodalModel`, and arguments of
+            `keras.Model`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -146,37 +155,43 @@ class MICINet(MultimodalModel):
         *,
         units: int = 64,
         dropout: float = 0.5,
+        input_dropout: float = 0.5,
         warmup: float = 0.15,
+        quality: keras.layers.Layer | str | None = "auto",
         injection: float | str = "auto",
-        tables: str = "auto",
         modality_loss_weight: float = 1.0,
         divergence_weight: float = 0.1,
         compensation_weight: float = 0.1,
         global_prior: bool = True,
         removal: bool = True,
-        compensation: bool = True,
+        compensation: bool | str = True,
         weighting: bool = True,
         **kwargs: Any,
     ) -> None:
         names = ["initial_loss", "kept_loss", "confidence_loss"]
-        names += [f"{name}_loss" for name in ICI_LOSSES if global_prior]
         names += ["divergence_loss"] * bool(removal)
         names += ["compensation_loss"] * bool(compensation)
+        repair = FeatureRepair(name="feature_repair")
         super().__init__(
             modalities,
             num_classes,
             auxiliary_loss_names=names,
+            quality=repair if quality == "auto" else quality,
             **kwargs,
         )
+        self.quality_is_own = quality == "auto"
 
         # === Layers ===
         self.embed = ModalityEmbedding(
-            units, dtype=self.dtype_policy, name="modality_embedding"
+            units,
+            dropout=input_dropout,
+            seed=self.seed + 2,
+            dtype=self.dtype_policy,
+            name="modality_embedding",
         )
         self.fusion = ICIFusion(
             num_classes,
             dropout=dropout,
-            tables=tables,
             global_prior=global_prior,
             removal=removal,
             compensation=compensation,
@@ -190,9 +205,12 @@ class MICINet(MultimodalModel):
             (0.0 if noisy else 0.3) if isinstance(injection, str) else injection
         )
         if self.injection_fraction:
+            fraction = self.injection_fraction
             self.inject = ICIInjection(
-                self.injection_fraction,
-                emptying=self.injection_fraction / 3.0,
+                noise=0.4 * fraction,
+                replacement=0.4 * fraction,
+                emptying=0.2 * fraction,
+                sparse=2.0 / 3.0 * fraction,
                 seed=self.seed + 3,
                 name="injection",
             )
@@ -201,9 +219,9 @@ class MICINet(MultimodalModel):
         # === Config ===
         self.units = units
         self.dropout = dropout
+        self.input_dropout = input_dropout
         self.warmup = warmup
         self.injection = injection
-        self.tables = tables
         self.modality_loss_weight = modality_loss_weight
         self.divergence_weight = divergence_weight
         self.compensation_weight = compensation_weight
@@ -230,28 +248,34 @@ class MICINet(MultimodalModel):
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
         clean = self.prepare_inputs(inputs)
-        used = self.augment(clean, training)
+        given, flags, later = clean, None, self.second_phase()
+        if training and self.injection_fraction:
+            flags = self.inject(clean, later, training=True)
+            given = flags["inputs"]
+        used = self.augment(given, training, learnt=clean)
         mask = used[MASK]
-        features = self.encode(used, training, weighed=False)
-        z = self.embed(features, mask, training=False)
-        confused, record = z, {}
-        if training:
-            record = self._clean_samples(clean, used, features, z)
-            if self.injection_fraction:
-                empty = self._empty_features(used)
-                confused = self._injected(z, mask, empty, record)
+        features = self.embed.stacked(
+            self.encode(used, training, weighed=False)
+        )
+        z = self._embedded(features, mask, training)
         quality = relative_quality(used) if QUALITY in used else None
-        fused = self.fusion(confused, mask, quality, training=training)
+        fused = self.fusion(z, mask, quality, training=training)
+        record = {}
         if training:
-            record["fusion"] = fused
-            # The first logits are learnt from the features as they were.
-            record.setdefault("initial_logits", fused["initial_logits"])
+            record = {
+                "clean_features": features,
+                "clean_z": z,
+                "clean_guess": fused["initial_logits"],
+                **self._what_happened(clean, used, flags),
+                "fusion": fused,
+                "later": later,
+            }
         return self.make_outputs(
             # In the first phase there is nothing to fuse yet.
-            self.scale_gradient(fused["logits"], self.second_phase()),
+            self.scale_gradient(fused["logits"], later),
             fused["modality_logits"],
             used,
-            ops.sigmoid(fused["power_logits"]),
+            ops.sigmoid(fused["own_logits"]),
             training_record=record,
             ici_fraction=fused["ici_fraction"],
             discriminative_power=fused["discriminative_power"],
@@ -260,69 +284,59 @@ class MICINet(MultimodalModel):
             kept_logits=fused["kept_logits"],
         )
 
+    def _embedded(
+        self, features: Tensor, mask: Tensor, training: bool | None = None
+    ) -> Tensor:
+        """Standardised features; the step's statistics move at its end."""
+        projected = self.embed.project(features, mask, training)
+        return self.embed.standardize(projected, mask, training=False)
+
     # -- Training samples ----------------------------------------------------
 
     def second_phase(self) -> Tensor:
         """1 after the warm-up, 0 before."""
         return self.clock.warmed_up(self.warmup)
 
-    def _clean_samples(
-        self, clean: dict, used: dict, features: list, z: Any
+    def _what_happened(
+        self, clean: dict, used: dict, flags: dict | None
     ) -> dict[str, Any]:
-        """What statistics are taken from, and what was done to the samples."""
-        if self.augmentation is not None:
-            features = self.encode(clean, training=False)
-            z = self.embed(features, clean[MASK], training=False)
+        """What was done to the samples, and where clean ones are."""
+        mask = used[MASK]
+        own = guessed = mask
+        if flags is not None:
+            own = mask * (1.0 - flags["replaced"])
+            guessed = mask * (1.0 - flags["injected"])
+        record = {"own": own, "guessed": guessed}
+        if self.augmentation is None:
+            # Enough samples are left as they were.
+            return {**record, "untouched": guessed, "clean_mask": guessed}
+        calm = self.augment(clean, training=False)
+        features = self.embed.stacked(
+            self.encode(calm, training=False, weighed=False)
+        )
+        z = self._embedded(features, calm[MASK])
         return {
+            **record,
+            "untouched": guessed * untouched(clean, used, self.modality_names),
+            "clean_mask": calm[MASK],
             "clean_features": features,
             "clean_z": z,
-            "clean_mask": clean[MASK],
-            "untouched": used[MASK]
-            * untouched(clean, used, self.modality_names),
-            "unreplaced": used[MASK],
+            "clean_guess": self.fusion.initial_logits(z),
         }
-
-    def _empty_features(self, inputs: dict) -> Any:
-        """Embedding `(1, n_modalities, units)` of a sample of zeros."""
-        nothing = keras.tree.map_structure(
-            lambda x: ops.zeros_like(x[:1]), inputs
-        )
-        nothing.pop(QUALITY, None)
-        nothing[MASK] = ops.ones_like(nothing[MASK])
-        features = self.encode(nothing, training=False)
-        return self.embed(features, training=False)
-
-    def _injected(
-        self, z: Tensor, mask: Tensor, empty: Tensor, record: dict
-    ) -> Tensor:
-        """Return the features with ICI injected, and say so in `record`."""
-        initial_logits = self.fusion.initial_logits(z, training=True)
-        p, _, variance = self.fusion.prior(z, initial_logits)
-        outputs = self.inject(
-            z,
-            variance,
-            p,
-            self.fusion.confusion(),
-            mask,
-            empty,
-            self.second_phase(),
-            training=True,
-        )
-        record["initial_logits"] = initial_logits
-        record["untouched"] = record["untouched"] * (1.0 - outputs["injected"])
-        record["unreplaced"] = mask * (1.0 - outputs["replaced"])
-        return outputs["features"]
 
     # -- Losses --------------------------------------------------------------
 
     def auxiliary_losses(
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
     ) -> Losses:
-        mask, later = outputs[MASK], self.second_phase()
-        record = outputs.get(TRAINING_RECORD, outputs)
-        own = record.get("unreplaced", mask)
+        mask, record = outputs[MASK], outputs.get(TRAINING_RECORD, outputs)
+        later = record["later"] if "later" in record else self.second_phase()
+        guessed = record.get("guessed", mask)
+        own = record.get("own", mask)
         crossentropy = self.modality_crossentropy
-        initial = crossentropy(y, record["initial_logits"], mask, sample_weight)
+        initial = crossentropy(
+            y, outputs["initial_logits"], guessed, sample_weight
+        )
         kept = crossentropy(y, outputs["kept_logits"], own, sample_weight)
         confidence = self._confidence_loss(y, outputs, sample_weight)
         terms = {
@@ -333,19 +347,12 @@ class MICINet(MultimodalModel):
         if TRAINING_RECORD not in outputs:
             none = dict.fromkeys(self.auxiliary_trackers, ops.zeros(()))
             return {**none, **terms}
-        return {**terms, **self._training_losses(y, record, later)}
+        return {**terms, **self._training_losses(record, later)}
 
-    def _training_losses(
-        self, y: Labels, record: dict[str, Any], later: Tensor
-    ) -> Losses:
+    def _training_losses(self, record: dict[str, Any], later: Tensor) -> Losses:
         """Terms that evaluation has not: those of clean samples."""
         terms: Losses = {}
         fused = record["fusion"]
-        if self.global_prior:
-            learnt = self.fusion.global_ici.losses_of(
-                record["clean_z"], y, record["clean_mask"]
-            )
-            terms.update({f"{n}_loss": loss for n, loss in learnt.items()})
         if self.removal:
             # Large noise must not be forbidden to be removed.
             divergence = mean_where(fused["divergence"], record["untouched"])
@@ -366,23 +373,27 @@ class MICINet(MultimodalModel):
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         p = ops.softmax(ops.stop_gradient(outputs["kept_logits"]))
         target = ops.sum(labels * p, axis=-1)
-        loss = ops.binary_crossentropy(target, outputs[CONFIDENCE])
+        confidence = outputs[CONFIDENCE]
+        if TRAINING_RECORD in outputs:
+            # Without what is known of the input, which must not be unlearnt.
+            fused = outputs[TRAINING_RECORD]["fusion"]
+            confidence = ops.sigmoid(fused["own_logits"])
+        loss = ops.binary_crossentropy(target, confidence)
         return mean_over_samples(loss * outputs[MASK], sample_weight)
 
     # -- Statistics ----------------------------------------------------------
 
     def update_statistics(self, y: Labels, outputs: Outputs) -> None:
         record = outputs[TRAINING_RECORD]
-        z, mask = record["clean_z"], record["clean_mask"]
+        mask = record["clean_mask"]
         if self.global_prior:
-            # Slower where the encoders hardly move any more.
-            later = self.second_phase()
+            # Slower where the embedding hardly moves any more.
             self.fusion.global_ici.update_statistics(
-                z,
+                record["clean_z"],
                 y,
-                ops.softmax(self.fusion.initial_logits(z)),
+                ops.softmax(record["clean_guess"]),
                 mask,
-                decay=0.95 + 0.045 * later,
+                decay=0.95 + 0.045 * record["later"],
             )
         self.embed.update_statistics(record["clean_features"], mask)
 
@@ -400,7 +411,7 @@ class MICINet(MultimodalModel):
         inputs = self.augment(self.prepare_inputs(x), training=False)
         mask = inputs[MASK]
         features = self.encode(inputs, training=False, weighed=False)
-        z = self.embed(features, mask, training=False)
+        z = self._embedded(features, mask)
         quality = relative_quality(inputs) if QUALITY in inputs else None
         fused = self.fusion(z, mask, quality, training=False)
         inner = {name: fused[name] for name in ("ici", "kept", "compensated")}
@@ -412,9 +423,9 @@ class MICINet(MultimodalModel):
             **super().get_config(),
             "units": self.units,
             "dropout": self.dropout,
+            "input_dropout": self.input_dropout,
             "warmup": self.warmup,
             "injection": self.injection,
-            "tables": self.tables,
             "modality_loss_weight": self.modality_loss_weight,
             "divergence_weight": self.divergence_weight,
             "compensation_weight": self.compensation_weight,

@@ -262,16 +262,26 @@ class MultimodalModel(CheckedModel):
         return self.modality_inputs.prepare(inputs)
 
     def augment(
-        self, inputs: dict[str, Any], training: bool | None = None
+        self,
+        inputs: dict[str, Any],
+        training: bool | None = None,
+        learnt: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Apply the training-time augmentation, then the quality control."""
+        """Apply the training-time augmentation, then the quality control.
+
+        Args:
+            inputs: What `prepare_inputs` returned.
+            training: Whether this is a training step.
+            learnt: What a quality layer learns from that learns in the steps
+                themselves, where that is not `inputs`.
+        """
         used = inputs
         if self.augmentation is not None and training:
             used = self.augmentation(inputs, training=training)
         if self.quality is not None:
             streams = hasattr(self.quality, "update_statistics")
             if training and streams and self.quality.trainable:
-                self.quality.update_statistics(inputs)
+                self.quality.update_statistics(learnt or inputs)
             used = self.quality(used, training=False)
         return used
 

@@ -385,3 +385,12 @@ def test_batches_are_whole_where_that_is_asked_for(tmp_path):
 def test_what_makes_no_model_is_refused(model):
     with pytest.raises(ValueError, match="`methods.m.model` must be"):
         comparison({"m": {"model": model}})
+
+
+def test_a_row_may_do_without_the_judge_of_its_model():
+    method = Method("MICINet", {"quality": None})
+    x, _ = arrays()
+    model = method.make(x, 3, {}, seed=0)
+    assert model.quality is None
+    with pytest.raises(ValueError, match="Received: 'quality'"):
+        Method("MICINet", {"quality": "auto"})

@@ -12,6 +12,7 @@ from tests.micinet_models import sigmoid
 
 Z = normal(10, 3, 6)
 POWER = 2.0 * normal(10, 3, seed=1)
+REMOVED = sigmoid(normal(10, 3, 6, seed=2))
 
 
 def random_layer(modalities=3):
@@ -21,11 +22,11 @@ def random_layer(modalities=3):
     return layer
 
 
-def expected_of(layer, z, power):
+def expected_of(layer, z, power, removed):
     """The formulas, sample by sample and modality by modality."""
-    read, write, bias = (to_numpy(w) for w in layer.trainable_weights)
+    read, write, bias, slope = map(to_numpy, layer.trainable_weights)
     count = z.shape[1]
-    compensation, gate = np.zeros_like(z), np.zeros_like(power)
+    compensation, gate = np.zeros_like(z), np.zeros_like(z)
     for b in range(len(z)):
         for m in range(count):
             others = [n for n in range(count) if n != m]
@@ -37,10 +38,10 @@ def expected_of(layer, z, power):
             )
             compensation[b, m] = np.maximum(hidden, 0) @ write[m] + bias[m]
             best = power[b, others].max()
-            gate[b, m] = sigmoid(2 * (best - power[b, m]) - 2)
-    k = gate[:, :, None]
+            complement = 10 * slope[m] * (1 - 2 * removed[b, m])
+            gate[b, m] = sigmoid(2 * (best - power[b, m]) - 2 + complement)
     return {
-        "compensated": (1 - k) * z + k * compensation,
+        "compensated": (1 - gate) * z + gate * compensation,
         "compensation": compensation,
         "gate": gate,
     }
@@ -49,11 +50,11 @@ def expected_of(layer, z, power):
 def test_standard_checks():
     run_layer_checks(
         CrossModalityCompensation(),
-        [Z, POWER],
+        [Z, POWER, REMOVED],
         output_shapes={
             "compensated": (10, 3, 6),
             "compensation": (10, 3, 6),
-            "gate": (10, 3),
+            "gate": (10, 3, 6),
         },
     )
 
@@ -61,9 +62,9 @@ def test_standard_checks():
 @pytest.mark.parametrize("modalities", [2, 3])
 def test_outputs_follow_the_formulas(modalities):
     layer = random_layer(modalities)
-    z, power = Z[:, :modalities], POWER[:, :modalities]
-    out = to_numpy(layer(z, power))
-    for key, value in expected_of(layer, z, power).items():
+    args = [x[:, :modalities] for x in (Z, POWER, REMOVED)]
+    out = to_numpy(layer(*args))
+    for key, value in expected_of(layer, *args).items():
         np.testing.assert_allclose(out[key], value, atol=2e-5, err_msg=key)
 
 
@@ -122,6 +123,19 @@ def test_one_modality_alone_is_returned_as_it_is():
     np.testing.assert_array_equal(out["gate"], 0)
 
 
+def test_features_that_lost_less_are_completed_more():
+    layer = CrossModalityCompensation()
+    gate = to_numpy(layer(Z, 0.0 * POWER, REMOVED))["gate"]
+    order = np.argsort(REMOVED, axis=-1)
+    ordered = np.take_along_axis(gate, order, axis=-1)
+    assert (np.diff(ordered, axis=-1) < 0).all()
+    # Nothing is learnt of the removal through this.
+    gradient = input_gradient(
+        lambda e: ops.sum(layer(Z, POWER, e)["compensated"]), REMOVED
+    )
+    np.testing.assert_array_equal(gradient, 0)
+
+
 def test_the_fusion_can_teach_the_powers():
     layer = random_layer()
     gradient = input_gradient(
@@ -133,7 +147,7 @@ def test_the_fusion_can_teach_the_powers():
 
 def test_cost_is_linear_in_the_modalities():
     sizes = [random_layer(m).count_params() for m in (2, 4)]
-    assert sizes == [2 * (2 * 6 * 3 + 6), 4 * (2 * 6 * 3 + 6)]
+    assert sizes == [2 * (2 * 6 * 3 + 7), 4 * (2 * 6 * 3 + 7)]
 
 
 def test_wrong_shapes_are_named():

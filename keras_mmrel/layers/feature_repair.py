@@ -1,0 +1,295 @@
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import MASK
+from keras_mmrel.contract import QUALITY
+from keras_mmrel.contract import Array
+from keras_mmrel.contract import Labels
+from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import read_tables
+from keras_mmrel.contract import to_numpy
+from keras_mmrel.layers._checks import check_modality_tensors
+from keras_mmrel.layers._inputs import ModalityShapes
+from keras_mmrel.layers._inputs import check_samples
+from keras_mmrel.layers._inputs import is_float
+from keras_mmrel.layers._inputs import mask_of
+from keras_mmrel.layers._repair import CLIP
+from keras_mmrel.layers._repair import fit_repair
+from keras_mmrel.layers._repair import judge
+from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.state import add_state
+from keras_mmrel.tensor_layer import TensorLayer
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    rank=Integer(1),
+    radius=Number(0, low_open=True),
+    max_features=Integer(1),
+    samples=Integer(1),
+    seed=Integer(0),
+)
+class FeatureRepair(TensorLayer):
+    """Replace single features that do not fit by what the others let expect.
+
+    A modality's clean features `u`, standardised, are described by a few
+    factors, `u = W h + ε`. Each feature of a sample is compared with what all
+    the others let expect of it; further off than `radius` deviations, it is
+    not believed (`q` near 0), and takes no part in judging the others. What
+    is not believed is replaced by its expectation given what is. Where more
+    than half of a modality's features are off, they are taken to carry noise
+    of one variance `τ`, which then is estimated, and every feature is pulled
+    to its expectation by `τ / (ψ + τ)`, with `ψ` the variance of its `ε`:
+    noise is smoothed, not thrown away.
+
+    `modality_quality` is the fraction of believed features, times how typical
+    their distance from what was expected is among clean samples, both in
+    [0, 1].
+
+    Statistics come from `adapt`, as those of `keras.layers.Normalization` do.
+    A model that is given this layer as `quality=` adapts it to its training
+    data before the first step, unless that has been done. Until then
+    everything passes as it is. Labels are not used.
+
+    Modalities with more than `max_features` values, integer tensors, nested
+    inputs, tensors with a dimension beside the batch that varies, and those
+    that had fewer than 30 samples pass unchanged with a quality of 1. Nothing
+    can be seen in a modality that belongs to another sample.
+
+    Args:
+        rank: Positive integer, the most factors of a modality.
+        radius: Positive float, in deviations of a clean residual.
+        max_features: Positive integer.
+        samples: Positive integer, the most training samples that `adapt`
+            learns from, drawn at random.
+        seed: Non-negative integer, of that draw.
+        **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
+            float32, whatever the `dtype`.
+
+    Call arguments:
+        inputs: Dict of modality name -> tensor with the batch first, with or
+            without `"modality_mask"` `(batch, modalities)`, whose columns are
+            in the order of the dict. A missing modality may hold NaN.
+
+    Returns:
+        Dict of the repaired tensors, `"modality_mask"`, and
+        `"modality_quality"` `(batch, modalities)`, 0 where missing.
+
+    Raises:
+        ValueError: If an argument is not as above.
+
+    Example:
+
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 8))
+    >>> repair = keras_mmrel.layers.FeatureRepair()
+    >>> repair.adapt({"a": x})
+    >>> bad = x.copy()
+    >>> bad[:, 0] += 9.0
+    >>> repaired = keras.ops.convert_to_numpy(repair({"a": bad})["a"])
+    >>> bool(abs(repaired - x)[:, 0].mean() < 0.5)
+    True
+
+    References:
+        - Factor analysis with a feature left out, and every formula of the
+          judgement, are this library's own choice.
+    """
+
+    def __init__(
+        self,
+        rank: int = 16,
+        radius: float = 4.0,
+        max_features: int = 1024,
+        samples: int = 2048,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        self.rank = rank
+        self.radius = radius
+        self.max_features = max_features
+        self.samples = samples
+        self.seed = seed
+
+    def build(self, input_shape: Mapping[str, Any]) -> None:
+        self.modality_shapes = ModalityShapes(input_shape)
+        fixed = self.modality_shapes.fixed
+        sizes = {name: math.prod(shape) for name, shape in fixed.items()}
+        # Sorted, so that weights do not depend on the order of modalities.
+        self.judged = sorted(
+            name
+            for name, size in sizes.items()
+            if 0 < size <= self.max_features
+        )
+        self.sizes = [sizes[name] for name in self.judged]
+        count, width = len(self.judged), max(self.sizes, default=1)
+        self._real = (np.arange(width) < np.array(self.sizes)[:, None]).astype(
+            "float32"
+        )
+        shapes = {
+            "mean": (count, width),
+            "deviation": (count, width),
+            "low": (count, width),
+            "high": (count, width),
+            "factors": (count, width, min(self.rank, width)),
+            "noise": (count, width),
+            "distance": (count, 2),
+            "slack": (count, 1),
+            "known": (count, 1),
+        }
+        self.states = {
+            name: add_state(self, name, shape)
+            for name, shape in shapes.items()
+            if count
+        }
+
+    def get_build_config(self) -> dict | None:
+        # Lists, as a saved file has them.
+        config = super().get_build_config()
+        return config and {"input_shape": _lists(config["input_shape"])}
+
+    @property
+    def adapted(self) -> bool:
+        """Whether `adapt` has found something to judge a modality by."""
+        return bool(
+            self.built
+            and self.judged
+            and ops.convert_to_numpy(self.states["known"]).any()
+        )
+
+    def call(self, inputs: Modalities) -> dict[str, Any]:
+        self.modality_shapes.check(inputs)
+        mask = mask_of(inputs)
+        values = modality_arrays(inputs)
+        quality = ops.ones_like(mask)
+        judged = [n for n in self.judged if n in values and is_float(values[n])]
+        if judged:
+            repaired, quality = self._judge(values, mask, judged)
+            values |= repaired
+        if inputs.get(MASK) is not None:
+            values[MASK] = inputs[MASK]
+        values.setdefault(MASK, mask)
+        return {**values, QUALITY: ops.stop_gradient(quality * mask)}
+
+    def _judge(
+        self, inputs: Modalities, mask: Tensor, judged: list[str]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Repaired tensors of the judged modalities, quality of all."""
+        state = {k: ops.convert_to_tensor(v) for k, v in self.states.items()}
+        real = self._real
+        if judged != self.judged:
+            own = [self.judged.index(name) for name in judged]
+            state = {k: ops.take(v, own, axis=0) for k, v in state.items()}
+            real = real[own]
+        names = list(inputs)
+        columns = [names.index(name) for name in judged]
+        present = ops.take(mask, columns, axis=1)
+        x = stack_features(
+            [
+                ops.reshape(inputs[n], (-1, math.prod(inputs[n].shape[1:])))
+                for n in judged
+            ]
+        )
+        x = ops.cast(x, "float32")
+        x = ops.pad(x, [[0, 0], [0, 0], [0, real.shape[1] - x.shape[2]]])
+        x = ops.where(present[:, :, None] > 0, x, 0.0)
+        known = state["known"][:, 0] > 0
+        deviation = ops.where(state["deviation"] > 0, state["deviation"], 1.0)
+        u = ops.stop_gradient((x - state["mean"]) / deviation)
+        u = ops.clip(u, -CLIP, CLIP) * ops.convert_to_tensor(real)
+        found = judge(u, state, real, self.radius)
+        expected = state["mean"] + deviation * found.expected
+        keep = ops.stop_gradient(ops.where(known[:, None], found.keep, 1.0))
+        # A feature that stays, stays to the last bit.
+        change = (1.0 - keep) * (ops.stop_gradient(expected) - x)
+        x = x + ops.where(present[:, :, None] > 0, change, 0.0)
+        values = {}
+        for i, name in enumerate(judged):
+            given = inputs[name]
+            size = math.prod(given.shape[1:])
+            value = ops.reshape(x[:, i, :size], ops.shape(given))
+            values[name] = ops.cast(value, given.dtype)
+        # To their columns; 1 for what is not judged.
+        place = np.eye(len(names), dtype="float32")[columns]
+        quality = ops.where(known, found.quality, 1.0)
+        quality = ops.matmul(quality, ops.convert_to_tensor(place))
+        return values, quality + ops.convert_to_tensor(1.0 - place.sum(axis=0))
+
+    def adapt(self, inputs: Modalities, y: Labels | None = None) -> None:
+        """Learn from clean samples what fits.
+
+        What was known before is forgotten.
+
+        Args:
+            inputs: As in a call, but of arrays or eager tensors.
+            y: Not used; models hand on what they have.
+
+        Raises:
+            ValueError: If the inputs are none, hold no sample or not the same
+                number of them, a value of a present modality is not finite,
+                or a mask holds other values than 0 and 1.
+        """
+        check_modality_tensors(inputs)
+        inputs, _, _ = read_tables(dict(inputs))
+        if not self.built:
+            self.build(keras.tree.map_structure(lambda a: a.shape, inputs))
+        self.modality_shapes.check(inputs)
+        rows = len(keras.tree.flatten(inputs)[0])
+        rng = np.random.default_rng(self.seed)
+        chosen = np.sort(rng.permutation(rows)[: self.samples])
+        inputs = keras.tree.map_structure(lambda a: to_numpy(a)[chosen], inputs)
+        check_samples(inputs)
+        mask = to_numpy(mask_of(inputs)) > 0
+        new = {
+            name: np.zeros(value.shape, "float32")
+            for name, value in self.states.items()
+        }
+        for column, (name, x) in enumerate(modality_arrays(inputs).items()):
+            if name in self.judged and is_float(x):
+                there = mask[:, column]
+                x = x[there].reshape(there.sum(), -1).astype("float64")
+                index = self.judged.index(name)
+                self._put(new, index, x, rng)
+        for name, value in self.states.items():
+            value.assign(new[name])
+
+    def _put(
+        self,
+        new: dict[str, Array],
+        index: int,
+        x: Array,
+        rng: np.random.Generator,
+    ) -> None:
+        fit = fit_repair(x, self.rank, self.radius, rng)
+        if fit is None:
+            return
+        new["known"][index] = 1.0
+        for name, value in fit._asdict().items():
+            target = new[name][index]
+            target[tuple(slice(0, n) for n in value.shape)] = value
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "rank": self.rank,
+            "radius": self.radius,
+            "max_features": self.max_features,
+            "samples": self.samples,
+            "seed": self.seed,
+        }
+
+
+def _lists(shape: Any) -> Any:
+    if isinstance(shape, Mapping):
+        return {name: _lists(inner) for name, inner in shape.items()}
+    return list(shape)
