@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
@@ -35,6 +36,7 @@ from keras_mmrel.layers._quality_fit import PREFERENCE
 from keras_mmrel.layers._quality_fit import RAW
 from keras_mmrel.layers._quality_fit import QualityFit
 from keras_mmrel.layers._quality_fit import fit_quality
+from keras_mmrel.layers.feature_repair import FeatureRepair
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 
@@ -45,7 +47,7 @@ from keras_mmrel.tensor_layer import TensorLayer
     max_features=Integer(1),
     samples=Integer(1),
     seed=Integer(0),
-    cleaning=Flag(),
+    cleaning=Either("repair", Flag()),
 )
 class InputQuality(TensorLayer):
     """Say how far each modality of a sample is to be believed.
@@ -98,8 +100,10 @@ class InputQuality(TensorLayer):
         samples: Positive integer, the most training samples that `adapt`
             learns from, drawn at random.
         seed: Non-negative integer, of the samples and their corruptions.
-        cleaning: Whether features are taken out; without it the quality is
-            the same, and all features stay.
+        cleaning: `True` to take features out as above; `"repair"` to replace
+            single features that do not fit by what the others let expect
+            (`FeatureRepair`), which keeps more where few are wild; or `False`
+            to leave them all. The quality is the same in all three cases.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
@@ -139,7 +143,7 @@ class InputQuality(TensorLayer):
         max_features: int = 1024,
         samples: int = 2048,
         seed: int = 0,
-        cleaning: bool = True,
+        cleaning: bool | str = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -148,6 +152,10 @@ class InputQuality(TensorLayer):
         self.samples = samples
         self.seed = seed
         self.cleaning = cleaning
+        if cleaning == "repair":
+            self.repair = FeatureRepair(
+                max_features=max_features, samples=samples, seed=seed
+            )
 
     def build(self, input_shape: Mapping[str, Any]) -> None:
         self.modality_shapes = ModalityShapes(input_shape)
@@ -161,6 +169,8 @@ class InputQuality(TensorLayer):
                 and 0 < size <= self.max_features
             ):
                 self.judged[name] = self._states(index, size)
+        if self.cleaning == "repair":
+            self.repair.build(input_shape)
 
     def _states(self, index: int, size: int) -> dict[str, Any]:
         shapes = {
@@ -213,6 +223,9 @@ class InputQuality(TensorLayer):
                 present = mask[:, index]
                 values[name], quality = self._judge(name, x, present)
             qualities.append(quality)
+        if self.cleaning == "repair":
+            repaired = self.repair({**values, MASK: mask})
+            values = {name: repaired[name] for name in values}
         quality = ops.stop_gradient(ops.stack(qualities, axis=1) * mask)
         if inputs.get(MASK) is not None:
             mask = inputs[MASK]
@@ -249,6 +262,8 @@ class InputQuality(TensorLayer):
         quality = ops.where(known, ops.where(use, clean, raw), 1.0)
         if not self.cleaning:
             return x, quality
+        if self.cleaning == "repair":
+            use = ops.logical_and(use, far)
         shape = (-1, *[1] * (len(x.shape) - 1))
         cleaned = ops.reshape(cleaned, (-1, *x.shape[1:]))
         values = ops.where(
@@ -313,6 +328,8 @@ class InputQuality(TensorLayer):
                 x = x[there].reshape(there.sum(), -1).astype("float64")
                 fit = fit_quality(x, y[chosen][there], self.shrinkage, rng)
             self._keep(self.judged[name], fit)
+        if self.cleaning == "repair":
+            self.repair.adapt(inputs)
 
     def _keep(self, state: dict[str, Any], fit: QualityFit | None) -> None:
         state["known"].assign(0.0 if fit is None else 1.0)

@@ -38,8 +38,9 @@ class ReliableFusion(MultimodalModel):
 
     1. *Balance*: every modality has a classifier of its own with a loss of its
        own, so that no encoder is held back by a better modality.
-    2. *Judgement*: `InputQuality` cleans features, and says how far each
-       modality of each sample is to be believed. With `w` that quality,
+    2. *Judgement and repair*: `InputQuality` replaces single features that do
+       not fit by what the others let expect, and says how far each modality
+       of each sample is to be believed. With `w` that quality,
        relative to the sample's best modality, the classifiers vote,
        `sum_m w_m p_m / sum_m w_m`: one vote each, however large the logits of
        a broken modality are.
@@ -67,7 +68,7 @@ class ReliableFusion(MultimodalModel):
             the sum of the modalities' own cross-entropies.
         joint_weight: Non-negative float, the say of the joint expert beside
             that of all votes together; 0 for none.
-        quality: `"auto"` for `InputQuality()`, or as in
+        quality: `"auto"` for `InputQuality(cleaning="repair")`, or as in
             `keras_mmrel.models.MultimodalModel`. It is adapted to the
             training data before the first step; where these can be read only
             once, `"auto"` does without.
@@ -113,7 +114,9 @@ class ReliableFusion(MultimodalModel):
         super().__init__(
             modalities,
             num_classes,
-            quality=InputQuality() if quality == "auto" else quality,
+            quality=InputQuality(cleaning="repair")
+            if quality == "auto"
+            else quality,
             auxiliary_loss_names=(
                 ("modality_loss", "joint_loss")
                 if joint_weight

@@ -485,3 +485,28 @@ GOLDEN = [
     [0.751760, 0.076686],
     [0.445166, 0.0],
 ]
+
+
+def test_it_repairs_single_features_and_believes_as_without():
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 3
+    hidden = np.eye(3)[y] @ rng.normal(size=(3, 2)) + rng.normal(size=(400, 2))
+    x = hidden @ rng.normal(size=(2, 12)) + 0.1 * rng.normal(size=(400, 12))
+    x = x.astype("float32")
+    bad = x.copy()
+    bad[:, 3] += 30.0
+    bad[0] = 1e30
+    outputs = {}
+    for cleaning in (True, "repair"):
+        layer = keras_mmrel.layers.InputQuality(cleaning=cleaning)
+        layer.adapt({"a": x, "b": x}, y)
+        outputs[cleaning] = to_numpy(layer({"a": bad, "b": x}))
+    plain, repaired = outputs[True], outputs["repair"]
+    np.testing.assert_array_equal(
+        plain["modality_quality"], repaired["modality_quality"]
+    )
+    np.testing.assert_allclose(repaired["b"], x, atol=0.5)
+    error = {k: abs(v["a"] - x)[1:, 3].mean() for k, v in outputs.items()}
+    assert error["repair"] < 0.5 * error[True]
+    assert np.isfinite(repaired["a"]).all()
+    assert abs(repaired["a"][0]).max() < 100
