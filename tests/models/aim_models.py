@@ -82,7 +82,7 @@ def fit(model, x=X, y=Y, **kwargs):
 
 def assert_same_weights(a, b, atol=1e-6):
     for v, w in zip(a.trainable_variables, b.trainable_variables, strict=True):
-        np.testing.assert_allclose(to_numpy(v), to_numpy(w), atol=atol)
+        np.testing.assert_allclose(to_numpy(v), to_numpy(w), rtol=0, atol=atol)
 
 
 def distance(a, b):

@@ -53,9 +53,12 @@ def test_with_every_mechanism_off_it_is_concatenation():
     model, plain = make(), make(model_class=keras_mmrel.ConcatFusion)
     for each in (model, plain):
         each.compile(keras.optimizers.SGD(0.1), run_eagerly=EAGER)
-    assert fit(model, epochs=2)["loss"] == fit(plain, epochs=2)["loss"]
+    logs, expected = (fit(each, epochs=2)["loss"] for each in (model, plain))
+    # Another order of the same sums, where they are compiled together.
+    atol = 0.0 if keras.config.backend() == "torch" else 1e-6
+    np.testing.assert_allclose(logs, expected, rtol=0, atol=atol)
     for a, b in zip(weights(model), weights(plain), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
 
 
 # -- Acceleration -------------------------------------------------------------
