@@ -188,7 +188,7 @@ inside the range, and none for `MICINet`: a fusion of several good modalities
 loses little to one bad one. Outside it is 1 to 3 points over the control for
 three of the models. Any one set is mostly within the errors of five resplits. It
 costs .2 to .3 points on clean data (up to 1.1, late fusion on Wiki), and
-The first version of `QADMNet`, which judged by itself, lost half a point outside
+the first version of `QADMNet`, which judged by itself, lost half a point outside
 the range (1.6 on CUB); the present one has such a layer unless told otherwise.
 
 Settings of the layer were chosen on inner splits of the training parts of the
