@@ -140,7 +140,7 @@ For each modality, from the training samples alone:
 
 In the model, a feature vector is multiplied by the quality relative to the
 sample's best modality: nothing is weighed down where all suffer alike. In
-`QADMNet` it is the vote of a modality instead, in `MICINet` a factor of its
+`QADMNet` depth and weight follow it instead, in `MICINet` a factor of its
 discriminative power.
 """
 
@@ -188,8 +188,8 @@ inside the range, and none for `MICINet`: a fusion of several good modalities
 loses little to one bad one. Outside it is 1 to 3 points over the control for
 three of the models. Any one set is mostly within the errors of five resplits. It
 costs .2 to .3 points on clean data (up to 1.1, late fusion on Wiki), and
-`QADMNet`, which judges features itself, loses half a point outside the range (1.6
-on CUB).
+the first version of `QADMNet`, which judged by itself, lost half a point outside
+the range (1.6 on CUB); the present one has such a layer unless told otherwise.
 
 Settings of the layer were chosen on inner splits of the training parts of the
 same five sets (late fusion of probabilities, three splits), with the same kinds

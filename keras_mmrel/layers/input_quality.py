@@ -205,7 +205,7 @@ class InputQuality(TensorLayer):
             return ops.zeros((len(names),))
         return ops.stack(
             [
-                ops.convert_to_tensor(self.judged[name]["known"])
+                ops.cast(self.judged[name]["known"] > 0, "float32")
                 if name in self.judged
                 else ops.zeros(())
                 for name in names

@@ -245,12 +245,15 @@ class QADMNet(MultimodalModel):
         features = self.encode(used, training, weighed=False)
         gate = self._gate(features, mask)
         typicality = self._typicality(gate["typicality"])
+        quality = typicality * gate["retained"]
+        if used.get(QUALITY) is not None:
+            quality = quality * used[QUALITY]
         prototype = self.prototype(
             gate["gated"], typicality, mask, training=training
         )
         fused = self.fusion(
             gate["cleaned"],
-            typicality * gate["retained"] * used.get(QUALITY, 1.0),
+            quality,
             prototype["probabilities"],
             modality_mask=mask,
             training=training,
