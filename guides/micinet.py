@@ -94,9 +94,9 @@ for name, values in history.items():
 ## Confuse it
 
 Noise on one modality of each sample, and on 30 % of the features of all;
-every modality with probability 0.3 that of another sample; both; and one modality gone, with a word about it and
-without. Nobody was trained on any of this, but MICINet has confused some of
-its training samples by itself.
+every modality with probability 0.3 that of another sample; both kinds; and one
+modality gone, with a word about it and without. Nobody was trained on any of
+this, but MICINet has confused some of its training samples by itself.
 """
 
 noise = GaussianNoise(1.0, "one")
@@ -220,9 +220,10 @@ for stage in ("initial_logits", "kept_logits", "modality_logits"):
 
 With clean training data there is nothing to remove, so that MICINet injects
 confusion into its own inputs: noise on a modality, another sample's modality,
-empty modalities, and noise or another sample's values in some features. are noisy
-already, or `CorruptionAugmentation` makes them so, `injection` is 0 by default.
-The statistics are always those of the samples before it.
+empty modalities, and noise or another sample's values in some features.
+Where training data are noisy already, or `CorruptionAugmentation` makes them
+so, `injection` is 0 by default. Statistics are always those of samples that
+nothing was done to.
 """
 
 augmented = keras_mmrel.MICINet(
@@ -240,7 +241,64 @@ The modules' names and roles follow the paper; its other equations were not
 available to us. Every formula is this library's own, and no number here
 reproduces a result of the paper.
 
-@@PARTS@@
+`examples/micinet_ablation.yaml` holds the full model, one row for each part
+that is taken out, and controls, for clean and for noisy training on five data
+sets:
+
+    python -m keras_mmrel.benchmark run examples/micinet_ablation.yaml --out results
+    python -m keras_mmrel.benchmark report results
+
+What follows are pilots, from which the design came, not results: a prototype of
+the same formulas, trained on three quarters of the published training part and
+scored on the rest, two splits of digits, CUB and Wiki, three of ROSMAP, four of
+breast TCGA; accuracy in %, "mean" over clean data and ten corruptions (σ = 1).
+So few samples resolve no difference of less than about a point, and each pair
+compares with what the prototype was by then.
+
+- **Judged before mixing** (not in the abstract). A factor model lets all other
+  features say what each should be, `FeatureRepair`. Noise on 30 % of the
+  features: digits 64.9 -> 94.1, CUB 72.1 -> 93.3, breast TCGA 80.9 -> 92.1; there
+  `InputQuality` in its place had 88.2 and class prototypes of features 88.2 (digits
+  91.7 and 92.7). It has a price: 77.9 where all features of one CUB
+  modality are noisy, 82.5 without a judge.
+- **Relative discriminative power** (the abstract's "relative quality of
+  modalities"): `softmax(w · features of the prediction + log quality)`. The log
+  quality is added outside of what is learnt; as a seventh feature it was
+  unlearnt. The AUROC of finding the modality with noise rose by that from .72
+  to 1.00 on ROSMAP, that of destroyed correlations from .57 to .84; with
+  two modalities, on CUB, noise is found with 1.00 instead of .75 without a judge,
+  clipped noise 1.00 instead of .64. Which of two clean modalities that disagree
+  is wrong shows less (CUB .76, Wiki .55). Equal
+  weights cost .3 points on digits: neutral.
+- **Compensation** (the abstract's "complementary relationship between
+  discriminative features and ICI"): `k = sigmoid(2 (max ρ_other - ρ) - 2 + a (1 - 2 e))`
+  for each number of a feature. Digits, mean: none 95.7, one gate a modality
+  96.1, one a number 96.3; a missing modality gains 1.3. The learnt `a` is 2.5 to 3.3 on
+  every data set: what lies near the classes' common ground is completed, what
+  lies far from it is not. The opposite sign, tried first, was unlearnt.
+- **Removal** (`z - n`, `n = μ + g (z - μ)`): on ROSMAP 71.7 with and 70.5 without,
+  clean 76.9 and 72.6; neutral on digits, where noise is now mostly gone before.
+- **Global ICI** (a Gaussian for each pair of classes, half-way between them, mixed
+  by the first prediction): neutral on digits, ROSMAP and CUB. It replaces two
+  encoders, an adversary and five losses that were neutral as well.
+- **Injection** into inputs, not into embedded features: the judge must see it too.
+- **Input dropout** (not in the abstract), by half for modalities of 200
+  features and more: mean on ROSMAP +1 to +3, breast TCGA +.7, Wiki +.3, digits 0.
+
+Dropped as neutral after trying: a joint expert on all compensated features
+(digits +.2, ROSMAP 0, Wiki +.3 and up to 4 points lost where a modality is missing),
+three terms of the power for two modalities, label smoothing. Worse: limits of a
+residual from the largest clean one (Wiki, feature noise 47 -> 42), one
+look at the features instead of two (digits, feature noise 94 -> 88).
+
+## Limits
+
+- On CUB a modality with noise on all features is doubted more than it deserves.
+- ROSMAP, 351 samples: it is over-confident, calibration error .13 to .18.
+- Of two clean modalities that disagree it often cannot tell which is wrong.
+- Every modality unaligned in the same sample cannot be seen: it takes others
+  that agree.
+- Earlier tables of this guide are withdrawn, as the changelog says.
 """
 
 """
