@@ -136,8 +136,10 @@ def compute(name):
     """Train a few steps from fixed weights and return outputs and losses."""
     model = MODELS[name]()
     rng = np.random.default_rng(0)
+    # Powers are ten times what their weights say: large ones saturate.
+    scale = 0.1 if name == "MICINet" else 0.5
     for variable in model.trainable_variables:
-        variable.assign(0.5 * rng.normal(size=variable.shape))
+        variable.assign(scale * rng.normal(size=variable.shape))
     model.compile(keras.optimizers.SGD(0.02))
     x, y = vectors(samples=24)
     logs = model.fit(

@@ -30,7 +30,7 @@ GOOD = {
     "DepthAllocator": (lambda: layers.DepthAllocator(4), {"inputs": C}),
     "DynamicDepthFusion": (
         lambda: layers.DynamicDepthFusion(4),
-        {"inputs": X, "confidence": C, "prototype_probabilities": P},
+        {"inputs": X, "quality": C, "prototype_probabilities": P},
     ),
     "RunningStandardization": (
         layers.RunningStandardization,
@@ -76,9 +76,8 @@ BAD = [
     ("DepthAllocator", "inputs", X),
     ("DynamicDepthFusion", "inputs", X[:, :2]),
     ("DynamicDepthFusion", "inputs", X[:, :, :2]),
-    ("DynamicDepthFusion", "confidence", C[:, :1]),
-    ("DynamicDepthFusion", "confidence", C[:, 0]),
-    ("DynamicDepthFusion", "depth", C[:, :2]),
+    ("DynamicDepthFusion", "quality", C[:, :1]),
+    ("DynamicDepthFusion", "quality", C[:, 0]),
     ("DynamicDepthFusion", "prototype_probabilities", P[:, :, :3]),
     ("DynamicDepthFusion", "prototype_probabilities", P[:, :1]),
     ("RunningStandardization", "inputs", X[:, :2]),
