@@ -106,6 +106,7 @@ class AIM(SharedHeadModel):
             fusion=fusion,
             **kwargs,
         )
+        self.warmup = warmup
         self.paths = AuxiliaryPaths(
             self,
             rely_weight=rely_weight,
@@ -146,5 +147,5 @@ class AIM(SharedHeadModel):
             "auxiliary": self.paths.auxiliary,
             "strength": self.paths.strength,
             "mask_fraction": self.paths.mask_fraction,
-            "warmup": self.paths.warmup,
+            "warmup": self.warmup,
         }
