@@ -439,7 +439,8 @@ What was tried and is not in:
 - Zeros in place of a modality, unannounced, cost on CUB 5 points more than when
   they are announced: features that are mostly zero look like that.
 - The reliability that `InputQuality` promises is an average over simulated
-  damage: weights fall softly: qualities of .4 to .75 for marginals that are kept.
+  damage: for marginals that are kept it is about .4 to .75, and weights fall as
+  softly.
 - ROSMAP's calibration error stays at .12: 62 samples in 15 bins have about .1 by
   chance alone.
 - Test results of earlier versions gave the search its direction. Random splits

@@ -88,6 +88,7 @@ def test_blocks_start_as_nothing_and_then_all_change_the_answer():
     assert np.abs(np.diff(exits, axis=2)).min(axis=(0, 1, 3)).min() > 0
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("batch", [1, 5, 37])
 def test_skipping_gives_the_same_outputs_as_masking(batch):
     masked = strong_layer(max_depth=3)

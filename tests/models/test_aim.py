@@ -66,6 +66,7 @@ def test_standard_checks(tmp_path):
     run_model_checks(make_aim, tmp_path, shapes=SHAPES)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_deep_encoders_train_in_mixed_precision():
     policy = "mixed_float16"
     model = compiled(

@@ -84,6 +84,7 @@ def resnet():
     return keras.Model(inputs, layers.Dense(7)(x))
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_backbones_and_the_librarys_encoders_train_together(tmp_path):
     x, y = images()
     encoders = {

@@ -125,6 +125,7 @@ def term_gradients(model, names, weights):
     return [np.abs(g).max() for g in gradients_of(loss, weights)]
 
 
+@pytest.mark.slow_on("jax")
 def test_losses_stop_where_they_must():
     model = make(injection=0.0)
     begin(model, 2)
@@ -167,6 +168,7 @@ def test_predictions_change_no_statistic():
     assert_same(statistics(model), before)
 
 
+@pytest.mark.slow_on("jax")
 def test_no_augmentation_enters_a_statistic():
     noise = CorruptionAugmentation(
         noise_probability=0.8,
@@ -183,7 +185,7 @@ def test_no_augmentation_enters_a_statistic():
         begin(model, 2)
     losses = [step(model)["loss"] for model in (plain, other)]
     assert abs(losses[0] - losses[1]) > 1e-3
-    assert_same(statistics(other), statistics(plain), atol=1e-6)
+    assert_same(statistics(other), statistics(plain), atol=1e-5)
 
 
 def test_nothing_that_was_injected_enters_a_statistic():

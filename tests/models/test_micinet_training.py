@@ -62,6 +62,7 @@ def test_a_class_only_in_held_out_data_is_no_error():
         assert history[f"val_{name}"] == [0.0], name
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_one_modality_and_two_classes():
     x, y = vectors(24, {"a": (6,)}, classes=2)
     model = compiled(shapes={"a": (6,)}, classes=2, run_eagerly=False)
@@ -74,6 +75,7 @@ def test_one_modality_and_two_classes():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_fifty_classes_train():
     x, y = vectors(100, SHAPES, classes=50)
     model = compiled(classes=50, run_eagerly=False)
@@ -103,6 +105,7 @@ def test_two_images_train_with_the_default_encoders():
 # -- Learning -----------------------------------------------------------------
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_it_learns_and_finds_what_was_confused():
     x, y = vectors()
     # What the removal does where nothing was noticed before it.
@@ -146,6 +149,7 @@ def test_every_ablation_trains_without_what_it_leaves_out(name):
         np.testing.assert_allclose(out["discriminative_power"], 0.5)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_all_ablations_at_once_train():
     model = compiled(injection=0.0, **dict.fromkeys(OPTIONS, False))
     logs = train(model, X, Y)

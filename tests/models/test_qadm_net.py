@@ -85,6 +85,7 @@ def test_statistics_are_frozen_after_the_warm_up():
         np.testing.assert_array_equal(to_numpy(weight), old)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_augmentation_never_enters_a_statistic():
     model, x, y = fitted(
         augmentation=CorruptionAugmentation(
@@ -121,6 +122,7 @@ def test_a_pipeline_of_unknown_length_warms_up_too():
     assert float(model.gate.ready) == 1
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("epochs", [(1, 1, 1), (2, 2), (3,), ("stop", 3)])
 def test_however_short_or_broken_the_fits_the_warm_up_ends(epochs):
     tf = pytest.importorskip("tensorflow")
@@ -154,6 +156,7 @@ def test_adapt_builds_an_encoder_of_unknown_shape():
     assert float(model.gate.ready) == 1
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_adapt_fits_what_the_warm_up_would_and_keeps_it(trained):
     streamed, x, y = trained
     model = small_net(SHAPES, 3)
@@ -171,6 +174,7 @@ def test_adapt_fits_what_the_warm_up_would_and_keeps_it(trained):
         np.testing.assert_allclose(to_numpy(weight), old)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_statistics_follow_an_encoder_that_learns():
     x, y = vectors()
     encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
@@ -192,6 +196,7 @@ def test_statistics_follow_an_encoder_that_learns():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_images_train_with_the_default_encoder():
     rng = np.random.default_rng(0)
     y = np.arange(24) % 2
@@ -327,6 +332,7 @@ def test_data_that_are_read_once_are_judged_by_the_gate():
         asked.fit(((x, y) for _ in range(2)), steps_per_epoch=1, verbose=0)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_saved_warm_up_goes_on_where_it_stopped(tmp_path):
     x, y = vectors()
     model = small_net(SHAPES, 3)

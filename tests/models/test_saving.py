@@ -157,6 +157,7 @@ def test_a_seed_that_nobody_gave_is_drawn_and_kept():
     assert layer.get_config()["seed"] == layer.seed == first.seed
 
 
+@pytest.mark.slow_on("tensorflow")
 @pytest.mark.parametrize("cls", ["ConcatFusion", "QADMNet"])
 def test_a_saved_model_goes_on_as_the_one_that_stayed(tmp_path, cls):
     """Dropout of a user's encoder, without a seed, among it."""
