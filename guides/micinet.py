@@ -54,7 +54,7 @@ print(shapes)
 ## Train
 
 Everything happens in one `fit`. Before its first step a judge of inputs,
-`layers.FeatureRepair`, learns which features go together. The first 15 % of the
+`layers.InputQuality`, learns which features go together. The first 15 % of the
 steps learn a first answer for each modality and the global ICI; then removal,
 compensation and fusion join in. Two baselines are trained in the same way.
 """
@@ -261,7 +261,11 @@ than about a point, and each pair compares with what the prototype was by then.
   features: digits 64.9 -> 94.1, CUB 72.1 -> 93.3, breast TCGA 80.9 -> 92.1; there
   `InputQuality` in its place had 88.2 and class prototypes of features 88.2 (digits
   91.7 and 92.7). It has a price: 77.9 where all features of one CUB
-  modality are noisy, 82.5 without a judge.
+  modality are noisy, 82.5 without a judge. So the library's model takes the
+  repaired features, and what `InputQuality` says of the modality
+  (`cleaning="repair"`): 84.6 there instead of 79.6, and on average over 13 columns
+  CUB 83.5 instead of 81.0, digits 96.1 / 96.0, breast TCGA 92.6 / 92.6, Wiki 50.4 /
+  50.7, ROSMAP 72.8 / 73.9 (two inner splits, trained 20 to 100 epochs).
 - **Relative discriminative power** (the abstract's "relative quality of
   modalities"): `softmax(w · features of the prediction + log quality)`. The log
   quality is added outside of what is learnt; as a seventh feature it was

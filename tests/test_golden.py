@@ -89,6 +89,7 @@ def micinet():
         dropout=0.0,
         input_dropout=0.0,
         injection=0.0,
+        quality=keras_mmrel.layers.FeatureRepair(),
         seed=0,
     )
     model.quality.adapt(vectors(samples=60)[0])

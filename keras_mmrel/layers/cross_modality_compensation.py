@@ -91,6 +91,7 @@ class CrossModalityCompensation(TensorLayer):
             shape=(modalities, 1),
             initializer=keras.initializers.Constant(1.0 / SPEED),
             dtype="float32",
+            autocast=False,
             name="slope",
         )
 

@@ -154,7 +154,10 @@ class InputQuality(TensorLayer):
         self.cleaning = cleaning
         if cleaning == "repair":
             self.repair = FeatureRepair(
-                max_features=max_features, samples=samples, seed=seed
+                max_features=max_features,
+                samples=samples,
+                seed=seed,
+                name="repair",
             )
 
     def build(self, input_shape: Mapping[str, Any]) -> None:

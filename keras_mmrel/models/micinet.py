@@ -25,8 +25,8 @@ from keras_mmrel.layers._ici_fusion import ICIFusion
 from keras_mmrel.layers._ici_injection import ICIInjection
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.corruption_augmentation import untouched
-from keras_mmrel.layers.feature_repair import FeatureRepair
 from keras_mmrel.layers.gradient_scale import GradientScale
+from keras_mmrel.layers.input_quality import InputQuality
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.models._quality import OWN_QUALITY
@@ -57,7 +57,7 @@ class MICINet(MultimodalModel):
 
     Inputs are judged before anything mixes them: a feature that does not fit
     the others of its modality is replaced by what they let expect
-    (`FeatureRepair`). Then every modality becomes a standardised feature of
+    (`InputQuality`). Then every modality becomes a standardised feature of
     `units` numbers (`ModalityEmbedding`), and five steps follow:
 
     1. *Initial logits*, from the feature as it is.
@@ -103,7 +103,8 @@ class MICINet(MultimodalModel):
         warmup: Float in (0, 1), fraction of the training, see
             `keras_mmrel.models.Clock.warmup_steps`.
         quality: As in `keras_mmrel.models.MultimodalModel`; `"auto"` is
-            `keras_mmrel.layers.FeatureRepair()`, and `None` lets all pass.
+            `keras_mmrel.layers.InputQuality(cleaning="repair")`, and `None`
+            lets all pass.
             Where the data of `fit` can be read only once it lets all pass,
             too, and says so: `model.quality.adapt(inputs, y)` before helps.
         injection: Float in [0, 1], fraction of the modalities of training
@@ -171,12 +172,12 @@ class MICINet(MultimodalModel):
         names = ["initial_loss", "kept_loss", "confidence_loss"]
         names += ["divergence_loss"] * bool(removal)
         names += ["compensation_loss"] * bool(compensation)
-        repair = FeatureRepair(name="feature_repair")
+        own = InputQuality(cleaning="repair", name="input_quality")
         super().__init__(
             modalities,
             num_classes,
             auxiliary_loss_names=names,
-            quality=repair if quality == "auto" else quality,
+            quality=own if quality == "auto" else quality,
             **kwargs,
         )
         self.quality_is_own = quality == "auto"
@@ -373,12 +374,15 @@ class MICINet(MultimodalModel):
         labels = one_hot_labels(y, self.num_classes)[:, None, :]
         p = ops.softmax(ops.stop_gradient(outputs["kept_logits"]))
         target = ops.sum(labels * p, axis=-1)
-        confidence = outputs[CONFIDENCE]
         if TRAINING_RECORD in outputs:
             # Without what is known of the input, which must not be unlearnt.
+            # From logits: of probabilities, backends clip unlike each other.
             fused = outputs[TRAINING_RECORD]["fusion"]
-            confidence = ops.sigmoid(fused["own_logits"])
-        loss = ops.binary_crossentropy(target, confidence)
+            loss = ops.binary_crossentropy(
+                target, fused["own_logits"], from_logits=True
+            )
+        else:
+            loss = ops.binary_crossentropy(target, outputs[CONFIDENCE])
         return mean_over_samples(loss * outputs[MASK], sample_weight)
 
     # -- Statistics ----------------------------------------------------------

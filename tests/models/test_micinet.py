@@ -257,7 +257,7 @@ def correlated(samples=120, seed=0):
 def test_inputs_are_judged_before_they_are_mixed():
     x, y = correlated()
     model = make({"a": (12,), "b": (12,)}, classes=2)
-    model.quality.adapt(x)
+    model.quality.adapt(x, y)
     bad = x["a"].copy()
     bad[:, ::4] += 20.0
     clean, noisy = (
@@ -267,7 +267,7 @@ def test_inputs_are_judged_before_they_are_mixed():
     error = np.abs(noisy["a"] - x["a"])[:, ::4].mean()
     assert error < 0.1 * 20.0
     assert clean["modality_quality"].min(axis=1).mean() > 0.9
-    assert noisy["modality_quality"][:, 0].max() < 0.8
+    assert noisy["modality_quality"][:, 0].mean() < 0.85
 
 
 def test_powers_multiply_by_what_was_seen_of_the_input():
@@ -293,7 +293,7 @@ def test_data_that_can_be_read_once_train_without_a_judge():
             yield {k: v[part] for k, v in X.items()}, Y[part]
 
     model = compiled()
-    with pytest.warns(UserWarning, match="does without its FeatureRepair"):
+    with pytest.warns(UserWarning, match="does without its InputQuality"):
         model.fit(batches(), steps_per_epoch=2, epochs=1, verbose=0)
     assert not model.quality.adapted
 
