@@ -153,8 +153,11 @@ class ICIInjection(keras.layers.Layer):
             values[MASK] = inputs[MASK]
         return {
             "inputs": values,
-            "injected": noisy + sparse + other + empty,
-            "replaced": other + empty,
+            # At most one is 1. A chain of `+` would be summed in any order.
+            "injected": ops.maximum(
+                ops.maximum(noisy, sparse), ops.maximum(other, empty)
+            ),
+            "replaced": ops.maximum(other, empty),
         }
 
     def _kinds(self, mask: Tensor, active: Tensor) -> list[Tensor]:

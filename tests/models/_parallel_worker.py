@@ -34,7 +34,10 @@ CASES = {
     ),
     "AIM with chance": ({**AIM, "strength": 0.5, "auxiliary": "random"}, 3),
     "MICINet with chance": ({"units": 6, "dropout": 0.2}, 3),
-    "MICINet for one step": ({"units": 6, "dropout": 0.0}, 1),
+    "MICINet for one step": (
+        {"units": 6, "dropout": 0.0, "input_dropout": 0.0},
+        1,
+    ),
 }
 
 # The halves of every batch of 12 hold modalities, held-out samples and
