@@ -107,7 +107,7 @@ def test_a_constant_modality_of_a_pipeline_is_not_trusted(name):
     out = model.predict(x, verbose=0)
     # That of MICINet is the probability of the true class, here chance.
     others = out["confidence"][:, [0, 2]].mean()
-    limit = {"QADMNet": 0.0, "MICINet": 0.6 * others}[name]
+    limit = {"QADMNet": 0.0, "MICINet": 0.7 * others}[name]
     assert out["confidence"][:, 1].mean() <= limit
     key = {"QADMNet": "depth", "MICINet": "discriminative_power"}[name]
     assert out[key][:, 1].mean() < 0.5 * out[key][:, 0].mean()
