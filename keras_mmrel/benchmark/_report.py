@@ -13,6 +13,8 @@ from keras_mmrel.benchmark._figures import difference_figure
 from keras_mmrel.benchmark._figures import severity_figure
 from keras_mmrel.benchmark._names import figure_names
 from keras_mmrel.benchmark._names import file_stem
+from keras_mmrel.benchmark._overall import ABOUT
+from keras_mmrel.benchmark._overall import overall_table
 from keras_mmrel.benchmark._page import Page
 from keras_mmrel.benchmark._records import Run
 from keras_mmrel.benchmark._store import Store
@@ -308,6 +310,7 @@ class _Report:
 
     def _end(self, blocks: list[Block]) -> None:
         page = self.page
+        self._overall(blocks)
         page.heading("Mean ranks")
         page.text(
             "Ranks of the means, 1 is best, averaged over data sets and "
@@ -334,6 +337,19 @@ class _Report:
                     f"{k} {v}" for k, v in entries if k not in ("kind", "id")
                 )
             )
+
+    def _overall(self, blocks: list[Block]) -> None:
+        """One table a regime, where there is more than one data set."""
+        if self.primary.higher_is_better is None:
+            return
+        for regime in self.comparison.regimes:
+            part = [block for block in blocks if block.regime == regime]
+            table = overall_table(part, self.methods, self.primary)
+            if table is not None:
+                self.page.heading(f"All data sets, {regime} training")
+                self.page.text(ABOUT)
+                self.page.text(f"{title(self.primary)}:")
+                self.page.table(*table)
 
     def _files(self) -> list[Path]:
         # The pages last: what they show is there.

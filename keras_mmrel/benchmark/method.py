@@ -44,7 +44,12 @@ SHAPES = {"a": (3,), "b": (2,)}
 Factory: TypeAlias = Any
 # Options, or a function, by which the path to one is replaced.
 Encoder: TypeAlias = Any
-KNOWN = [name for name in models.__all__ if name != "MultimodalModel"]
+KNOWN = [
+    name
+    for name in models.__all__
+    if issubclass(getattr(models, name), models.MultimodalModel)
+    and name != "MultimodalModel"
+]
 
 
 @dataclasses.dataclass(frozen=True)

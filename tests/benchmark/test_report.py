@@ -236,6 +236,50 @@ def test_ranks_are_means_over_blocks(tmp_path):
         }  # fmt: skip
 
 
+def test_one_table_over_all_data_sets(tmp_path):
+    """Means, ranks and counts that are computed here by hand."""
+    # Data set -> method -> accuracy of the seeds, the same in all conditions.
+    made = {
+        "d": {"A": (0.9, 0.8), "BB": (0.8, 0.7), "CCC": (0.2, 0.4)},
+        "e": {"A": (0.5, 0.5), "BB": (0.7, 0.3), "CCC": (0.5, 0.6)},
+    }
+    runs = []
+    for dataset, methods in made.items():
+        for method, values in methods.items():
+            for seed, value in enumerate(values):
+                run = make_run(method, seed, dataset=dataset)
+                run["scores"]["accuracy"] = [value] * len(CONDITIONS)
+                runs.append(run)
+    # Without one of the data sets a mean would be another one.
+    runs.append(make_run("DDDD", 0, dataset="d"))
+    folder = make_folder(tmp_path / "f", runs)
+    report(folder)
+    (table,) = tables(section(folder, "All data sets, clean training"))
+    # Test parts of 30, training parts of 60, two seeds.
+    factor = np.sqrt(0.5 + 0.5)
+    for group in ("clean", "mean, inside", "mean, outside"):
+        for method, row in table.items():
+            values = [made[dataset][method] for dataset in made]
+            spread = np.hypot(*np.std(values, axis=1, ddof=1))
+            text = f"{100 * np.mean(values):.1f} ± "
+            text += f"{100 * factor / 2 * spread:.1f}"
+            assert row[group].strip("*") == text
+        assert table["A"][group].startswith("**")
+    # A is first in d, and 0.05 behind CCC in e, by differences of 0 and 0.1:
+    # not more than their error.
+    assert list(table) == ["A", "BB", "CCC"]
+    assert [row["behind"] for row in table.values()] == [
+        "0 of 6", "3 of 6", "3 of 6",
+    ]  # fmt: skip
+    assert [row["mean rank"] for row in table.values()] == ["1.8", "2.2", "2.0"]
+
+
+def test_one_data_set_has_no_table_over_all(tmp_path):
+    folder = make_folder(tmp_path / "f", runs_of(["A", "BB"]))
+    report(folder)
+    assert "All data sets" not in (folder / "report.md").read_text()
+
+
 def test_the_page_is_self_contained_and_names_are_texts(tmp_path):
     names = ["<b>bold</b>", "pipe | name", "**stars**", "plain & simple"]
     folder = make_folder(tmp_path / "f", runs_of(names))
