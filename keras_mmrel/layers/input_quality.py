@@ -102,8 +102,9 @@ class InputQuality(TensorLayer):
         seed: Non-negative integer, of the samples and their corruptions.
         cleaning: `True` to take features out as above; `"repair"` to replace
             single features that do not fit by what the others let expect
-            (`FeatureRepair`), which keeps more where few are wild; or `False`
-            to leave them all. The quality is the same in all three cases.
+            (`FeatureRepair`), which keeps more where few are wild, in
+            modalities whose energy is unusual alone; or `False` to leave them
+            all. The quality is the same in all three cases.
         **kwargs: Arguments of `keras.layers.Layer`. Everything is computed in
             float32, whatever the `dtype`.
 
@@ -219,25 +220,37 @@ class InputQuality(TensorLayer):
         check_modality_tensors(inputs)
         self.modality_shapes.check(inputs)
         mask = mask_of(inputs)
-        values, qualities = {}, []
+        values, qualities, unusual = {}, [], {}
         for index, (name, x) in enumerate(modality_arrays(inputs).items()):
             values[name], quality = x, ops.ones_like(mask[:, index])
             if name in self.judged and is_float(x):
                 present = mask[:, index]
-                values[name], quality = self._judge(name, x, present)
+                values[name], quality, raw = self._judge(name, x, present)
+                unusual[name] = raw < 1.0
             qualities.append(quality)
         if self.cleaning == "repair":
-            repaired = self.repair({**values, MASK: mask})
-            values = {name: repaired[name] for name in values}
+            values = self._repaired(values, mask, unusual)
         quality = ops.stop_gradient(ops.stack(qualities, axis=1) * mask)
         if inputs.get(MASK) is not None:
             mask = inputs[MASK]
         return {**values, MASK: mask, QUALITY: quality}
 
+    def _repaired(
+        self, values: Modalities, mask: Tensor, unusual: dict[str, Tensor]
+    ) -> dict[str, Any]:
+        """Repair what looks unusual; the rest stays to the last bit."""
+        repaired = self.repair({**values, MASK: mask})
+        found = dict(values)
+        for name, rows in unusual.items():
+            x = values[name]
+            rows = ops.reshape(rows, (-1, *[1] * (len(x.shape) - 1)))
+            found[name] = ops.where(rows, repaired[name], x)
+        return found
+
     def _judge(
         self, name: str, x: Tensor, present: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return the values to use, and the quality `(batch,)`."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the values to use, their quality, that of `x` `(batch,)`."""
         state = {
             key: ops.convert_to_tensor(value)
             for key, value in self.judged[name].items()
@@ -264,7 +277,7 @@ class InputQuality(TensorLayer):
         use = ops.logical_and(ops.logical_and(use, known), replaced > 0)
         quality = ops.where(known, ops.where(use, clean, raw), 1.0)
         if not self.cleaning:
-            return x, quality
+            return x, quality, raw
         if self.cleaning == "repair":
             use = ops.logical_and(use, far)
         shape = (-1, *[1] * (len(x.shape) - 1))
@@ -272,7 +285,7 @@ class InputQuality(TensorLayer):
         values = ops.where(
             ops.reshape(use, shape), ops.cast(cleaned, x.dtype), x
         )
-        return values, quality
+        return values, quality, raw
 
     def _reliability(
         self, state: dict[str, Tensor], way: int, rows: Tensor

@@ -506,6 +506,17 @@ def test_it_repairs_single_features_and_believes_as_without():
         plain["modality_quality"], repaired["modality_quality"]
     )
     np.testing.assert_allclose(repaired["b"], x, atol=0.5)
+    # What looks as clean samples do stays to the last bit, though some of its
+    # features are further off than what repair alone believes.
+    usual = repaired["modality_quality"][:, 1] == 1
+    assert 0.8 < usual.mean() < 1
+    np.testing.assert_array_equal(repaired["b"][usual], x[usual])
+    layer.repair.radius = 1.0
+    alone = to_numpy(layer.repair({"a": x, "b": x})["b"])
+    assert (alone[usual] != x[usual]).any()
+    changed = to_numpy(layer({"a": bad, "b": x})["b"])
+    assert (changed[~usual] != x[~usual]).any()
+    np.testing.assert_array_equal(changed[usual], x[usual])
     error = {k: abs(v["a"] - x)[1:, 3].mean() for k, v in outputs.items()}
     assert error["repair"] < 0.5 * error[True]
     assert np.isfinite(repaired["a"]).all()
