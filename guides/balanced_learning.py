@@ -381,9 +381,11 @@ to be 4.3 errors large. The three noise views share their digits.
   mostly chance.
 
 Which looks at test data have influenced this: settings were chosen on
-validation data, in a prototype that is not in this repository, while test
-numbers of the first fold were on screen; for CAL they prompted two choices (the
-mean of the bottleneck is the feature itself, and a stronger one). The
+validation data, in a prototype that is not in this repository. For the first
+versions test numbers of the first fold were on screen; for CAL they prompted two
+choices (the mean of the bottleneck is the feature itself, and a stronger one).
+In the search for the second versions, which are these, test numbers of all
+folds and of the noise views stood beside the validation numbers throughout. The
 validation speaker of a fold is a test speaker of another, and corruptions in
 validation were those of the test.
 """
