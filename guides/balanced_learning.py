@@ -331,7 +331,8 @@ data, so three folds are three numbers. What follows with numbers is a pilot: th
 settings of the two files, one seed on each of three folds, or of three views in
 turn replaced by noise with 200 training samples put aside; mean difference in
 points and its standard error over the three. With three numbers a difference has
-to be 4.3 errors large. The three noise views share their digits.
+to be 4.3 errors large. Training parts of the folds share speakers, and the three
+noise views their digits: no error here is corrected for that.
 
 - Joint training leaves the image encoder of AV-digits far behind what it
   reaches alone. AIM, CAL and plain unimodal losses cure that on every fold, and
