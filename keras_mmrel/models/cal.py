@@ -24,6 +24,7 @@ from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._feature_typicality import FeatureTypicality
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
+from keras_mmrel.layers.modality_contribution import MEASURES
 from keras_mmrel.layers.modality_contribution import ModalityContribution
 from keras_mmrel.models._quality import weighed
 from keras_mmrel.models.modality_inputs import keep_present
@@ -120,6 +121,8 @@ def _hold_out(model: Any, x: Modalities, samples: int) -> Array | None:
     bottleneck_start=Number(0, 1),
     holdout=Number(0, 1, high_open=True),
     release=Number(0, 1),
+    measure=Choice(*MEASURES),
+    temperature=Number(0, low_open=True),
 )
 class CAL(SharedHeadModel):
     """Measure what each modality contributes; learn and compress by it.
