@@ -331,7 +331,8 @@ data, so three folds are three numbers. What follows with numbers is a pilot: th
 settings of the two files, one seed on each of three folds, or of three views in
 turn replaced by noise with 200 training samples put aside; mean difference in
 points and its standard error over the three. With three numbers a difference has
-to be 4.3 errors large. The three noise views share their digits.
+to be 4.3 errors large. Training parts of the folds share speakers, and the three
+noise views their digits: no error here is corrected for that.
 
 - Joint training leaves the image encoder of AV-digits far behind what it
   reaches alone. AIM, CAL and plain unimodal losses cure that on every fold, and
@@ -381,9 +382,11 @@ to be 4.3 errors large. The three noise views share their digits.
   mostly chance.
 
 Which looks at test data have influenced this: settings were chosen on
-validation data, in a prototype that is not in this repository, while test
-numbers of the first fold were on screen; for CAL they prompted two choices (the
-mean of the bottleneck is the feature itself, and a stronger one). The
+validation data, in a prototype that is not in this repository. For the first
+versions test numbers of the first fold were on screen; for CAL they prompted two
+choices (the mean of the bottleneck is the feature itself, and a stronger one).
+In the search for the second versions, which are these, test numbers of all
+folds and of the noise views stood beside the validation numbers throughout. The
 validation speaker of a fold is a test speaker of another, and corruptions in
 validation were those of the test.
 """

@@ -21,6 +21,11 @@ training data. They do so by Keras' own conventions:
   `training=True`, as `keras.layers.BatchNormalization` does, and stand still
   with `trainable=False`.
 
+Two others need what a call does not get, so nothing but their `update_statistics`
+moves them, in `fit` only if your `compute_loss` calls it: `SampleHistory`, the
+losses of each sample, and `ModalityContribution`, the labels, of samples that are
+best not trained on.
+
 This guide builds two models that bear noise in one of three modalities better
 than a plain one. It needs no download and less than a minute on two cores.
 """
@@ -310,7 +315,7 @@ print("votes of .9, .85 and .3:", ops.convert_to_numpy(allocated["weight"]))
 All of this is one seed on one split; the tables of the library's own models have
 more. What to take away:
 
-- `adapt` what learns from clean data, and everything else moves in `fit`.
+- `adapt` what learns from clean data, and everything else here moves in `fit`.
 - Give a loss to whatever should learn: confidence and depth pass none on.
 - Pass `modality_mask` to every layer that takes it. What is in a missing
   modality is read by none of them.

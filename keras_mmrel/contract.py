@@ -125,6 +125,19 @@ def to_numpy(array: ArrayLike, name: str = "An array") -> Array:
         ) from error
 
 
+def rows_to_numpy(
+    array: ArrayLike, rows: slice, name: str = "An array"
+) -> Array:
+    """Return `to_numpy` of some rows; the others of a tensor are not copied."""
+    if (
+        is_labelled(array)
+        or _is_sparse_or_ragged(array)
+        or not hasattr(array, "__getitem__")
+    ):
+        return to_numpy(array, name)[rows]
+    return to_numpy(array[rows], name)
+
+
 def number_array(array: ArrayLike, name: str = "An array") -> Array:
     """Return `to_numpy` of an array of real numbers, as every backend takes.
 
@@ -403,6 +416,7 @@ def check_labels(
     num_classes: int,
     samples: int | None = None,
     soft: bool = False,
+    rows: int | None = None,
 ) -> Array:
     """Return the class number of every sample, `(samples,)` in int64.
 
@@ -412,6 +426,8 @@ def check_labels(
         num_classes: Number of classes.
         samples: Number of samples that the inputs hold, or `None`.
         soft: Whether rows may be soft: not negative, with a sum of 1.
+        rows: Number of the first labels that are looked at and returned, or
+            `None` for all.
 
     Raises:
         ValueError: If `y` holds anything else.
@@ -420,12 +436,14 @@ def check_labels(
         raise ValueError(
             f"`y` must be an array or a tensor. Received: {type(y).__name__}"
         )
-    y = to_numpy(y, "`y`")
-    if samples is not None and (y.ndim == 0 or len(y) != samples):
+    whole = y if rows else to_numpy(y, "`y`")
+    count = [*np.shape(whole), 0][0]
+    if samples is not None and count != samples:
         raise ValueError(
             "`y` must have one label a sample. Received: "
-            f"{len(y) if y.ndim else 0} labels for {samples} samples"
+            f"{count} labels for {samples} samples"
         )
+    y = rows_to_numpy(whole, slice(rows), "`y`") if rows else whole
     if y.ndim == 2 and y.shape[1] != 1:
         _check_rows(y, num_classes, soft)
         return y.argmax(axis=1).astype("int64")

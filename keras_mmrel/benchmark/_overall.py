@@ -58,10 +58,10 @@ def overall_table(
         for group in groups
     }
     sign = 1.0 if score.higher_is_better else -1.0
-    best = {
-        group: max(whole, key=lambda m, g=group: sign * cells[m, g].mean)
-        for group in groups
-    }
+    best = {}
+    for group in groups:
+        means = {m: sign * cells[m, group].mean for m in whole}
+        best[group] = max(means, key=means.__getitem__)
     ranks = _ranks(columns, whole, score)
     behind = dict.fromkeys(whole, 0)
     for block, corruption in columns:

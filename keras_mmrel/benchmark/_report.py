@@ -141,6 +141,7 @@ class _Report:
         for note in self.comparison.notes:
             self.page.text(note)
         self.page.text(self._legend())
+        self._sources()
         self._later()
         missing = missing_runs(self.comparison, self.runs)
         if missing:
@@ -176,6 +177,22 @@ class _Report:
             "severities, 'mean' those over all corruptions of its table. A "
             "cell is empty where a score is undefined. "
             f"{scores}."
+        )
+
+    def _sources(self) -> None:
+        """Say which runs are of another state of the source than others."""
+        known = self.store.environments()
+        of: dict[str, set] = {method: set() for method in self.methods}
+        for run in self.runs:
+            of[run.method].add(known.get(run.environment, {}).get("source"))
+        states = len(set().union(*of.values()))
+        if states == 1:
+            return
+        mixed = [method for method, sources in of.items() if len(sources) > 1]
+        self.page.text(
+            f"Runs are of {states} states of the source (`source` under "
+            "Environment), which may compute other things. Methods with runs "
+            f"of several: {', '.join(mixed) or 'none'}."
         )
 
     def _later(self) -> None:

@@ -74,7 +74,8 @@ def run(
         config: Path of a YAML file.
         out: Folder of the results.
         data: Folder with the folders of built-in data sets (`rosmap`, `brca`,
-            `fsdd`) that are not to be downloaded.
+            `breast_tcga`, `cub`, `wiki`, `fsdd`) that are not to be
+            downloaded, or cannot be.
         datasets: Names of the file's data sets to run, or `None` for all.
         seeds: Instead of the file's, or `None`.
         shard: `(i, n)`: this process does only the i-th of n parts. Without

@@ -70,7 +70,8 @@ class Comparison:
             before its tables.
         folder: Where relative paths of files begin.
         data: Folder with the folders of built-in data sets (`rosmap`, `brca`,
-            `fsdd`) that are not to be downloaded.
+            `breast_tcga`, `cub`, `wiki`, `fsdd`) that are not to be
+            downloaded, or cannot be.
 
     Raises:
         ValueError: With the first thing that is wrong.

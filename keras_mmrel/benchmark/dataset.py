@@ -30,6 +30,7 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import to_numpy
 
@@ -348,26 +349,10 @@ def _warn_of_counting(x: Mapping[str, Array]) -> None:
         )
 
 
-def _check_rows(x: Mapping[str, Any], y: Any) -> None:
-    """Refuse tables whose rows are of other samples; arrays have no names."""
-    tables = {
-        name: values.index
-        for name, values in {**x, "labels": y}.items()
-        if hasattr(values, "iloc") and hasattr(values, "index")
-    }
-    first = next(iter(tables), "")
-    for name, rows in tables.items():
-        if not rows.equals(tables[first]):
-            raise ValueError(
-                "`source` must return tables with the same row labels in the "
-                f"same order. Received: '{name}' with {list(rows[:3])}, ..., "
-                f"and '{first}' with {list(tables[first][:3])}, ..."
-            )
-
-
 def _pooled(parts: list) -> tuple[dict[str, Array], Array]:
     for x, y in parts:
-        _check_rows(x, y)
+        named = {f"'{name}' of `source`": value for name, value in x.items()}
+        check_rows_agree({**named, "labels of `source`": y})
     names = [set(x) for x, _ in parts]
     if names[0] != names[-1]:
         raise ValueError(

@@ -178,7 +178,7 @@ class ICIFusion(TensorLayer):
             split = nothing_removed(z, mean, variance)
         kept = split["kept"] * present
         kept_logits = self._classify(self.kept_head, kept, training)
-        power = self.discriminative_power(
+        discriminative = self.discriminative_power(
             ops.softmax(ops.stop_gradient(kept_logits)),
             split["surprise"],
             split["ici_fraction"],
@@ -190,7 +190,7 @@ class ICIFusion(TensorLayer):
             whole = self.compensation == "modality"
             repaired = self.compensate(
                 kept,
-                power["power_logits"],
+                discriminative["power_logits"],
                 None if whole else split["removed"],
             )
         else:
@@ -203,7 +203,7 @@ class ICIFusion(TensorLayer):
             self.expert_head, repaired["compensated"], training
         )
         experts = ops.log_softmax(modalities * logits)
-        weights = power["discriminative_power"]
+        weights = discriminative["discriminative_power"]
         if not self.weighting:
             count = ops.sum(mask, axis=1, keepdims=True)
             weights = mask / ops.maximum(count, 1.0)
@@ -215,8 +215,8 @@ class ICIFusion(TensorLayer):
             "divergence": split["divergence"],
             "initial_logits": initial_logits,
             "kept_logits": kept_logits,
-            "own_logits": power["own_logits"],
-            "power_logits": power["power_logits"],
+            "own_logits": discriminative["own_logits"],
+            "power_logits": discriminative["power_logits"],
             "discriminative_power": weights * mask,
             "compensation": ops.cast(repaired["compensation"], "float32"),
             "compensated": ops.cast(repaired["compensated"], "float32"),

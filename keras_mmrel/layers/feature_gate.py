@@ -102,10 +102,10 @@ class FeatureGate(TensorLayer):
         Dict with `quality` `(batch, modalities, features)` and `typicality`
         `(batch, modalities)`, both in [0, 1]; `standardised` features,
         clipped to [-8, 8]; `gated`, those times their quality; `cleaned`, in
-        the units of the input; and `retained` `(batch, modalities)`, the share
-        of the modality's class information in [0, 1] that passes the gate.
-        The class information of a feature is the share of its variance that
-        lies between the classes, less what chance gives.
+        the units of the input; and `retained` `(batch, modalities)`, the
+        fraction in [0, 1] of the modality's class information that passes the
+        gate. The class information of a feature is the fraction of its
+        variance that lies between the classes, less what chance gives.
 
     Raises:
         ValueError: If an argument is out of its range, or the input has not
@@ -254,18 +254,18 @@ class FeatureGate(TensorLayer):
     def class_information(self) -> Tensor:
         """How much each feature tells of the class, `(modalities, features)`.
 
-        The share of its variance that lies between the classes, less what
-        chance gives, as a fraction of the modality's sum.
+        The fraction of its variance that lies between the classes, less what
+        chance gives, divided by the modality's sum.
         """
         counts = ops.convert_to_tensor(self.counts)
         total = ops.maximum(ops.sum(counts, axis=1), 1.0)
         between, within = self._variances()
-        share = between / ops.maximum(between + within, 1e-12)
+        fraction = between / ops.maximum(between + within, 1e-12)
         seen = ops.sum(ops.cast(counts > 0, "float32"), axis=1)
         chance = (seen - 1.0) / ops.maximum(total - 1.0, 1.0)
         # All the same where nothing is known, or nothing tells.
-        share = ops.maximum(share - chance, 1e-4) * self.real
-        return share / ops.sum(share, axis=-1, keepdims=True)
+        fraction = ops.maximum(fraction - chance, 1e-4) * self.real
+        return fraction / ops.sum(fraction, axis=-1, keepdims=True)
 
     def _variances(self) -> tuple[Tensor, Tensor]:
         """Between the classes and within them, `(modalities, features)`."""

@@ -24,6 +24,7 @@ from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._feature_typicality import FeatureTypicality
 from keras_mmrel.layers.information_bottleneck import InformationBottleneck
+from keras_mmrel.layers.modality_contribution import MEASURES
 from keras_mmrel.layers.modality_contribution import ModalityContribution
 from keras_mmrel.models._quality import weighed
 from keras_mmrel.models.modality_inputs import keep_present
@@ -120,6 +121,8 @@ def _hold_out(model: Any, x: Modalities, samples: int) -> Array | None:
     bottleneck_start=Number(0, 1),
     holdout=Number(0, 1, high_open=True),
     release=Number(0, 1),
+    measure=Choice(*MEASURES),
+    temperature=Number(0, low_open=True),
 )
 class CAL(SharedHeadModel):
     """Measure what each modality contributes; learn and compress by it.
@@ -166,7 +169,9 @@ class CAL(SharedHeadModel):
     (b, M), each sample's Shapley values of the information about the
     predicted class, `contribution_fraction` (b, M), the fractions of what
     was estimated in training, the same in every row, and `modality_quality`,
-    the typicality, which lowers the `confidence` too. The logs have
+    the typicality, which lowers the `confidence` too. With a `bottleneck` there
+    is `divergence` (b, M): the nats that each feature's distribution is away
+    from a standard normal one, 0 where the modality is missing. The logs have
     `<modality>_contribution` and `<modality>_bottleneck`.
 
     Args:
@@ -314,9 +319,9 @@ class CAL(SharedHeadModel):
         inputs = self.augment(self.prepare_inputs(inputs), training)
         mask = inputs[MASK]
         plain = self.encode(inputs, training, weighed=False)
-        judged = self._judged(plain, inputs)
+        with_quality = self._with_quality(plain, inputs)
         # A sample in training is typical by what it teaches.
-        used = inputs if training else judged
+        used = inputs if training else with_quality
         features = [weighed(f, used, index) for index, f in enumerate(plain)]
         evidence: dict[str, Any] = {}
         divergences = []
@@ -342,11 +347,13 @@ class CAL(SharedHeadModel):
         return self.make_outputs(
             ops.sum(partial_logits, axis=1) + self.bias,
             partial_logits + self.bias,
-            judged,
+            with_quality,
             **evidence,
         )
 
-    def _judged(self, features: list[Tensor], inputs: Modalities) -> Modalities:
+    def _with_quality(
+        self, features: list[Tensor], inputs: Modalities
+    ) -> Modalities:
         """Inputs with a quality that tells how typical features are."""
         if not self.typicalities:
             return inputs

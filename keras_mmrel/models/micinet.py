@@ -266,7 +266,7 @@ class MICINet(MultimodalModel):
             record = {
                 "clean_features": features,
                 "clean_z": z,
-                "clean_guess": fused["initial_logits"],
+                "clean_initial_logits": fused["initial_logits"],
                 **self._what_happened(clean, used, flags),
                 "fusion": fused,
                 "later": later,
@@ -303,14 +303,18 @@ class MICINet(MultimodalModel):
     ) -> dict[str, Any]:
         """What was done to the samples, and where clean ones are."""
         mask = used[MASK]
-        own = guessed = mask
+        own = initial_mask = mask
         if flags is not None:
             own = mask * (1.0 - flags["replaced"])
-            guessed = mask * (1.0 - flags["injected"])
-        record = {"own": own, "guessed": guessed}
+            initial_mask = mask * (1.0 - flags["injected"])
+        record = {"own": own, "initial_mask": initial_mask}
         if self.augmentation is None:
             # Enough samples are left as they were.
-            return {**record, "untouched": guessed, "clean_mask": guessed}
+            return {
+                **record,
+                "untouched": initial_mask,
+                "clean_mask": initial_mask,
+            }
         calm = self.augment(clean, training=False)
         features = self.embed.stacked(
             self.encode(calm, training=False, weighed=False)
@@ -318,11 +322,12 @@ class MICINet(MultimodalModel):
         z = self._embedded(features, calm[MASK])
         return {
             **record,
-            "untouched": guessed * untouched(clean, used, self.modality_names),
+            "untouched": initial_mask
+            * untouched(clean, used, self.modality_names),
             "clean_mask": calm[MASK],
             "clean_features": features,
             "clean_z": z,
-            "clean_guess": self.fusion.initial_logits(z),
+            "clean_initial_logits": self.fusion.initial_logits(z),
         }
 
     # -- Losses --------------------------------------------------------------
@@ -332,11 +337,11 @@ class MICINet(MultimodalModel):
     ) -> Losses:
         mask, record = outputs[MASK], outputs.get(TRAINING_RECORD, outputs)
         later = record["later"] if "later" in record else self.second_phase()
-        guessed = record.get("guessed", mask)
+        initial_mask = record.get("initial_mask", mask)
         own = record.get("own", mask)
         crossentropy = self.modality_crossentropy
         initial = crossentropy(
-            y, outputs["initial_logits"], guessed, sample_weight
+            y, outputs["initial_logits"], initial_mask, sample_weight
         )
         kept = crossentropy(y, outputs["kept_logits"], own, sample_weight)
         confidence = self._confidence_loss(y, outputs, sample_weight)
@@ -395,7 +400,7 @@ class MICINet(MultimodalModel):
             self.fusion.global_ici.update_statistics(
                 record["clean_z"],
                 y,
-                ops.softmax(record["clean_guess"]),
+                ops.softmax(record["clean_initial_logits"]),
                 mask,
                 decay=0.95 + 0.045 * record["later"],
             )

@@ -285,12 +285,13 @@ class ModalityInputs:
         if sample_weight is not None:
             validation.check_sample_weight(sample_weight, count)
         if y is not None:
-            labels = check_labels(y, self.model.num_classes, count, soft=True)
-            classes = np.unique(labels)
-            if fits and len(classes) < 2:
+            labels = check_labels(
+                y, self.model.num_classes, count, soft=True, rows=rows
+            )
+            if fits and (labels == labels[0]).all():
                 raise ValueError(
                     "`y` must hold at least two classes to train a "
-                    f"classifier. Received: only class {classes.tolist()}"
+                    f"classifier. Received: only class [{labels[0]}]"
                 )
         elif labelled:
             raise ValueError(

@@ -36,6 +36,7 @@ from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Shape
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import rows_to_numpy
 from keras_mmrel.contract import to_numpy
 
 CHUNK_BYTES = 1 << 22
@@ -327,17 +328,16 @@ def check_arrays(
         raise ValueError(
             "Inputs must hold at least one sample. Received: an empty dataset"
         )
-    used = slice(rows)
     mask = None
     if MASK in inputs:
-        mask = check_mask_values(to_numpy(inputs[MASK])[used])
+        mask = check_mask_values(rows_to_numpy(inputs[MASK], slice(rows)))
     for index, name in enumerate(shapes):
         present = None if mask is None else mask[:, index]
         for array in keras.tree.flatten(inputs[name]):
-            values = to_numpy(array)[used]
-            numbers = name in encoded and values.dtype.kind in "biu"
+            kind = rows_to_numpy(array, slice(1)).dtype.kind
+            numbers = name in encoded and kind in "biu"
             largest = check_finite(
-                name, values, present, LARGEST if numbers else limit
+                name, array, present, LARGEST if numbers else limit, rows
             )
             if numbers:
                 continue
@@ -352,27 +352,36 @@ def check_arrays(
 
 
 def check_finite(
-    name: str, array: Array, present: Array | None, limit: float
+    name: str,
+    array: Array | Tensor,
+    present: Array | None,
+    limit: float,
+    rows: int | None = None,
 ) -> float:
     """Refuse NaN, infinity and huge numbers where a modality is present.
+
+    A tensor is read in chunks, too: some backends copy what NumPy gets.
 
     Returns:
         The largest size of a number.
     """
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+    first = rows_to_numpy(array, slice(1))
+    if first.dtype.kind not in "biuf" and first.dtype.name != "bfloat16":
         raise ValueError(
             f"Modality '{name}' must hold numbers. Received: "
-            f"dtype={array.dtype}"
+            f"dtype={first.dtype}"
         )
-    if array.dtype.kind == "b":
+    if first.dtype.kind == "b":
         return 1.0
     bad, largest = 0, 0.0
-    row_bytes = array.dtype.itemsize * max(int(np.prod(array.shape[1:])), 1)
+    row_bytes = first.dtype.itemsize * max(int(np.prod(first.shape[1:])), 1)
     step = max(1, CHUNK_BYTES // row_bytes)
-    for start in range(0, len(array), step):
-        chunk = array[start : start + step]
+    count = min(len(array), rows or len(array))
+    for start in range(0, count, step):
+        used = slice(start, min(start + step, count))
+        chunk = rows_to_numpy(array, used)
         if present is not None:
-            there = present[start : start + step]
+            there = present[used]
             chunk = chunk if there.all() else chunk[there]
         if not chunk.size:
             continue

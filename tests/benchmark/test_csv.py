@@ -501,8 +501,12 @@ def test_tables_of_a_function_must_have_the_same_rows():
     found = Dataset(lambda: (x, Y), scale="none").load("d")
     np.testing.assert_allclose(found.x["a"], A, rtol=1e-6)
     shuffled = {**x, "b": x["b"].iloc[ORDER]}
-    with pytest.raises(ValueError, match="same row labels.*'b' with"):
+    with pytest.raises(
+        ValueError, match="'a' .* 'b' of `source` must have the same row"
+    ):
         Dataset(lambda: (shuffled, Y)).load("d")
     labels = pandas.Series(Y)[::-1]
-    with pytest.raises(ValueError, match="same row labels.*'labels' with"):
+    with pytest.raises(
+        ValueError, match="labels of `source` must have the same row"
+    ):
         Dataset(lambda: (x, labels)).load("d")

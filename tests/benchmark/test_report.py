@@ -482,3 +482,20 @@ def test_the_settings_that_were_chosen_are_counted(tmp_path):
     # The grid goes from 0.001 to 0.5.
     assert '{"learning_rate": 0.5} † (1)' in chosen
     assert '{"learning_rate": 0.01} (2)' in chosen
+
+
+def test_runs_of_several_states_of_the_source_are_named(tmp_path):
+    """Where a folder was gone on with after a method had changed."""
+    runs = runs_of(["A", "B"])
+    folder = make_folder(tmp_path / "runs", runs)
+    report(folder)
+    assert "states of the source" not in (folder / "report.md").read_text()
+    runs[-1]["environment"] = "e2"
+    make_folder(folder, runs)
+    file = folder / "runs.jsonl"
+    other = {"kind": "environment", "id": "e2", "source": "ab"}
+    file.write_text(json.dumps(other) + "\n" + file.read_text())
+    report(folder)
+    text, _ = (folder / "report.md").read_text().split("\n## ", 1)
+    assert "Runs are of 2 states of the source" in text
+    assert "Methods with runs of several: B." in text

@@ -351,6 +351,35 @@ def test_only_the_samples_that_are_used_are_looked_at():
     model.evaluate(bad, Y, batch_size=16, steps=2, verbose=0)
     with pytest.raises(ValueError, match="Modality 'a' must be finite"):
         model.predict(bad, batch_size=16, steps=3, verbose=0)
+    labels = np.where(np.arange(len(Y)) < 32, Y, 7)
+    model.evaluate(X, labels, batch_size=16, steps=2, verbose=0)
+    with pytest.raises(ValueError, match="Received: values from 0 to 7"):
+        model.evaluate(X, labels, batch_size=16, steps=3, verbose=0)
+    with pytest.raises(ValueError, match="32 labels for 48 samples"):
+        model.evaluate(X, Y[:32], batch_size=16, steps=2, verbose=0)
+
+
+def peak_of(call):
+    """Most bytes that NumPy held during a call."""
+    tracemalloc.start()
+    call()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def test_tensors_are_checked_in_chunks_and_only_what_is_used():
+    n = 600_000
+    x = {k: ops.ones((n, v.shape[1]), "float32") for k, v in X.items()}
+    y = ops.arange(n, dtype="int32") % 3
+    inputs = compiled().modality_inputs
+    assert peak_of(lambda: inputs.check(x, y, rows=64)) < 200_000
+    assert peak_of(lambda: inputs.check(x)) < 2.5 * CHUNK_BYTES
+    assert x["a"].shape[1] * n * 4 > 3 * CHUNK_BYTES
+    x["a"] = ops.concatenate([x["a"][1:], x["a"][:1] + np.inf])
+    with pytest.raises(ValueError, match="Modality 'a' .* 6 NaN or infinite"):
+        inputs.check(x)
+    inputs.check(x, rows=n - 1)
 
 
 def test_a_generator_is_checked_by_its_first_batch():
