@@ -393,7 +393,7 @@ def one_hot_labels(y: Labels, num_classes: int) -> Tensor:
     """
     y = ops.convert_to_tensor(y)
     if len(y.shape) == 2 and y.shape[1] == num_classes:
-        return ops.cast(y, "float32")
+        return ops.convert_to_tensor(y, "float32")
     if len(y.shape) == 2 and y.shape[1] == 1:
         y = ops.squeeze(y, axis=1)
     if len(y.shape) != 1:
@@ -403,7 +403,9 @@ def one_hot_labels(y: Labels, num_classes: int) -> Tensor:
         )
     # Unlike `one_hot` this is the same everywhere for what is no class.
     classes = ops.arange(num_classes, dtype="int32")
-    return ops.cast(ops.cast(y, "int32")[:, None] == classes, "float32")
+    return ops.cast(
+        ops.convert_to_tensor(y, "int32")[:, None] == classes, "float32"
+    )
 
 
 def class_numbers(y: Labels, num_classes: int) -> Tensor:

@@ -8,5 +8,11 @@ def use_quick_compiler():
         import jax
 
         jax.config.update("jax_disable_most_optimizations", True)
+    if keras.config.backend() == "torch":
+        import torch
+
+        # On a GPU the fastest convolution adds in an order of chance, and
+        # some tests compare bits.
+        torch.backends.cudnn.deterministic = True
     # Not so TensorFlow: without its optimiser each function keeps four times
     # the memory, for good, and thousands of tests then need all there is.

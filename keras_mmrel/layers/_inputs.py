@@ -91,7 +91,7 @@ def is_float(x: Tensor) -> bool:
 def mask_of(inputs: Modalities) -> Tensor:
     """The mask `(batch, modalities)` in float32, ones by default."""
     if inputs.get(MASK) is not None:
-        mask = ops.cast(inputs[MASK], "float32")
+        mask = ops.convert_to_tensor(inputs[MASK], "float32")
         return ops.cast(mask > 0, "float32")
     names = [name for name in inputs if name != MASK]
     first = keras.tree.flatten(inputs[names[0]])[0]

@@ -105,7 +105,7 @@ class CorruptionAugmentation(TensorLayer):
         mask = inputs.get(MASK)
         if mask is None:
             mask = ops.ones((batch, len(names)))
-        mask = ops.cast(ops.cast(mask, "float32") > 0, "float32")
+        mask = ops.cast(ops.convert_to_tensor(mask, "float32") > 0, "float32")
         corrupted = {name: inputs[name] for name in names}
         if self.shuffle_probability:
             corrupted = self._shuffle(corrupted, mask, batch)

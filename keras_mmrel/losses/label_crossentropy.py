@@ -21,7 +21,7 @@ def mean_over_samples(
     """
     losses = ops.sum(losses, axis=1)
     if sample_weight is not None:
-        weight = ops.cast(sample_weight, losses.dtype)
+        weight = ops.convert_to_tensor(sample_weight, losses.dtype)
         losses = losses * ops.reshape(weight, (-1,))
     return ops.mean(losses)
 

@@ -95,7 +95,7 @@ class RankLoss(keras.losses.Loss):
         if sample_weight is not None:
             if known_values(sample_weight) is not None:
                 counted(sample_weight, y_pred)
-            weight = ops.relu(ops.cast(sample_weight, self.dtype))
+            weight = ops.relu(ops.convert_to_tensor(sample_weight, self.dtype))
             if len(weight.shape) == 1 and len(y_pred.shape) == 2:
                 # One weight a sample, for all of its modalities.
                 weight = weight[:, None] * ops.ones_like(

@@ -291,7 +291,7 @@ class AuxiliaryPaths:
         reduced = ops.stack([ops.max(e.strength) for e in encoders])
         weight = outputs[MASK] * ops.cast(reduced > 0, "float32")
         if sample_weight is not None:
-            sample_weight = ops.cast(sample_weight, "float32")
+            sample_weight = ops.convert_to_tensor(sample_weight, "float32")
             weight = weight * ops.reshape(sample_weight, (-1, 1))
         labels = ops.stack(self.rows_of_each([labels] * count), axis=1)
         weight = ops.stack(

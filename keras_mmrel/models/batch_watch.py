@@ -92,7 +92,7 @@ class BatchWatch(keras.layers.Layer):
         present, wrong_mask = None, none
         number = samples * len(self.names)
         if mask is not None:
-            mask = ops.cast(mask, "float32")
+            mask = ops.convert_to_tensor(mask, "float32")
             present = mask > 0
             number = _count(present)
             wrong_mask = _count((mask != 0) & (mask != 1))
@@ -121,9 +121,9 @@ class BatchWatch(keras.layers.Layer):
             return y, ops.zeros(())
         y = ops.convert_to_tensor(y)
         if keras.backend.standardize_dtype(y.dtype) == "bool":
-            y = ops.cast(y, "int32")
+            y = ops.convert_to_tensor(y, "int32")
         if len(y.shape) == 2 and y.shape[1] == self.num_classes:
-            rows = ops.cast(y, "float32")
+            rows = ops.convert_to_tensor(y, "float32")
             sums = ops.sum(rows, axis=1)
             wrong = ops.isnan(sums) | (ops.abs(sums - 1.0) > 1e-3)
             wrong = wrong | ops.any(rows < 0, axis=1)
@@ -137,7 +137,9 @@ class BatchWatch(keras.layers.Layer):
         """Sample weights that harm nothing, and how many were others."""
         if sample_weight is None:
             return None, ops.zeros(())
-        weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1,))
+        weight = ops.reshape(
+            ops.convert_to_tensor(sample_weight, "float32"), (-1,)
+        )
         infinite = ops.isnan(weight) | (ops.abs(weight) == float("inf"))
         wrong = infinite | (weight < 0) | (weight > LARGEST)
         return ops.where(wrong, ops.zeros_like(weight), weight), _count(wrong)

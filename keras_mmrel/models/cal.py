@@ -390,7 +390,7 @@ class CAL(SharedHeadModel):
         kept = kept * totals[0] / ops.maximum(totals[1], 1e-6)
         if sample_weight is None:
             return kept
-        weight = ops.cast(sample_weight, "float32")
+        weight = ops.convert_to_tensor(sample_weight, "float32")
         return kept * ops.reshape(weight, (-1,))
 
     def auxiliary_losses(
@@ -401,7 +401,7 @@ class CAL(SharedHeadModel):
             strengths = ops.stack([b.strength + 0.0 for b in self.bottlenecks])
             divergence = outputs["divergence"]
             if sample_weight is not None:
-                weight = ops.cast(sample_weight, "float32")
+                weight = ops.convert_to_tensor(sample_weight, "float32")
                 divergence = divergence * ops.reshape(weight, (-1, 1))
             divergence = ops.mean(divergence, axis=0)
             terms["bottleneck_loss"] = ops.sum(strengths * divergence)

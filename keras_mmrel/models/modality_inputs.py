@@ -80,7 +80,7 @@ class ModalityInputs:
                 [ops.cast(one, "float32")] * len(self.names), axis=1
             )
         else:
-            mask = ops.cast(inputs[MASK], "float32")
+            mask = ops.convert_to_tensor(inputs[MASK], "float32")
         # What holds no numbers, or never varied, is missing.
         dtype = self.model.compute_dtype
         present = [
@@ -111,13 +111,15 @@ class ModalityInputs:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if sample_weight is None or not isinstance(x, Mapping):
             return data
-        weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
+        weight = ops.reshape(
+            ops.convert_to_tensor(sample_weight, "float32"), (-1, 1)
+        )
         counted = ops.cast(weight > 0, "float32")
         mask = x.get(MASK)
         if mask is None:
             mask = ops.repeat(counted, len(self.names), axis=1)
         else:
-            mask = ops.cast(mask, "float32") * counted
+            mask = ops.convert_to_tensor(mask, "float32") * counted
         return {**x, MASK: mask}, y, sample_weight
 
     def side_values(self, x: Modalities) -> dict[str, Tensor]:

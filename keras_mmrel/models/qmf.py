@@ -298,5 +298,7 @@ def _weights(mask: Tensor, sample_weight: Tensor) -> Tensor:
     """Weight of each sample in each modality, 0 for what does not exist."""
     if sample_weight is None:
         return mask
-    weight = ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
+    weight = ops.reshape(
+        ops.convert_to_tensor(sample_weight, "float32"), (-1, 1)
+    )
     return mask * weight
