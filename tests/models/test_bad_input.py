@@ -373,6 +373,8 @@ def test_tensors_are_checked_in_chunks_and_only_what_is_used():
     x = {k: ops.ones((n, v.shape[1]), "float32") for k, v in X.items()}
     y = ops.arange(n, dtype="int32") % 3
     inputs = compiled().modality_inputs
+    # JAX compiles the slices first.
+    inputs.check(x, y, rows=64)
     assert peak_of(lambda: inputs.check(x, y, rows=64)) < 200_000
     assert peak_of(lambda: inputs.check(x)) < 2.5 * CHUNK_BYTES
     assert x["a"].shape[1] * n * 4 > 3 * CHUNK_BYTES
