@@ -8,6 +8,8 @@ def use_quick_compiler():
         import jax
 
         jax.config.update("jax_disable_most_optimizations", True)
+        # On a GPU products are rounded to ten bits by default.
+        jax.config.update("jax_default_matmul_precision", "highest")
     if keras.config.backend() == "torch":
         import torch
 

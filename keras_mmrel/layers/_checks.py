@@ -62,7 +62,8 @@ def presence(modality_mask: Tensor | None, rows: Tensor) -> Tensor:
         return ops.ones_like(flat, dtype="float32")
     batch = "batch" if batch is None else batch
     check_shape(MASK, modality_mask, batch, modalities)
-    return ops.cast(ops.cast(modality_mask, "float32") > 0, "float32")
+    mask = ops.convert_to_tensor(modality_mask, "float32")
+    return ops.cast(mask > 0, "float32")
 
 
 def check_modality_tensors(inputs: Any, count: int | None = None) -> Modalities:

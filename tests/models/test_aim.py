@@ -200,13 +200,13 @@ def test_rely_trains_the_other_encoders_and_target_the_own(monkeypatch, kind):
         return max(np.abs(v).max() for v in values)
 
     rely = gradients(kind, rely_weight=1.0)
-    assert largest(rely["a"]) < 1e-7
+    assert largest(rely["a"]) < 1e-6
     assert largest(rely["b"]) > 1e-3
     target = gradients(kind, rely_weight=0.0, target_weight=1.0)
-    assert largest(target["b"]) < 1e-7
+    assert largest(target["b"]) < 1e-6
     assert largest(target["a"]) > 1e-3
     # Nothing reaches the filters that are not selected: the even ones.
-    assert largest([v[..., ::2] for v in target["a"]]) < 1e-7
+    assert largest([v[..., ::2] for v in target["a"]]) < 1e-6
 
 
 @pytest.mark.parametrize("kind", everywhere(KINDS, ["mlp"]))
