@@ -32,8 +32,11 @@ SAMPLES, BATCH = 1001, 500  # The third batch of an epoch holds one sample.
 def models() -> list[str]:
     import keras_mmrel
 
-    base = ("Clock", "MultimodalModel", "SideInput")
-    return [n for n in keras_mmrel.models.__all__ if n not in base]
+    base = keras_mmrel.MultimodalModel
+    found = {
+        n: getattr(keras_mmrel.models, n) for n in keras_mmrel.models.__all__
+    }
+    return [n for n, c in found.items() if issubclass(c, base) and c != base]
 
 
 def shapes_of(count: int) -> dict[str, tuple[int, ...]]:

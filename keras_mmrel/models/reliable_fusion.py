@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_mmrel.constraints import SIZE
+from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -31,6 +32,7 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
     dropout=Number(0, 1, high_open=True),
     modality_loss_weight=Number(0),
     joint_weight=Number(0),
+    agreement=Flag(),
     quality=OWN_QUALITY,
 )
 class ReliableFusion(MultimodalModel):
@@ -48,10 +50,20 @@ class ReliableFusion(MultimodalModel):
        where all modalities are believed:
 
            log p = log(sum_m w_m p_m / sum_m w_m)
-                   + joint_weight * min_m w_m * log p_joint
+                   + joint_weight * min_m w_m * agreement * log p_joint
 
        It says what only the modalities together show. Encoders do not learn
-       from it, and what is missing or broken switches it off.
+       from it, and what is missing or broken switches it off. So does a
+       contradiction: one linear head follows a modality with large logits,
+       where the votes of the others should decide. With `BC(p, q) = sum_c
+       sqrt(p_c q_c)`, `u` the uniform distribution and `p_-m` the vote of the
+       other modalities,
+
+           r_m = min(1, BC(p_m, p_-m) / min(BC(p_m, u), BC(p_-m, u)))
+           agreement = min_m (1 - w_m (1 - r_m))^2
+
+       is 1 unless modalities are sure of different classes: further from each
+       other than from knowing nothing.
 
     Outputs beside those of every model: `joint_logits` `(batch, num_classes)`
     and `fusion_weights` `(batch, n_modalities)`, which sum to 1 where any
@@ -68,6 +80,8 @@ class ReliableFusion(MultimodalModel):
             the sum of the modalities' own cross-entropies.
         joint_weight: Non-negative float, the say of the joint expert beside
             that of all votes together; 0 for none.
+        agreement: Boolean, whether a contradiction takes the joint expert's
+            say, as above.
         quality: `"auto"` for `InputQuality(cleaning="repair")`, or as in
             `keras_mmrel.models.MultimodalModel`. It is adapted to the
             training data before the first step; where these can be read only
@@ -105,6 +119,7 @@ class ReliableFusion(MultimodalModel):
         dropout: float = 0.5,
         modality_loss_weight: float = 1.0,
         joint_weight: float = 1.0,
+        agreement: bool = True,
         quality: keras.layers.Layer | str | None = "auto",
         **kwargs: Any,
     ) -> None:
@@ -127,6 +142,7 @@ class ReliableFusion(MultimodalModel):
         self.quality_is_own = quality == "auto"
         self.modality_loss_weight = modality_loss_weight
         self.joint_weight = joint_weight
+        self.agreement = agreement
         self.heads = linear_heads(num_classes, len(self.modality_names))
         if joint_weight:
             self.joint = keras.layers.Dense(
@@ -163,13 +179,15 @@ class ReliableFusion(MultimodalModel):
         quality = relative_quality(inputs)
         total = ops.sum(quality, axis=1, keepdims=True)
         weights = quality / ops.maximum(total, 1e-6)
-        votes = ops.softmax(modality_logits, axis=-1)
-        votes = ops.sum(weights[:, :, None] * votes, axis=1)
+        probabilities = ops.softmax(modality_logits, axis=-1)
+        votes = ops.sum(weights[:, :, None] * probabilities, axis=1)
         logits = ops.log(votes + 1e-7)
         evidence = {"fusion_weights": weights}
         if self.joint_weight:
             joint = self._joint_logits(features, quality)
             say = self.joint_weight * ops.min(quality, axis=1, keepdims=True)
+            if self.agreement:
+                say = say * agreement(probabilities, quality)
             logits = logits + say * ops.log_softmax(joint, axis=-1)
             evidence["joint_logits"] = joint
         return self.make_outputs(logits, modality_logits, inputs, **evidence)
@@ -208,4 +226,35 @@ class ReliableFusion(MultimodalModel):
             "dropout": self.dropout,
             "modality_loss_weight": self.modality_loss_weight,
             "joint_weight": self.joint_weight,
+            "agreement": self.agreement,
         }
+
+
+def agreement(probabilities: Tensor, quality: Tensor) -> Tensor:
+    """Say how far modalities that are believed do not contradict each other.
+
+    Args:
+        probabilities: `(batch, modalities, classes)`.
+        quality: `(batch, modalities)` in [0, 1], 0 where missing.
+
+    Returns:
+        Tensor `(batch, 1)` in [0, 1]; no gradient passes.
+    """
+    p = ops.stop_gradient(probabilities)
+    weights = quality[:, :, None]
+    total = ops.sum(weights * p, axis=1, keepdims=True)
+    count = ops.sum(weights, axis=1, keepdims=True) - weights
+    # What one modality leaves of a sum is positive but for rounding.
+    others = ops.maximum(total - weights * p, 0.0) / ops.maximum(count, 1e-3)
+    same = ops.sum(ops.sqrt(p * others + 1e-12), axis=-1)
+    # Against a guess: 1 / sqrt(classes) where one is sure.
+    scale = p.shape[-1] ** -0.5
+    guess = ops.minimum(
+        ops.sum(ops.sqrt(p), axis=-1), ops.sum(ops.sqrt(others), axis=-1)
+    )
+    ratio = ops.minimum(same / (scale * guess + 1e-6), 1.0)
+    believed = 1.0 - quality * (1.0 - ratio)
+    # Nobody contradicts a modality that stands alone.
+    alone = count[:, :, 0] < 1e-3
+    believed = ops.where(alone, 1.0, believed)
+    return ops.square(ops.min(believed, axis=1, keepdims=True))

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 import keras_mmrel
+from keras_mmrel.models.reliable_fusion import agreement
 from tests.helpers import SHAPES
 from tests.helpers import run_model_checks
 from tests.helpers import to_numpy
@@ -34,7 +35,7 @@ class Judge(keras.layers.Layer):
 @pytest.mark.one_backend
 def test_votes_and_the_joint_expert_count_by_relative_quality():
     model = keras_mmrel.ReliableFusion(
-        SHAPES, 3, joint_weight=0.5, quality=Judge()
+        SHAPES, 3, joint_weight=0.5, agreement=False, quality=Judge()
     )
     x, _ = vectors()
     out = model.predict(x, batch_size=48, verbose=0)
@@ -45,6 +46,62 @@ def test_votes_and_the_joint_expert_count_by_relative_quality():
     joint = np.log(softmax(out["joint_logits"]))
     expected = np.log(votes) + 0.5 * 0.25 * joint
     np.testing.assert_allclose(out["logits"], expected, atol=1e-4)
+
+
+def test_only_a_contradiction_of_believed_modalities_is_none():
+    sure, other, guess = [1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.25] * 4
+    cases = [
+        ([sure, sure, sure], [1, 1, 1], 1.0),
+        # One that knows nothing contradicts nobody.
+        ([sure, guess, sure], [1, 1, 1], 1.0),
+        ([guess, guess, guess], [1, 1, 1], 1.0),
+        # The odd one out shares nothing with the two others.
+        ([sure, other, sure], [1, 1, 1], 0.0),
+        ([sure, other, sure], [1, 0.5, 1], 0.25),
+        ([sure, other, sure], [1, 0, 1], 1.0),
+        ([sure, other, sure], [1, 0, 0], 1.0),
+        ([sure, other, sure], [0, 0, 0], 1.0),
+        # Half of the others' vote: sqrt(1/2) over min(1/2, sqrt(1/2)) is 1.
+        ([sure, [0.5, 0.5, 0.0, 0.0]], [1, 1], 1.0),
+        # 2 sqrt(.1 * .9) = .6 over (sqrt(.1) + sqrt(.9)) / 2 = .6325.
+        ([[0.9, 0.1, 0, 0], [0.1, 0.9, 0, 0]], [1, 1], 0.6**2 / 0.4),
+    ]  # fmt: skip
+    for probabilities, quality, expected in cases:
+        found = agreement(
+            ops.convert_to_tensor([probabilities], "float32"),
+            ops.convert_to_tensor([quality], "float32"),
+        )
+        np.testing.assert_allclose(to_numpy(found), [[expected]], atol=1e-3)
+
+
+def trained_on_a_contradiction(**options):
+    """Class probabilities where `a` says one class, `b` and `c` another."""
+    rng = np.random.default_rng(0)
+    y = np.arange(240) % 3
+    x = {
+        name: (np.eye(3)[y] + 0.02 * rng.normal(size=(240, 3))).astype(
+            "float32"
+        )
+        for name in ("a", "b", "c")
+    }
+    # The joint expert learns most from the modality with large values.
+    x["a"] *= 8.0
+    model = keras_mmrel.ReliableFusion(
+        dict.fromkeys(x, (3,)), 3, quality=None, seed=0, **options
+    )
+    model.compile(keras.optimizers.Adam(0.02))
+    model.fit(x, y, epochs=12, verbose=0)
+    bad = {**x, "a": np.roll(x["a"], 1, axis=0)}
+    outputs = [model.predict(v, verbose=0)["probabilities"] for v in (x, bad)]
+    return [np.mean(p.argmax(axis=1) == y) for p in outputs]
+
+
+@pytest.mark.slow_on("jax", "tensorflow")
+def test_the_majority_decides_against_one_that_the_joint_expert_follows():
+    clean, contradicted = trained_on_a_contradiction()
+    without = trained_on_a_contradiction(agreement=False)
+    assert clean == without[0] == 1.0
+    assert without[1] < 0.7 < 0.95 < contradicted
 
 
 @pytest.mark.one_backend
