@@ -63,7 +63,8 @@ class ReliableFusion(MultimodalModel):
            agreement = min_m (1 - w_m (1 - r_m))^2
 
        is 1 unless modalities are sure of different classes: further from each
-       other than from knowing nothing.
+       other than from knowing nothing. It is applied at inference; a training
+       is the same without it.
 
     Outputs beside those of every model: `joint_logits` `(batch, num_classes)`
     and `fusion_weights` `(batch, n_modalities)`, which sum to 1 where any
@@ -186,7 +187,7 @@ class ReliableFusion(MultimodalModel):
         if self.joint_weight:
             joint = self._joint_logits(features, quality)
             say = self.joint_weight * ops.min(quality, axis=1, keepdims=True)
-            if self.agreement:
+            if self.agreement and not training:
                 say = say * agreement(probabilities, quality)
             logits = logits + say * ops.log_softmax(joint, axis=-1)
             evidence["joint_logits"] = joint
