@@ -112,6 +112,7 @@ def test_a_gate_finds_a_modality_that_never_varies(value):
     assert typicality[:, 0].mean() > 0.8
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_mean_of_all_classes_is_not_typical():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(4, 1, 30))

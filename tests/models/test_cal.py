@@ -230,6 +230,7 @@ def typical_model():
     return model, x, y
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_noise_in_one_modality_costs_no_more_than_its_loss():
     model, x, y = typical_model()
 

@@ -139,6 +139,7 @@ def test_losses_stop_where_they_must():
     assert [g > 0 for g in found] == [False, False, True]
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_fused_loss_teaches_the_powers():
     model = make(injection=0.0)
     weights = [
@@ -158,6 +159,7 @@ def test_the_fused_loss_teaches_the_powers():
 # -- Statistics ---------------------------------------------------------------
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_predictions_change_no_statistic():
     model = compiled()
     step(model)
@@ -204,6 +206,7 @@ def test_nothing_that_was_injected_enters_a_statistic():
             np.testing.assert_array_equal(after[key], before[key], key)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_missing_modality_takes_no_part_in_training():
     mask = np.ones((24, 2), "float32")
     mask[::3, 0] = 0
@@ -254,6 +257,7 @@ def correlated(samples=120, seed=0):
     return {k: v.astype("float32") for k, v in x.items()}, y
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_inputs_are_judged_before_they_are_mixed():
     x, y = correlated()
     model = make({"a": (12,), "b": (12,)}, classes=2)
@@ -270,6 +274,7 @@ def test_inputs_are_judged_before_they_are_mixed():
     assert noisy["modality_quality"][:, 0].mean() < 0.85
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_powers_multiply_by_what_was_seen_of_the_input():
     x, _ = correlated()
     model = make({"a": (12,), "b": (12,)}, classes=2, quality=None)

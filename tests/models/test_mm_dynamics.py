@@ -170,6 +170,7 @@ def test_gate_loss_closes_the_gates_of_noise_first():
     assert gates[:, 4:].mean() < 0.1
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_only_vectors_given_by_their_shape_are_gated_at_the_input():
     class Tokens(keras.layers.Layer):
         def __init__(self):

@@ -75,6 +75,7 @@ def test_fit_gathers_exact_class_statistics_from_streamed_batches(trained):
     assert float(model.gate.ready) == 1
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_statistics_are_frozen_after_the_warm_up():
     model, x, y = fitted()
     before = [to_numpy(w) for w in model.gate.weights]
@@ -106,6 +107,7 @@ def test_warm_up_lasts_its_fraction_and_at_least_two_epochs():
         assert float(model.clock.warmup_steps(model.warmup)) == expected
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_pipeline_of_unknown_length_warms_up_too():
     tf = pytest.importorskip("tensorflow")
     x, y = vectors()
@@ -224,7 +226,7 @@ def test_gradients_reach_every_trained_weight_and_no_statistic():
     assert not any("gate" in path for path in trained)
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_options_switch_their_mechanism_off():
     model, x, _ = fitted(dynamic_depth=False)
     noisy = {**x, "a": x["a"] + 50.0}
@@ -263,6 +265,7 @@ def correlated(samples=300):
     return x, y
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_depth_and_weight_fall_with_quality_relative_to_the_best():
     x, y = correlated()
     model = small_net(SHAPES, 3)
@@ -315,6 +318,7 @@ def test_parameters_of_a_sample_follow_the_quality_of_its_features(trained):
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_data_that_are_read_once_are_judged_by_the_gate():
     x, y = vectors()
     model = small_net(SHAPES, 3)
