@@ -99,9 +99,13 @@ def fit_quality(
 
     probe = _Probe(u, y)
     importance = 0.5 / x.shape[1] + 0.5 * probe.importance()
-    chance = np.bincount(y).max() / len(y)
-    best = probe.right(u).mean()
-    error = ERRORS * np.sqrt(best * (1.0 - best) / len(y))
+    # A class counts as much as any other, however rare it is.
+    counts = np.bincount(y)
+    balance = len(y) / (len(counts) * counts[y])
+    chance = 1.0 / len(counts)
+    best = np.average(probe.right(u), weights=balance)
+    effective = len(y) ** 2 / np.sum(balance**2)
+    error = ERRORS * np.sqrt(best * (1.0 - best) / effective)
 
     # Every corruption through both ways: as it is, and cleaned.
     energies: list[list[Array]] = [[], []]
@@ -118,6 +122,7 @@ def fit_quality(
     # Half of the samples that one meets are clean.
     weights = np.ones(np.shape(energies[RAW]))
     weights[0] = len(weights) - 1
+    weights = weights * balance
     # Training samples took part in the statistics: they look too good.
     lowest = np.quantile(energy(in_sample, importance), LIMIT)
     limits, knots, values = [], [], []
@@ -143,7 +148,7 @@ def fit_quality(
     hits = np.concatenate(
         [probe.right(np.where(lost, 0.0, u)) for lost in replaced]
     )
-    learn(fractions, hits, 0.0, np.ones(len(hits)))
+    learn(fractions, hits, 0.0, np.tile(balance, len(LOST)))
     return QualityFit(
         mean,
         deviation,
@@ -225,11 +230,15 @@ class _Probe:
         )
 
     def right(self, z: Array) -> Array:
-        """Whether a version of each training sample gets its class, `(n,)`."""
+        """Whether a version of each training sample gets its class, `(n,)`.
+
+        Above the prior as a fraction of it: else the largest class would win
+        wherever little is known.
+        """
         products = self.left_out.products(z)
         own = np.sum(products * self.u, axis=1, keepdims=True)
         scores = products @ self.class_means - own * self.labels / len(self.u)
-        return np.argmax(scores + self.prior, axis=1) == self.y
+        return np.argmax(scores / self.prior, axis=1) == self.y
 
 
 def _corruptions(

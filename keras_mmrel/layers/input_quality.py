@@ -62,7 +62,8 @@ class InputQuality(TensorLayer):
     What an unusual energy means for the decision is learnt as well, for each
     modality: clean training samples are corrupted in nineteen ways and
     degrees (features from other samples, noise on all features or on some,
-    features lost), and a small classifier says how often it is still right.
+    features lost), and a small classifier says how often it is still right,
+    each class counting the same, however rare it is.
     `modality_quality` is that accuracy above chance at the sample's energy,
     as a fraction of the one on clean samples: near 0 where such a modality
     knows nothing any more, near 1 where it is as good as before. It is an
@@ -83,9 +84,7 @@ class InputQuality(TensorLayer):
 
     A sample that simply is another one cannot be noticed, nor can a modality
     that belongs to another sample: its features agree with each other. One
-    feature alone shows no more than its range. Accuracy counts every sample
-    once: where one class holds nearly all of them, little seems lost by
-    losing a modality.
+    feature alone shows no more than its range.
 
     Modalities with more than `max_features` values, integer tensors, nested
     inputs, tensors with a dimension beside the batch that varies, and those

@@ -103,7 +103,7 @@ def test_what_stays_in_range_is_noticed_where_a_range_sees_nothing():
     bad = {**TEST, "a": permuted(TEST["a"])}
     quality, clean = call(bad)[QUALITY], call(TEST)[QUALITY]
     assert auroc(clean[:, 0], quality[:, 0]) > 0.95
-    assert quality[:, 0].mean() < 0.5
+    assert quality[:, 0].mean() < 0.55
     np.testing.assert_array_equal(quality[:, 1], clean[:, 1])
     control = keras_mmrel.layers.RangeControl()
     control.adapt(X)
@@ -136,7 +136,7 @@ def test_quality_falls_with_the_damage():
         for size in (0.0, 0.5, 1.0, 2.0)
     ]
     assert (np.diff(means) < -0.1).all()
-    assert means[-1] < 0.4
+    assert means[-1] < 0.45
 
 
 @pytest.mark.one_backend
@@ -480,10 +480,10 @@ def test_gradients_pass_to_the_inputs_and_not_through_the_quality():
 
 # Made once, on PyTorch.
 GOLDEN = [
-    [0.606961, 1.0],
-    [0.663743, 0.532440],
-    [0.751760, 0.076686],
-    [0.445166, 0.0],
+    [0.638433, 1.0],
+    [0.707284, 0.552805],
+    [0.796733, 0.184244],
+    [0.488737, 0.026302],
 ]
 
 
@@ -521,3 +521,24 @@ def test_it_repairs_single_features_and_believes_as_without():
     assert error["repair"] < 0.5 * error[True]
     assert np.isfinite(repaired["a"]).all()
     assert abs(repaired["a"][0]).max() < 100
+
+
+@pytest.mark.one_backend
+def test_a_rare_class_counts_as_much_as_any_other():
+    """What noise costs does not hang on how many samples a class has."""
+
+    def quality_of_noise(every):
+        rng = np.random.default_rng(0)
+        y = (np.arange(800) % every == 0).astype(int)
+        x = y[:, None] + 0.5 * rng.normal(size=(800, 8))
+        x = (x + 0.5 * rng.normal(size=(800, 1))).astype("float32")
+        layer = InputQuality()
+        layer.adapt({"a": x, "b": x}, y)
+        bad = x + 2.0 * x.std(axis=0) * rng.normal(size=x.shape)
+        found = to_numpy(layer({"a": x, "b": bad.astype("float32")})[QUALITY])
+        return found.mean(axis=0)
+
+    for every in (2, 20):
+        clean, noisy = quality_of_noise(every)
+        assert clean > 0.9
+        assert 0.5 < noisy < 0.8
