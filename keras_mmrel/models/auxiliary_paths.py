@@ -42,9 +42,7 @@ OPTIONS: dict[str, Constraint] = {
 
 
 @constrained(
-    model=Instance(
-        MultimodalModel, "a `keras_mmrel.models.MultimodalModel`"
-    ),
+    model=Instance(MultimodalModel, "a `keras_mmrel.models.MultimodalModel`"),
     **OPTIONS,
 )
 class AuxiliaryPaths:
@@ -95,8 +93,8 @@ class AuxiliaryPaths:
             see `keras_mmrel.models.Clock.warmup_steps`.
 
     Raises:
-        ValueError: If an encoder has no blocks, the model no `fuse`, or an
-            argument is outside its range.
+        ValueError: If an encoder has no blocks, the model no `fuse` or all
+            its weights already, or an argument is outside its range.
 
     Example:
 
@@ -156,6 +154,11 @@ class AuxiliaryPaths:
             raise ValueError(
                 f"`model` must have a method `fuse(features)`. Received: "
                 f"{type(model).__name__} with fuse={fuse!r}"
+            )
+        if model.built:
+            raise ValueError(
+                "`model` must get its paths before it is built, at the end of "
+                f"its `__init__`. Received: a built {type(model).__name__}"
             )
         self.model = model
         self.weights = {"rely_loss": rely_weight, "target_loss": target_weight}

@@ -235,9 +235,7 @@ class CAL(SharedHeadModel):
             check_seen=_check_seen_held_out,
             default=_hold_out,
         ),
-        SideInput(
-            GROUP, "int32", check=_check_group, instead_of=(HELD_OUT,)
-        ),
+        SideInput(GROUP, "int32", check=_check_group, instead_of=(HELD_OUT,)),
     )
 
     def __init__(
