@@ -134,7 +134,8 @@ class Number(Constraint):
         kinds = int | float | np.integer | np.floating
         if not isinstance(value, kinds) or isinstance(value, bool):
             return False
-        if not abs(value) <= LARGEST:
+        # NaN is not in between.
+        if not -LARGEST <= value <= LARGEST:
             return False
         above, below = value >= self.low, value <= self.high
         if self.low_open:

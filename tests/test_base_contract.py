@@ -218,7 +218,6 @@ def test_so_do_enough_of_them_for_a_judge_to_learn(name):
         learnt.append(model is not None and model.quality.adapted)
 
     check()
-    print(name, learnt)
     assert any(learnt)
 
 
