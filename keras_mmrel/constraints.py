@@ -29,6 +29,11 @@ from typing import TypeVar
 import keras
 import numpy as np
 
+from keras_mmrel.contract import LARGEST
+
+# What is smaller, and must not be 0, breaks what is divided by it.
+SMALLEST = 1 / LARGEST
+
 Constrained = TypeVar("Constrained", bound=Callable)
 
 
@@ -84,7 +89,12 @@ class Integer(Constraint):
 
 
 class Number(Constraint):
-    """A finite number from `low` to `high`, each end in or out."""
+    """A number from `low` to `high`, each end in or out.
+
+    It is one in float32, too, in which it is mostly used: at most 1e15 in
+    size, at least 1e-15 where it must be above 0, and not rounded to an end
+    that is out.
+    """
 
     def __init__(
         self,
@@ -98,32 +108,41 @@ class Number(Constraint):
         self.low_open, self.high_open = low_open, high_open
         self.expected = self._describe()
         bad: list[Any] = [math.nan, math.inf, -math.inf, True, "a", None]
-        bad += [low - 1] if low > -math.inf else []
-        bad += [high + 1] if high < math.inf else []
+        bad += [low - 1] if low > -math.inf else [-1e39]
+        bad += [high + 1] if high < math.inf else [1e39]
         bad += [low] if low_open else []
-        bad += [high] if high_open else []
+        bad += [1e-40] if low_open and low == 0 else []
+        bad += [high, high * (1 - 1e-12)] if high_open else []
         self.bad = tuple(bad)
 
     def _describe(self) -> str:
         if self.high < math.inf:
             left, right = "[("[self.low_open], "])"[self.high_open]
-            return f"a number in {left}{self.low:g}, {self.high:g}{right}"
+            ends = f"{left}{self.low:g}, {self.high:g}{right}"
+            inside = ", in float32 too" * (self.low_open or self.high_open)
+            return f"a number in {ends}{inside}"
         if self.low == -math.inf:
-            return "a finite number"
+            return f"a finite number of at most {LARGEST:g} in size"
+        if self.low == 0 and self.low_open:
+            return f"a finite, positive number, {SMALLEST:g} to {LARGEST:g}"
         if self.low == 0:
-            kind = "positive" if self.low_open else "non-negative"
-            return f"a finite, {kind} number"
+            return f"a finite, non-negative number, at most {LARGEST:g}"
         how = "above" if self.low_open else "of at least"
-        return f"a finite number {how} {self.low:g}"
+        return f"a finite number {how} {self.low:g}, at most {LARGEST:g}"
 
     def accepts(self, value: Any) -> bool:
         kinds = int | float | np.integer | np.floating
         if not isinstance(value, kinds) or isinstance(value, bool):
             return False
-        if not math.isfinite(value):
+        # NaN is not in between.
+        if not -LARGEST <= value <= LARGEST:
             return False
-        above = value > self.low if self.low_open else value >= self.low
-        below = value < self.high if self.high_open else value <= self.high
+        above, below = value >= self.low, value <= self.high
+        if self.low_open:
+            above = np.float32(value) > np.float32(self.low)
+            above = above and (self.low != 0 or value >= SMALLEST)
+        if self.high_open:
+            below = np.float32(value) < np.float32(self.high)
         return bool(above and below)
 
     def plain(self, value: Any) -> float:

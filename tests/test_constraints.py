@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import keras_mmrel
+from keras_mmrel import constraints
 
 MODALITIES = {"a": (4,), "b": (3,)}
 # Arguments that make a valid object of each class; nothing where none is
@@ -221,6 +222,22 @@ def test_losses_and_metrics_know_dtypes_and_reductions(make):
         with pytest.raises(ValueError, match="`reduction` must be one of"):
             make(reduction="x")
         make(reduction=None)
+
+
+def test_a_number_is_one_in_float32_too():
+    Number = constraints.Number
+    for number, good, bad in (
+        (Number(0), (0, 1e-40, 1e15, 10**15), (1e39, 10**400, 1e16)),
+        (Number(0, low_open=True), (1e-15, 1e15), (1e-40, 1e-16, 1e39)),
+        (Number(0, 1, high_open=True), (0, 0.9999999), (1 - 1e-12, 1)),
+        (Number(0, 1, low_open=True), (1e-9, 1), (1e-40, 0)),
+        (Number(), (-1e15, 0.1), (-1e39, -(10**400))),
+    ):
+        for value in good:
+            assert number("x", value) == value
+        for value in bad:
+            with pytest.raises(ValueError, match="`x` must be a .*number"):
+                number("x", value)
 
 
 @pytest.mark.parametrize("classes", [10**9, 10**6 + 1])

@@ -18,7 +18,9 @@ MODELS = {
     for cls in (
         keras_mmrel.QADMNet,
         keras_mmrel.MICINet,
+        keras_mmrel.AIM,
         keras_mmrel.CAL,
+        keras_mmrel.ReliableFusion,
         keras_mmrel.ConcatFusion,
         keras_mmrel.LateFusion,
         keras_mmrel.MMDynamics,

@@ -86,6 +86,13 @@ class BatchForm:
         validation.check_order(plain, self.names)
         rows = np.shape(keras.tree.flatten(plain[self.names[0]])[0])[0]
         self._check_parts(x, y, sample_weight)
+        for name in self.side_names:
+            shape = tuple(np.shape(x.get(name)))
+            if x.get(name) is not None and shape not in ((rows,), (rows, 1)):
+                raise ValueError(
+                    f"'{name}' must hold one value a sample, of shape "
+                    f"({rows},). Received: shape={shape}"
+                )
         for name, value in (("y", y), ("sample_weight", sample_weight)):
             shape = tuple(np.shape(value))
             if value is not None and shape[:1] != (rows,):

@@ -9,12 +9,13 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
+from keras_mmrel.models.auxiliary_paths import OPTIONS
 from keras_mmrel.models.auxiliary_paths import AuxiliaryPaths
 from keras_mmrel.models.shared_head_model import SharedHeadModel
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-@constrained(**vars(AuxiliaryPaths)["constraints"])
+@constrained(**OPTIONS)
 class AIM(SharedHeadModel):
     """Train the modalities to do without one another's best channels.
 

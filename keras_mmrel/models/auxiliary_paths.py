@@ -4,7 +4,9 @@ import keras
 from keras import ops
 
 from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Constraint
 from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
@@ -22,19 +24,26 @@ from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
 from keras_mmrel.models._quality import relative_quality
 from keras_mmrel.models._quality import weighed
 from keras_mmrel.models.modality_inputs import keep_present
+from keras_mmrel.models.multimodal_model import MultimodalModel
 
 ZEROS = "zeros"
 # Least strength of a depth by imbalance.
 FLOOR = 0.3
 
 
+OPTIONS: dict[str, Constraint] = {
+    "rely_weight": Number(0),
+    "target_weight": Number(0),
+    "auxiliary": Choice(*SELECTIONS, ZEROS),
+    "strength": Either("imbalance", Number(0, 1)),
+    "mask_fraction": Number(0, 1, low_open=True, high_open=True),
+    "warmup": Number(0, 1),
+}
+
+
 @constrained(
-    rely_weight=Number(0),
-    target_weight=Number(0),
-    auxiliary=Choice(*SELECTIONS, ZEROS),
-    strength=Either("imbalance", Number(0, 1)),
-    mask_fraction=Number(0, 1, low_open=True, high_open=True),
-    warmup=Number(0, 1),
+    model=Instance(MultimodalModel, "a `keras_mmrel.models.MultimodalModel`"),
+    **OPTIONS,
 )
 class AuxiliaryPaths:
     """What AIM adds to a model: a weak feature of each modality, in training.
@@ -65,9 +74,10 @@ class AuxiliaryPaths:
     epoch after it.
 
     Args:
-        model: A model whose `encoders` are made already, each a layer with a
-            list `blocks`, such as one given as a list of layers. They are
-            replaced by layers that have an auxiliary path.
+        model: A `MultimodalModel` with `fuse`, whose `encoders` are made
+            already, each a layer with a list `blocks`, such as one given as a
+            list of layers. They are replaced by layers that have an auxiliary
+            path.
         rely_weight: Non-negative float, weight of `rely_loss`, a sum over
             modalities; at 0 there is none.
         target_weight: Likewise, of `target_loss`.
@@ -83,8 +93,8 @@ class AuxiliaryPaths:
             see `keras_mmrel.models.Clock.warmup_steps`.
 
     Raises:
-        ValueError: If an encoder has no blocks, or an argument is outside
-            its range.
+        ValueError: If an encoder has no blocks, the model no `fuse` or all
+            its weights already, or an argument is outside its range.
 
     Example:
 
@@ -139,6 +149,17 @@ class AuxiliaryPaths:
         mask_fraction: float = 0.25,
         warmup: float = 0.15,
     ) -> None:
+        fuse = getattr(model, "fuse", None)
+        if (rely_weight or target_weight) and not callable(fuse):
+            raise ValueError(
+                f"`model` must have a method `fuse(features)`. Received: "
+                f"{type(model).__name__} with fuse={fuse!r}"
+            )
+        if model.built:
+            raise ValueError(
+                "`model` must get its paths before it is built, at the end of "
+                f"its `__init__`. Received: a built {type(model).__name__}"
+            )
         self.model = model
         self.weights = {"rely_loss": rely_weight, "target_loss": target_weight}
         self.auxiliary = auxiliary

@@ -46,10 +46,11 @@ class BatchWatch(keras.layers.Layer):
         self.num_classes = num_classes
         self.side_names = list(side_names)
         # Values of each modality, of the mask, of labels and of weights that
-        # are wrong; in training then samples, and modalities that they have.
-        wrong = len(names) + 3
-        self.training_counts = add_state(self, "training_counts", (wrong + 2,))
-        self.evaluation_counts = add_state(self, "evaluation_counts", (wrong,))
+        # are wrong; then samples, and what there is of them: in training the
+        # modalities that they have, in evaluation those that count.
+        counts = (len(names) + 5,)
+        self.training_counts = add_state(self, "training_counts", counts)
+        self.evaluation_counts = add_state(self, "evaluation_counts", counts)
         # Of each side input what `SeenValues` says, as maxima.
         if side_names:
             self.side_extremes = add_state(
@@ -65,24 +66,39 @@ class BatchWatch(keras.layers.Layer):
         y: Labels,
         sample_weight: Tensor,
         training: bool,
-    ) -> tuple[Labels, Tensor]:
+    ) -> tuple[Labels, Tensor, Tensor]:
         """Count what is wrong in a batch.
 
         Returns:
             Labels, and sample weights, that break no weight of the model:
-            those that are wrong are replaced by class 0 and by 0.
+            those that are wrong are replaced by class 0 and by 0. And which
+            samples count, 0 or 1 `(batch, 1)`.
         """
+        counted = self.counted(y, sample_weight)
         samples = ops.cast(ops.shape(y)[0], "float32")
         counts, present = self._count_inputs(x or {}, samples)
         y, wrong_labels = self.usable_labels(y)
         sample_weight, wrong_weights = self.usable_weights(sample_weight)
-        counts = [*counts, wrong_labels, wrong_weights]
-        if training:
-            counts += [samples, present]
+        counts = [*counts, _count(wrong_labels), wrong_weights]
+        if sample_weight is not None:
+            sample_weight = ops.where(counted[:, 0] > 0, sample_weight, 0.0)
+        counts += [samples, present if training else ops.sum(counted)]
         self.counts(training).assign_add(
             backend.all_reduce_sum(ops.stack(counts))
         )
-        return y, sample_weight
+        return y, sample_weight, counted
+
+    def counted(self, y: Labels, sample_weight: Tensor) -> Tensor:
+        """Which samples count, as 0 or 1 `(batch, 1)` in float32.
+
+        One of weight 0 does not, nor one whose label or weight is wrong.
+        """
+        _, wrong = self.usable_labels(y)
+        counted = ops.logical_not(ops.reshape(wrong, (-1, 1)))
+        weight, _ = self.usable_weights(sample_weight)
+        if weight is not None:
+            counted = counted & (weight[:, None] > 0)
+        return ops.cast(counted, "float32")
 
     def _count_inputs(
         self, x: Modalities, samples: Tensor
@@ -116,9 +132,9 @@ class BatchWatch(keras.layers.Layer):
         self.side_extremes.assign(ops.maximum(self.side_extremes, maxima))
 
     def usable_labels(self, y: Labels) -> tuple[Labels, Tensor]:
-        """Labels that no loss or metric fails at, and how many were others."""
+        """Labels that no loss or metric fails at, and where were others."""
         if y is None:
-            return y, ops.zeros(())
+            return y, ops.zeros((), "bool")
         y = ops.convert_to_tensor(y)
         if keras.backend.standardize_dtype(y.dtype) == "bool":
             y = ops.convert_to_tensor(y, "int32")
@@ -129,9 +145,9 @@ class BatchWatch(keras.layers.Layer):
             wrong = wrong | ops.any(rows < 0, axis=1)
             uniform = ops.ones_like(y) / self.num_classes
             uniform = ops.cast(uniform, y.dtype)
-            return ops.where(wrong[:, None], uniform, y), _count(wrong)
+            return ops.where(wrong[:, None], uniform, y), wrong
         wrong = (y < 0) | (y >= self.num_classes)
-        return ops.where(wrong, ops.zeros_like(y), y), _count(wrong)
+        return ops.where(wrong, ops.zeros_like(y), y), wrong
 
     def usable_weights(self, sample_weight: Tensor) -> tuple[Tensor, Tensor]:
         """Sample weights that harm nothing, and how many were others."""
@@ -172,7 +188,12 @@ class BatchWatch(keras.layers.Layer):
                     f"{self._expected(index)}. Received: {count:.0f} other "
                     f"values in batches of {where} after the first"
                 )
-        samples, present = counts[wrong:] if training else (0, 0)
+        samples, present = counts[wrong:]
+        if samples and not present and not training:
+            raise ValueError(
+                "`sample_weight` must be above 0 for a sample at least. "
+                f"Received: {samples:.0f} zeros in the evaluated data"
+            )
         if samples and not present:
             raise ValueError(
                 f"Training data must have a sample with a modality: '{MASK}' "

@@ -162,8 +162,8 @@ class CAL(SharedHeadModel):
     holds out whole groups (speakers, patients), at least one: contributions
     are then those on samples of a group that the network does not know. A
     pipeline may name its own by the input `"held_out"`, 1 for held out, the
-    same for a sample in every epoch. Without any, contributions are estimated
-    on all training samples.
+    same for a sample in every epoch, in place of groups. Without any,
+    contributions are estimated on all training samples.
 
     Beside those of `MultimodalModel` the outputs have `contribution`
     (b, M), each sample's Shapley values of the information about the
@@ -235,7 +235,7 @@ class CAL(SharedHeadModel):
             check_seen=_check_seen_held_out,
             default=_hold_out,
         ),
-        SideInput(GROUP, "int32", check=_check_group),
+        SideInput(GROUP, "int32", check=_check_group, instead_of=(HELD_OUT,)),
     )
 
     def __init__(

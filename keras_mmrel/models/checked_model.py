@@ -77,7 +77,9 @@ class CheckedModel(keras.Model):
 
         A sample of weight 0 (`sample_weight`, `class_weight`) is absent, from
         losses and from statistics. Other weights scale losses; in statistics
-        each sample counts once.
+        each sample counts once. `metrics` of `compile`, with the accuracy by
+        default, count samples of weight 0 in full, as Keras' do; its
+        `weighted_metrics` do not.
         """
         validation.check_compiled(self)
         validation.check_run(
@@ -158,6 +160,12 @@ class CheckedModel(keras.Model):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
+        """Evaluate as `keras.Model.evaluate` does, after checking the data.
+
+        The loss and `weighted_metrics` of `compile` are weighted by
+        `sample_weight`. Its `metrics`, with the accuracy by default, count
+        every sample in full, one of weight 0 too, as Keras' do.
+        """
         form = self.modality_inputs.form()
         # `fit` has checked what it hands over after every epoch.
         if not kwargs.get(upstream.CACHED_EVALUATION):

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
@@ -99,22 +100,20 @@ class ModalityInputs:
         }
         return {**prepared, MASK: mask}
 
-    def without_weightless(self, data: Any) -> Any:
-        """Announce all modalities of samples of weight 0 as missing.
+    def without_uncounted(self, data: Any) -> Any:
+        """Announce all modalities of samples that do not count as missing.
 
-        So they take no part in a training step, whatever it does with the
-        batch: statistics, augmentation, coefficients of a modulation.
+        These are of weight 0, or their label or weight is wrong. So they take
+        no part in a training step, whatever it does with the batch:
+        statistics, augmentation, coefficients of a modulation.
 
         Args:
             data: A batch as a train step gets it.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if sample_weight is None or not isinstance(x, Mapping):
+        if y is None or not isinstance(x, Mapping):
             return data
-        weight = ops.reshape(
-            ops.convert_to_tensor(sample_weight, "float32"), (-1, 1)
-        )
-        counted = ops.cast(weight > 0, "float32")
+        counted = self.model.batch_watch.counted(y, sample_weight)
         mask = x.get(MASK)
         if mask is None:
             mask = ops.repeat(counted, len(self.names), axis=1)
@@ -203,17 +202,22 @@ class ModalityInputs:
                 )
             self.check_batch(*batch, labelled=labelled, trains=trains)
         elif not pipelines.is_pipeline(x):
-            self.check_batch(
+            labels = self.check_batch(
                 x,
                 y,
                 sample_weight,
                 labelled=labelled,
                 trains=trains,
                 rows=rows,
+                whole=True,
                 fits=fits,
             )
             count = len(keras.tree.flatten(self.modalities(x))[0])
             validation.check_split(count, validation_split)
+            if fits and labels is not None:
+                validation.check_classes(
+                    labels, sample_weight, class_weight, validation_split
+                )
 
     def check_present(self, x: Modalities, sample_weight: Tensor) -> None:
         """Refuse a training batch that has nothing to learn from.
@@ -267,9 +271,15 @@ class ModalityInputs:
         labelled: bool,
         trains: bool,
         rows: int | None = None,
+        whole: bool = False,
         fits: bool = False,
-    ) -> None:
-        """Check arrays: a batch of a data source, or all of the data."""
+    ) -> Array | None:
+        """Check arrays: a batch of a data source, or all of the data.
+
+        Returns:
+            The class numbers `(samples,)`, if there are labels.
+        """
+        labels = None
         plain = self.modalities(x) if isinstance(x, Mapping) else x
         count = validation.check_arrays(
             plain,
@@ -285,16 +295,11 @@ class ModalityInputs:
         )
         validation.check_order(plain, self.names)
         if sample_weight is not None:
-            validation.check_sample_weight(sample_weight, count)
+            validation.check_sample_weight(sample_weight, count, whole)
         if y is not None:
             labels = check_labels(
                 y, self.model.num_classes, count, soft=True, rows=rows
             )
-            if fits and (labels == labels[0]).all():
-                raise ValueError(
-                    "`y` must hold at least two classes to train a "
-                    f"classifier. Received: only class [{labels[0]}]"
-                )
         elif labelled:
             raise ValueError(
                 "`y` must hold a label for each sample. Received: y=None"
@@ -302,6 +307,7 @@ class ModalityInputs:
         # Prediction and evaluation ignore them.
         for side in self.side_inputs if trains else ():
             self._check_side(side, x, count, fits)
+        return labels
 
     def _classes(self, y: Labels) -> Sequence[int]:
         """Classes that labels have, none if the labels are wrong."""
@@ -321,6 +327,12 @@ class ModalityInputs:
             if not fits and side.required(self.model):
                 raise ValueError(self._missing(side, x))
             return
+        beside = [n for n in side.instead_of if x.get(n) is not None]
+        if beside:
+            raise ValueError(
+                f"'{side.name}' must not be given beside '{beside[0]}', which "
+                f"it stands for. Received: both"
+            )
         self._check_values(side, value, count, fits)
 
     def _check_values(
@@ -332,7 +344,7 @@ class ModalityInputs:
                 f"{type(value).__name__}"
             )
         values = to_numpy(value)
-        if values.size != count:
+        if values.shape not in ((count,), (count, 1)):
             raise ValueError(
                 f"'{side.name}' must hold one value a sample, of shape "
                 f"({count},). Received: shape={values.shape}"

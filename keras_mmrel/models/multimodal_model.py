@@ -437,14 +437,15 @@ class MultimodalModel(CheckedModel):
                 "`y` must hold a label for each sample. Received: y=None"
             )
         outputs = dict(y_pred or {})
-        y, sample_weight = self.batch_watch.look(x, y, sample_weight, training)
+        y, sample_weight, counted = self.batch_watch.look(
+            x, y, sample_weight, training
+        )
         if training:
             self.batch_watch.look_aside(x or {})
             outputs[TRAINING_RECORD] = {
                 **outputs.get(TRAINING_RECORD, {}),
                 **self.modality_inputs.side_values(x or {}),
             }
-            counted = counted_samples(outputs[MASK], sample_weight)
             sample_weight = self.loss_weights(outputs, sample_weight)
         loss = super().compute_loss(
             x, y, outputs[LOGITS], sample_weight, training
@@ -513,7 +514,7 @@ class MultimodalModel(CheckedModel):
 
     def train_step(self, *args: Any) -> Any:
         *state, data = args
-        args = (*state, self.modality_inputs.without_weightless(data))
+        args = (*state, self.modality_inputs.without_uncounted(data))
         return backend.train_step(self, *args)
 
     # -- Compiling -----------------------------------------------------------
@@ -551,6 +552,7 @@ class MultimodalModel(CheckedModel):
                 its `from_logits` form here, and a loss of Keras gets the
                 labels as class numbers or one-hot rows, as it takes them.
             metrics: As in `keras.Model.compile`; `"auto"` is the accuracy.
+                They count every sample in full, one of weight 0 too.
                 A metric with `from_logits` gets logits or probabilities as
                 it says; one of Keras, such as `keras.metrics.AUC`, gets the
                 scores and the form of labels that it takes (one-vs-rest
@@ -680,14 +682,6 @@ class MultimodalModel(CheckedModel):
 
     def load_own_variables(self, store: Any) -> None:
         super().load_own_variables(_saving.load_seed_states(self, store))
-
-
-def counted_samples(modality_mask: Tensor, sample_weight: Tensor) -> Tensor:
-    """1 for each sample, but 0 for one of weight 0, `(batch, 1)`."""
-    if sample_weight is None:
-        return ops.ones_like(modality_mask[:, :1])
-    weight = ops.reshape(ops.convert_to_tensor(sample_weight), (-1, 1))
-    return ops.cast(weight > 0, modality_mask.dtype)
 
 
 def chance_corrected_confidence(logits: Tensor) -> Tensor:

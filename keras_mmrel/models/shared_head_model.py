@@ -106,6 +106,11 @@ class SharedHeadModel(MultimodalModel):
             axis=1,
         )
 
+    def _with_bias(self, logits: Tensor) -> Tensor:
+        # Not `+`: to TensorFlow its gradient may be the memory of another
+        # one, and the order of summing several a matter of chance.
+        return ops.add(logits, self.bias)
+
     def fuse(self, features: Sequence[Tensor]) -> Tensor:
         """Return the logits `(batch, num_classes)` of all features.
 
@@ -113,7 +118,7 @@ class SharedHeadModel(MultimodalModel):
             features: As in `classify`.
         """
         if self.fusion is None:
-            return ops.sum(self.classify(features), axis=1) + self.bias
+            return self._with_bias(ops.sum(self.classify(features), axis=1))
         logits = self.fusion(list(features))
         if tuple(logits.shape[1:]) != (self.num_classes,):
             raise ValueError(
@@ -128,7 +133,7 @@ class SharedHeadModel(MultimodalModel):
         """Complete the output dict from the features."""
         if self.fusion is None:
             partial_logits = self.classify(features)
-            logits = ops.sum(partial_logits, axis=1) + self.bias
+            logits = self._with_bias(ops.sum(partial_logits, axis=1))
             alone = partial_logits + self.bias
         else:
             logits = self.fuse(features)

@@ -1,5 +1,6 @@
 import dataclasses
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from keras_mmrel.contract import Array
@@ -44,6 +45,7 @@ class SideInput:
             them, or `None` to add none.
         required: Function of the model: whether a training step needs them.
         missing: What an error about required ones ends with, a hint.
+        instead_of: Names of others that it must not be given beside.
 
     Example:
 
@@ -60,3 +62,4 @@ class SideInput:
     default: Callable[[Any, Modalities, int], Array | None] = _no_default
     required: Callable[[Any], bool] = _optional
     missing: str = ""
+    instead_of: Sequence[str] = ()

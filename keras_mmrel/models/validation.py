@@ -5,6 +5,7 @@ was expected and what was received. Arrays are read in chunks and never
 copied.
 """
 
+import math
 import warnings
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -408,8 +409,16 @@ def check_finite(
 # -- Weights -----------------------------------------------------------------
 
 
-def check_sample_weight(sample_weight: ArrayLike, count: int) -> None:
-    """Refuse all but one finite, non-negative weight a sample."""
+def check_sample_weight(
+    sample_weight: ArrayLike, count: int, whole: bool = False
+) -> None:
+    """Refuse all but one finite, non-negative weight a sample.
+
+    Args:
+        sample_weight: The weights.
+        count: Number of samples.
+        whole: Whether these are all the data: one must count then.
+    """
     weight = None
     if not isinstance(sample_weight, Mapping | list | tuple | str):
         weight = to_numpy(sample_weight)
@@ -435,7 +444,7 @@ def check_sample_weight(sample_weight: ArrayLike, count: int) -> None:
             f"`sample_weight` must be at most {LARGEST:g}. Received: "
             f"{weight.max():g}"
         )
-    if not weight.any():
+    if whole and not weight.any():
         raise ValueError(
             "`sample_weight` must be above 0 for a sample at least. Received: "
             f"{count} zeros"
@@ -473,6 +482,35 @@ def check_class_weight(
         raise ValueError(
             "`class_weight` must be above 0 for a class that `y` has. "
             f"Received: 0 for all of them, {[int(k) for k in classes]}"
+        )
+
+
+def check_classes(
+    labels: Array,
+    sample_weight: ArrayLike | None,
+    class_weight: Mapping | None,
+    validation_split: float,
+) -> None:
+    """Refuse to train a classifier on samples of one class.
+
+    Args:
+        labels: Class numbers of all samples, `(samples,)`.
+        sample_weight: As in `fit`; a sample of weight 0 is none.
+        class_weight: Likewise.
+        validation_split: Likewise; the last samples are not trained on.
+    """
+    labels = labels[: math.floor(len(labels) * (1.0 - validation_split))]
+    if sample_weight is not None:
+        weight = to_numpy(sample_weight).reshape(-1)[: len(labels)]
+        labels = labels[weight > 0]
+    if class_weight is not None:
+        used = [k for k, weight in class_weight.items() if weight > 0]
+        labels = labels[np.isin(labels, used)]
+    if (labels == labels[:1]).all():
+        raise ValueError(
+            "`y` must hold at least two classes to train a classifier, "
+            "without samples of weight 0 and those of `validation_split`. "
+            f"Received: only class {labels[:1].tolist()}"
         )
 
 

@@ -92,3 +92,38 @@ def distance(a, b):
             a.trainable_variables, b.trainable_variables, strict=True
         )
     )
+
+
+class WithPaths(keras_mmrel.models.MultimodalModel):
+    """A model of a user's own that has the part, with both losses."""
+
+    def __init__(self, modalities, num_classes, **kwargs):
+        paths = keras_mmrel.models.AuxiliaryPaths
+        super().__init__(
+            modalities,
+            num_classes,
+            auxiliary_loss_names=paths.loss_names(1.0, 1.0),
+            **kwargs,
+        )
+        self.head = layers.Dense(num_classes)
+        self.paths = paths(self, target_weight=1.0, warmup=0.0)
+        self.build_from_modalities()
+
+    def fuse(self, features):
+        return self.head(keras.ops.concatenate(features, axis=1))
+
+    def call(self, inputs, training=None):
+        inputs = self.augment(self.prepare_inputs(inputs), training)
+        features, record = self.paths.encode(inputs, training)
+        logits = self.fuse(features)
+        each = keras.ops.stack([logits] * len(features), axis=1)
+        return self.make_outputs(logits, each, inputs, training_record=record)
+
+    def auxiliary_losses(self, y, outputs, sample_weight=None):
+        return self.paths.losses(y, outputs, sample_weight)
+
+    def update_statistics(self, y, outputs):
+        self.paths.update_statistics(y, outputs)
+
+    def training_callbacks(self):
+        return self.paths.callbacks()

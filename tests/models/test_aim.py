@@ -222,6 +222,40 @@ def test_both_have_the_gradient_of_a_loss_that_stops_nowhere(monkeypatch, kind):
         np.testing.assert_allclose(a, 2 * b, rtol=1e-5, atol=2e-6)
 
 
+class WithoutFuse(keras_mmrel.ConcatFusion):
+    fuse = None
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "model",
+    ["x", None, 3, keras.Sequential(), keras_mmrel.LateFusion],
+    ids=["text", "None", "number", "Sequential", "class"],
+)
+def test_paths_are_part_of_a_model_of_the_library(model):
+    with pytest.raises(ValueError, match="`model` must be a `keras_mmrel.mod"):
+        AuxiliaryPaths(model)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("cls", [WithoutFuse, keras_mmrel.LateFusion])
+def test_paths_with_a_loss_need_a_method_that_fuses(cls):
+    # Not built yet: nobody knows the shapes.
+    model = cls({name: [keras.layers.Dense(8)] for name in "ab"}, 3)
+    encoders = list(model.encoders)
+    with pytest.raises(ValueError, match="`fuse.features.`. .*fuse=None"):
+        AuxiliaryPaths(model)
+    assert list(model.encoders) == encoders
+    AuxiliaryPaths(model, rely_weight=0.0)
+
+
+@pytest.mark.one_backend
+def test_paths_come_before_a_model_is_built():
+    model = make(model_class=keras_mmrel.ConcatFusion)
+    with pytest.raises(ValueError, match="before it is built.*a built Concat"):
+        AuxiliaryPaths(model)
+
+
 def test_zeros_leave_one_modality_out():
     model = compiled(on=True, auxiliary="zeros")
     out = model(X, training=True)

@@ -97,6 +97,29 @@ def test_fit_refuses_and_leaves_the_model_usable(one_model, case):
     model.fit(X, Y, verbose=0)
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"validation_split": 0.7},
+        {"class_weight": {0: 1.0, 1: 0.0, 2: 0.0}},
+        {"sample_weight": (np.sort(Y) == 0)},
+        {
+            "validation_split": 0.4,
+            "sample_weight": (np.sort(Y) != 0).astype("float32"),
+        },
+    ],
+    ids=["validation", "class weight", "sample weight", "two together"],
+)
+def test_two_classes_must_be_left_to_train_on(one_model, arguments):
+    left = 1 if len(arguments) == 2 else 0
+    text = (
+        rf"two classes .* `validation_split`. Received: only class \[{left}\]"
+    )
+    with pytest.raises(ValueError, match=text):
+        one_model.fit(X, np.sort(Y), verbose=0, **arguments)
+
+
 def test_predict_evaluate_and_validation_data_are_checked_too():
     model = compiled()
     bad, y, text = BAD_ARRAYS["nan"]

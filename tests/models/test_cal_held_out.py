@@ -104,6 +104,29 @@ def test_whole_groups_are_held_out():
         compiled(holdout=0.25).train_on_batch({**X, "holdout_group": group}, Y)
 
 
+@pytest.mark.one_backend
+def test_side_inputs_hold_one_value_a_sample_and_groups_no_second_choice():
+    pairs = np.zeros((12, 2))
+    text = r"'holdout_group' must hold one value .*shape=\(12, 2\)"
+    with pytest.raises(ValueError, match=text):
+        fit(compiled(), {**X, "holdout_group": pairs})
+    both = {**held(ROWS), "holdout_group": np.arange(24)}
+    text = "'holdout_group' must not be given beside 'held_out'"
+    with pytest.raises(ValueError, match=text):
+        fit(compiled(), both)
+
+    def batches():
+        for rows in (slice(0, 12), slice(12, 24)):
+            x = {k: v[rows] for k, v in held(ROWS).items()}
+            if rows.start:
+                x["held_out"] = np.stack([x["held_out"]] * 2, axis=1)
+            yield x, Y[rows]
+
+    text = r"'held_out' must hold one value .*shape=\(12, 2\)"
+    with pytest.raises(ValueError, match=text):
+        compiled().fit(batches(), verbose=0)
+
+
 @pytest.mark.parametrize("off", [{"holdout": 0.0}, {"release": 0.0}])
 def test_without_held_out_samples_all_count_and_all_are_learnt(off):
     model = compiled(**{"holdout": 0.25, **off})

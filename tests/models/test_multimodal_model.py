@@ -255,8 +255,8 @@ def test_summary_counts_weights_before_any_data():
     model = keras_mmrel.ConcatFusion({"a": (6,)}, 3)
     # encoder 6*64+64, head 64*3, bias 3, class counts 3, informative 1, clock
     # 6, and what is wrong with a, the mask, labels or weights, in training and
-    # evaluation, with the samples and modalities of the training
-    assert model.count_params() == 448 + 192 + 3 + 3 + 1 + 6 + 2 * 4 + 2
+    # evaluation, with the samples, and how many of them there is something of
+    assert model.count_params() == 448 + 192 + 3 + 3 + 1 + 6 + 2 * 6
 
 
 class Batches(keras.utils.PyDataset):

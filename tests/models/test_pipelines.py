@@ -136,6 +136,24 @@ def test_garbage_of_a_missing_modality_is_not_counted(model):
     model.predict(Pipeline(**changes), verbose=0)
 
 
+def test_a_first_batch_of_weight_0_is_one_like_others(model):
+    weight = np.repeat([0.0, 1.0], [16, 32]).astype("float32")
+    garbage = {"a": np.where(weight[:, None] > 0, X["a"], 1e3)}
+    before = ops.convert_to_numpy(model.class_counts)
+    model.fit(Pipeline(weight=weight, **garbage), verbose=0)
+    counted = ops.convert_to_numpy(model.class_counts) - before
+    np.testing.assert_array_equal(counted, np.bincount(Y[16:]))
+    model.evaluate(Pipeline(weight=weight), verbose=0)
+
+
+def test_a_pipeline_of_weight_0_alone_is_refused(model):
+    data = Pipeline(weight=0 * WEIGHT)
+    with pytest.raises(ValueError, match="must not be 0 every.*: 48 samples"):
+        model.fit(data, verbose=0)
+    with pytest.raises(ValueError, match="above 0 for a .* Received: 48 zeros"):
+        model.evaluate(data, verbose=0)
+
+
 @pytest.mark.parametrize("case", ["nan", "mask", "label", "weight"])
 def test_other_sources_are_watched(model, case):
     changes, text = CASES[case]

@@ -6,9 +6,11 @@ import pytest
 from keras import ops
 
 import keras_mmrel
+from tests.helpers import EAGER
 from tests.helpers import SHAPES
 from tests.helpers import everywhere
 from tests.helpers import vectors
+from tests.models.aim_models import WithPaths
 
 X, Y = vectors()
 WEIGHT = np.ones(len(Y), "float32")
@@ -23,6 +25,8 @@ MODELS = {
     "MICINet": {"units": 8, "warmup": 0.5},
     "AIM": {"warmup": 0.0},
     "CAL": {"warmup": 0.0},
+    "ReliableFusion": {},
+    "WithPaths": {},
     "range control": {"quality": True},
 }
 
@@ -30,10 +34,13 @@ MODELS = {
 def new_model(name, **options):
     keras.utils.set_random_seed(0)
     options = {**MODELS[name], **options, "seed": 1}
-    if options.pop("quality", False):
+    if options.get("quality"):
         options["quality"] = keras_mmrel.layers.RangeControl()
         name = "LateFusion"
-    model = getattr(keras_mmrel, name)(SHAPES, 3, **options)
+    if name == "WithPaths":
+        model = WithPaths(SHAPES, 3, **options)
+    else:
+        model = getattr(keras_mmrel, name)(SHAPES, 3, **options)
     model.compile(modulation=keras_mmrel.modulations.OGMGE())
     return model
 
@@ -76,6 +83,74 @@ def test_what_a_sample_of_weight_0_holds_changes_no_weight(name):
         np.testing.assert_array_equal(new, old, err_msg=variable.path)
     moved = zip(trained[0], start, strict=True)
     assert max(np.abs(new - old).max() for new, old in moved) > 1e-4
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of 16 samples, with weights or without."""
+
+    def __init__(self, x, *others):
+        super().__init__()
+        self.arrays = (x, *others)
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        rows = slice(16 * index, 16 * index + 16)
+        return keras.tree.map_structure(lambda v: v[rows], self.arrays)
+
+
+@pytest.mark.slow_on("jax", "tensorflow")
+@pytest.mark.parametrize("name", everywhere(MODELS, ["ConcatFusion", "TMC"]))
+def test_a_wrong_label_of_a_later_batch_is_a_sample_of_weight_0(name):
+    bad = np.arange(17, 48, 3)
+    weight = np.ones(len(Y), "float32")
+    weight[bad] = 0.0
+    trained = []
+    for label, scale, others in ((7, 50.0, ()), (0, 1.0, (weight,))):
+        x, y = {k: v.copy() for k, v in X.items()}, Y.copy()
+        for value in x.values():
+            value[bad] *= scale
+        y[bad] = label
+        if name == "QMF":
+            x["sample_id"] = np.arange(len(Y))
+        # What a judge learns from is tested with it.
+        judged = name in ("QADMNet", "MICINet", "ReliableFusion")
+        model = new_model(name, **({"quality": None} if judged else {}))
+        model.compile(model.optimizer, run_eagerly=EAGER)
+        data = Batches(x, y, *others)
+        if others:
+            model.fit(data, shuffle=False, verbose=0)
+        else:
+            with pytest.raises(ValueError, match="Received: 11 other values"):
+                model.fit(data, shuffle=False, verbose=0)
+        trained.append([np.array(w) for w in kept_weights(model)])
+    counts = ops.convert_to_numpy(model.class_counts)
+    np.testing.assert_array_equal(counts, np.bincount(Y[weight > 0]))
+    for variable, *values in zip(kept_weights(model), *trained, strict=True):
+        np.testing.assert_allclose(*values, atol=1e-5, err_msg=variable.path)
+
+
+def kept_weights(model):
+    return [w for w in model.weights if "batch_watch" not in w.path]
+
+
+def test_metrics_count_samples_of_weight_0_unless_they_are_weighted():
+    model = keras_mmrel.ConcatFusion(SHAPES, 3, seed=0)
+    accuracy = keras_mmrel.metrics.LabelAccuracy
+    model.compile(
+        metrics=[accuracy(name="plain")],
+        weighted_metrics=[accuracy(name="weighted")],
+    )
+    x, y, weight = with_garbage(1.0, 0)
+    found = [
+        model.evaluate(
+            x, label, sample_weight=weight, return_dict=True, verbose=0
+        )
+        for label in (y, np.where(weight > 0, y, 2), np.where(weight > 0, y, 1))
+    ]
+    for name, same in (("loss", True), ("weighted", True), ("plain", False)):
+        assert (len({scores[name] for scores in found}) == 1) == same
 
 
 # What rows of weight 0 change is nothing, which is tested on all backends.
