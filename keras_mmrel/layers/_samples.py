@@ -29,13 +29,13 @@ class DrawnSamples(NamedTuple):
     Attributes:
         inputs: Name -> rows of a judged modality that holds floats.
         present: Name -> booleans, which rows have the modality.
-        y: Class numbers of the rows, or `None`.
+        chosen: Numbers of the rows, in order.
         rng: The generator that drew them.
     """
 
     inputs: dict[str, Array]
     present: dict[str, Array]
-    y: Array | None
+    chosen: Array
     rng: np.random.Generator
 
     def vectors(self) -> Iterator[tuple[str, Array, Array]]:
@@ -47,9 +47,7 @@ class DrawnSamples(NamedTuple):
             yield name, rows.astype("float64"), there
 
 
-def draw_samples(
-    layer: Any, inputs: Modalities, y: Labels = None, labelled: bool = False
-) -> DrawnSamples:
+def draw_samples(layer: Any, inputs: Modalities) -> DrawnSamples:
     """Build a layer with `judged` and `samples`, and draw what it learns from.
 
     Only the rows that are drawn are read, and only of what is judged.
@@ -57,16 +55,13 @@ def draw_samples(
     Args:
         layer: The layer.
         inputs: What its `adapt` is given.
-        y: Likewise.
-        labelled: Whether labels are needed.
 
     Raises:
         ValueError: If anything is not as `adapt` says.
     """
     check_modality_tensors(inputs)
-    inputs, y, _ = read_tables(dict(inputs), y)
+    inputs, _, _ = read_tables(dict(inputs))
     rows = len(keras.tree.flatten(inputs)[0])
-    numbers = _class_numbers(y, rows) if labelled else None
     if not layer.built:
         layer.build(keras.tree.map_structure(lambda a: a.shape, inputs))
     layer.modality_shapes.check(inputs)
@@ -83,12 +78,14 @@ def draw_samples(
             present[name] = there if mask is None else mask[:, index]
             values[name] = to_numpy(x)[chosen]
             check_values(name, values[name][present[name]])
-    drawn = None if numbers is None else numbers[chosen]
-    return DrawnSamples(values, present, drawn, rng)
+    return DrawnSamples(values, present, chosen, rng)
 
 
-def _class_numbers(y: Labels, rows: int) -> Array:
-    """Class numbers in NumPy, of numbers or of rows."""
+def label_numbers(inputs: Modalities, y: Labels) -> Array:
+    """Class numbers `(samples,)`, of numbers or of rows, one a sample."""
+    check_modality_tensors(inputs)
+    inputs, y, _ = read_tables(dict(inputs), y)
+    rows = len(keras.tree.flatten(inputs)[0])
     y = to_numpy(y, "`y`")
     if y.ndim == 2 and y.shape[1] > 1:
         return check_labels(y, y.shape[1], rows, soft=True)

@@ -32,6 +32,7 @@ from keras_mmrel.layers._quality_fit import RAW
 from keras_mmrel.layers._quality_fit import QualityFit
 from keras_mmrel.layers._quality_fit import fit_quality
 from keras_mmrel.layers._samples import draw_samples
+from keras_mmrel.layers._samples import label_numbers
 from keras_mmrel.layers.feature_repair import FeatureRepair
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
@@ -317,11 +318,12 @@ class InputQuality(TensorLayer):
                 is present is not finite, or beyond 1e15, or a mask holds other
                 values than 0 and 1.
         """
-        samples = draw_samples(self, inputs, y, labelled=True)
+        y = label_numbers(inputs, y)
+        samples = draw_samples(self, inputs)
+        y = y[samples.chosen]
         fits = {}
         for name, x, there in samples.vectors():
-            labels = samples.y[there]
-            fits[name] = fit_quality(x, labels, self.shrinkage, samples.rng)
+            fits[name] = fit_quality(x, y[there], self.shrinkage, samples.rng)
         for name, state in self.judged.items():
             self._keep(state, fits.get(name))
         if self.cleaning == "repair":

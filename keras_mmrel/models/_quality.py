@@ -162,10 +162,10 @@ def _samples(
         # Only what is judged need be held. This library's layers say that.
         judged = getattr(layer, "judged", names) if layer.built else names
         held = [name for name in names if name in judged]
-        rows = SampledRows(model, x, count, held, class_weight)
-        if len(rows.y):
-            note_varying(model, rows.varies)
-        return rows.inputs, rows.y if held else rows.y[:0]
+        found = SampledRows(model, x, count, held, class_weight)
+        if len(found.y):
+            note_varying(model, found.varies)
+        return found.inputs, found.y if held else found.y[:0]
     inputs = {name: x[name] for name in names}
     if x.get(MASK) is not None:
         inputs[MASK] = x[MASK]
