@@ -77,7 +77,7 @@ class SampledRows:
             for c in range(model.num_classes)
             if (class_weight or {}).get(c, 1.0) > 0
         }
-        read = held = 0
+        read, on = 0, False
         for index, batch in _batches(data):
             read += self._take(
                 index, *keras.utils.unpack_x_y_sample_weight(batch)
@@ -85,8 +85,12 @@ class SampledRows:
             held = sum(len(part[1]) for part in self.parts)
             if held >= 2 * count:
                 self._thin()
-            whole = wanted <= self.seen and self.varies.all()
-            if (held >= count and whole) or read >= PATIENCE * count:
+            if held >= count and not on:
+                # What comes late would have few rows if it ended the reading.
+                on = not (wanted <= self.seen and self.varies.all())
+                if not on:
+                    break
+            if read >= PATIENCE * count:
                 break
         else:
             wanted = self.seen
