@@ -128,10 +128,8 @@ class CheckedModel(keras.Model):
             self.build(shapes)
         validation.check_weights(self)
         with judge_put_back(self):
-            self._look_at(
-                *training_part(x, y, sample_weight, validation_split),
-                class_weight,
-            )
+            parts = training_part(x, y, sample_weight, validation_split)
+            self._look_at(*parts, class_weight)
             # TensorFlow would trace the step once to make them, once to run.
             self._build_optimizer()
             with self._running(form):
