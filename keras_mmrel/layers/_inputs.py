@@ -7,7 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.contract import LARGEST
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_mask_values
@@ -65,21 +67,35 @@ def check_samples(inputs: Modalities) -> None:
     mask = inputs.get(MASK)
     present = None if mask is None else check_mask_values(mask)
     for index, (name, x) in enumerate(modality_arrays(inputs).items()):
+        check_some(name, x)
         for array in keras.tree.flatten(x):
-            if not len(array):
-                raise ValueError(
-                    "`inputs` must hold at least one sample. Received: "
-                    f"shape={array.shape} for '{name}'"
-                )
-            if array.dtype.kind in "biu":
-                continue
             there = array if present is None else array[present[:, index]]
-            bad = ~np.isfinite(there.astype("float64"))
-            if bad.any():
-                raise ValueError(
-                    "`inputs` must be finite where a modality is present. "
-                    f"Received: {there[bad][0]} in '{name}'"
-                )
+            check_values(name, there)
+
+
+def check_some(name: str, x: Tensor) -> None:
+    """Refuse a modality without a sample."""
+    for array in keras.tree.flatten(x):
+        if not len(array):
+            raise ValueError(
+                "`inputs` must hold at least one sample. Received: "
+                f"shape={tuple(array.shape)} for '{name}'"
+            )
+
+
+def check_values(name: str, x: Array) -> None:
+    """Refuse what no training takes."""
+    if x.dtype.kind in "biu":
+        return
+    if x.dtype.kind != "f":
+        x = x.astype("float32")  # NumPy does not know bfloat16.
+    bad = ~(np.abs(x) <= min(LARGEST, np.finfo(x.dtype).max))
+    if bad.any():
+        raise ValueError(
+            "`inputs` must be finite where a modality is present, and at most "
+            f"{LARGEST:g} in size; set '{MASK}' to 0 for a missing one, or "
+            f"impute. Received: {x[bad][0]} in '{name}'"
+        )
 
 
 def is_float(x: Tensor) -> bool:

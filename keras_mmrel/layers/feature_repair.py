@@ -16,16 +16,13 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import modality_arrays
-from keras_mmrel.contract import read_tables
-from keras_mmrel.contract import to_numpy
-from keras_mmrel.layers._checks import check_modality_tensors
 from keras_mmrel.layers._inputs import ModalityShapes
-from keras_mmrel.layers._inputs import check_samples
 from keras_mmrel.layers._inputs import is_float
 from keras_mmrel.layers._inputs import mask_of
 from keras_mmrel.layers._repair import CLIP
 from keras_mmrel.layers._repair import fit_repair
 from keras_mmrel.layers._repair import judge
+from keras_mmrel.layers._samples import draw_samples
 from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
@@ -236,30 +233,17 @@ class FeatureRepair(TensorLayer):
 
         Raises:
             ValueError: If the inputs are none, hold no sample or not the same
-                number of them, a value of a present modality is not finite,
-                or a mask holds other values than 0 and 1.
+                number of them, a value of a judged modality that is present
+                is not finite, or beyond 1e15, or a mask holds other values
+                than 0 and 1.
         """
-        check_modality_tensors(inputs)
-        inputs, _, _ = read_tables(dict(inputs))
-        if not self.built:
-            self.build(keras.tree.map_structure(lambda a: a.shape, inputs))
-        self.modality_shapes.check(inputs)
-        rows = len(keras.tree.flatten(inputs)[0])
-        rng = np.random.default_rng(self.seed)
-        chosen = np.sort(rng.permutation(rows)[: self.samples])
-        inputs = keras.tree.map_structure(lambda a: to_numpy(a)[chosen], inputs)
-        check_samples(inputs)
-        mask = to_numpy(mask_of(inputs)) > 0
+        samples = draw_samples(self, inputs)
         new = {
             name: np.zeros(value.shape, "float32")
             for name, value in self.states.items()
         }
-        for column, (name, x) in enumerate(modality_arrays(inputs).items()):
-            if name in self.judged and is_float(x):
-                there = mask[:, column]
-                x = x[there].reshape(there.sum(), -1).astype("float64")
-                index = self.judged.index(name)
-                self._put(new, index, x, rng)
+        for name, x, _ in samples.vectors():
+            self._put(new, self.judged.index(name), x, samples.rng)
         for name, value in self.states.items():
             value.assign(new[name])
 

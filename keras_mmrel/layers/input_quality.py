@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_mmrel.constraints import Either
@@ -17,13 +16,9 @@ from keras_mmrel.contract import QUALITY
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import modality_arrays
-from keras_mmrel.contract import read_tables
-from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._checks import check_modality_tensors
 from keras_mmrel.layers._inputs import ModalityShapes
-from keras_mmrel.layers._inputs import check_samples
 from keras_mmrel.layers._inputs import is_float
 from keras_mmrel.layers._inputs import mask_of
 from keras_mmrel.layers._quality_fit import BINS
@@ -36,6 +31,8 @@ from keras_mmrel.layers._quality_fit import PREFERENCE
 from keras_mmrel.layers._quality_fit import RAW
 from keras_mmrel.layers._quality_fit import QualityFit
 from keras_mmrel.layers._quality_fit import fit_quality
+from keras_mmrel.layers._samples import draw_samples
+from keras_mmrel.layers._samples import label_numbers
 from keras_mmrel.layers.feature_repair import FeatureRepair
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
@@ -79,8 +76,8 @@ class InputQuality(TensorLayer):
     a model that is given this layer as `quality=` adapts it to its training
     data before the first step, unless that has been done: give each model
     (each fold of a cross-validation) a layer of its own. On several processes
-    each would see its own rows: adapt it before. Until it is adapted
-    everything passes as it is.
+    each would see its own rows: adapt it before. Until it is adapted, as
+    with `train_on_batch` alone, everything passes as it is.
 
     A sample that simply is another one cannot be noticed, nor can a modality
     that belongs to another sample: its features agree with each other. One
@@ -316,33 +313,18 @@ class InputQuality(TensorLayer):
 
         Raises:
             ValueError: If the inputs or labels are none, hold no sample or
-                not the same number of them, a value of a present modality is
-                not finite, or a mask holds other values than 0 and 1.
+                not the same number of them, a value of a judged modality that
+                is present is not finite, or beyond 1e15, or a mask holds other
+                values than 0 and 1.
         """
-        check_modality_tensors(inputs)
-        inputs, y, _ = read_tables(dict(inputs), y)
-        y = _class_numbers(y)
-        rows = len(keras.tree.flatten(inputs)[0])
-        check_labels(y, int(y.max(initial=0)) + 1, rows)
-        if not self.built:
-            self.build(keras.tree.map_structure(lambda a: a.shape, inputs))
-        self.modality_shapes.check(inputs)
-        rng = np.random.default_rng(self.seed)
-        chosen = np.sort(rng.permutation(rows)[: self.samples])
-        inputs = keras.tree.map_structure(lambda a: to_numpy(a)[chosen], inputs)
-        check_samples(inputs)
-        mask = to_numpy(mask_of(inputs)) > 0
-        for state in self.judged.values():
-            state["known"].assign(0.0)
-        for index, (name, x) in enumerate(modality_arrays(inputs).items()):
-            if name not in self.judged:
-                continue
-            fit = None
-            if is_float(x):
-                there = mask[:, index]
-                x = x[there].reshape(there.sum(), -1).astype("float64")
-                fit = fit_quality(x, y[chosen][there], self.shrinkage, rng)
-            self._keep(self.judged[name], fit)
+        y = label_numbers(inputs, y)
+        samples = draw_samples(self, inputs)
+        y = y[samples.chosen]
+        fits = {}
+        for name, x, there in samples.vectors():
+            fits[name] = fit_quality(x, y[there], self.shrinkage, samples.rng)
+        for name, state in self.judged.items():
+            self._keep(state, fits.get(name))
         if self.cleaning == "repair":
             self.repair.adapt(inputs)
 
@@ -369,10 +351,3 @@ def _curve(state: dict[str, Tensor], index: int, x: Tensor) -> Tensor:
     slopes = (values[1:] - values[:-1]) / steps
     covered = ops.clip(x[:, None] - knots[:-1], 0.0, steps)
     return values[0] + ops.sum(slopes * covered, axis=1)
-
-
-def _class_numbers(y: Labels) -> Any:
-    """Class numbers in NumPy, of numbers or of rows."""
-    y = to_numpy(y, "`y`")
-    rows = y.ndim == 2 and y.shape[1] > 1
-    return y.argmax(axis=1) if rows else y.reshape(-1)

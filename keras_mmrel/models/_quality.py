@@ -1,6 +1,6 @@
 """What a model does with a layer that was given as `quality=`."""
 
-import itertools
+import contextlib
 import math
 import warnings
 from collections.abc import Iterator
@@ -16,6 +16,7 @@ from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import QUALITY
+from keras_mmrel.contract import Array
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
@@ -23,18 +24,35 @@ from keras_mmrel.contract import Model
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import class_numbers
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.layers._quality_fit import FEWEST
+from keras_mmrel.models._sampled_rows import ROWS
+from keras_mmrel.models._sampled_rows import SampledRows
+from keras_mmrel.models._sampled_rows import counted
 from keras_mmrel.models.modality_inputs import keep_present
+from keras_mmrel.models.uninformative import note_varying
 
-QUALITY_LAYER = Instance(
+# Those of Keras take a tensor, no dict of modalities.
+TENSOR_LAYERS = (
+    keras.layers.Normalization,
+    keras.layers.Discretization,
+    keras.layers.IntegerLookup,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
+
+
+class _QualityLayer(Instance):
+    def accepts(self, value: Any) -> bool:
+        return super().accepts(value) and not isinstance(value, TENSOR_LAYERS)
+
+
+QUALITY_LAYER = _QualityLayer(
     keras.layers.Layer,
     "a Keras layer with `adapt`, such as `keras_mmrel.layers.InputQuality`,",
     method="adapt",
 )
 # Of a model that has one of its own unless told otherwise.
 OWN_QUALITY = Either("auto", QUALITY_LAYER, None)
-
-# Rows of a pipeline for a layer that does not say how many.
-ROWS = 2048
 
 
 def relative_quality(inputs: Modalities) -> Tensor:
@@ -123,58 +141,83 @@ def adapt_quality(
             f"only once: `model.quality.adapt(inputs, y)`. Received: "
             f"{type(x).__name__}"
         )
+    inputs, y = _samples(model, x, y, sample_weight, class_weight)
+    if len(y):
+        layer.adapt(inputs, y)
+    _warn_of_nothing(model, y)
+
+
+def _samples(
+    model: Model,
+    x: DataSource,
+    y: Labels,
+    sample_weight: Tensor,
+    class_weight: dict | None,
+) -> tuple[Modalities, Array]:
+    """Return the samples that teach a quality layer, few of them or all."""
+    layer = model.quality
+    names = model.modality_names
+    count = getattr(layer, "samples", ROWS)
     if not isinstance(x, Mapping):
-        count = getattr(layer, "samples", ROWS)
-        x, y, sample_weight = _first_rows(x, count)
-    inputs = {name: x[name] for name in model.modality_names}
+        # Only what is judged need be held. This library's layers say that.
+        judged = getattr(layer, "judged", names) if layer.built else names
+        held = [name for name in names if name in judged]
+        found = SampledRows(model, x, count, held, class_weight)
+        if len(found.y):
+            note_varying(model, found.varies)
+        return found.inputs, found.y if held else found.y[:0]
+    inputs = {name: x[name] for name in names}
     if x.get(MASK) is not None:
         inputs[MASK] = x[MASK]
     y = to_numpy(class_numbers(y, model.num_classes))
-    kept = np.array([(class_weight or {}).get(c, 1.0) > 0 for c in y.tolist()])
-    if sample_weight is not None:
-        kept = kept & (to_numpy(sample_weight).reshape(-1) > 0)
+    kept = counted(y, sample_weight, class_weight)
     if not kept.all():
-        inputs = keras.tree.map_structure(lambda v: to_numpy(v)[kept], inputs)
-        y = y[kept]
-    layer.adapt(inputs, y)
-    own = model.quality_is_own
-    if not getattr(layer, "adapted", True) and not own:
-        warnings.warn(
-            "`quality` has learnt nothing from the training data and lets all "
-            f"pass: {len(y)} samples of {len(np.unique(y))} classes were too "
-            "few, or no modality can be judged. `model.quality.adapt(inputs, "
-            "y)` before `fit` takes others.",
-            stacklevel=5,
-        )
+        rows = np.flatnonzero(kept)
+        if hasattr(layer, "samples"):
+            # Those that it would draw, so that no others are copied.
+            rng = np.random.default_rng(getattr(layer, "seed", 0))
+            rows = rows[np.sort(rng.permutation(len(rows))[:count])]
+        inputs = keras.tree.map_structure(lambda v: to_numpy(v)[rows], inputs)
+        y = y[rows]
+    return inputs, y
 
 
-def _first_rows(data: DataSource, count: int) -> tuple:
-    """Return the first rows of a pipeline: inputs, labels, weights."""
-    batches, rows = [], 0
-    for batch in _batches(data):
-        batches.append(keras.utils.unpack_x_y_sample_weight(batch))
-        rows += len(to_numpy(batches[-1][1]))
-        if rows >= count:
-            break
-    # A mask or weights that only some batches have are left out.
-    names = set.intersection(*(set(x) for x, _, _ in batches))
-    weighted = all(weight is not None for _, _, weight in batches)
-
-    def joined(*parts: Any) -> Any:
-        return np.concatenate([to_numpy(part) for part in parts])
-
-    inputs = [{n: v for n, v in x.items() if n in names} for x, _, _ in batches]
-    return (
-        keras.tree.map_structure(joined, *inputs),
-        joined(*(y for _, y, _ in batches)),
-        joined(*(w for _, _, w in batches)) if weighted else None,
+def _warn_of_nothing(model: Model, y: Array) -> None:
+    """Say so where a layer has learnt nothing from samples of classes `y`."""
+    layer = model.quality
+    if getattr(layer, "adapted", True):
+        return
+    if model.quality_is_own:
+        # Few samples, and inputs that are too large, are no surprise: the
+        # docstring says so. Integers are, and nothing but their type is.
+        if len(y) >= FEWEST and len(np.unique(y)) > 1 and layer.judged:
+            warnings.warn(
+                f"{type(model).__name__} does without its "
+                f"{type(layer).__name__}, which judges modalities of floats "
+                "that vary alone: cast integers to float32.",
+                stacklevel=6,
+            )
+        return
+    warnings.warn(
+        "`quality` has learnt nothing from the training data and lets all "
+        f"pass: {len(y)} samples of {len(np.unique(y))} classes were too "
+        "few, or no modality can be judged. `model.quality.adapt(inputs, "
+        "y)` before `fit` takes others.",
+        stacklevel=6,
     )
 
 
-def _batches(data: DataSource) -> Iterator:
-    if isinstance(data, keras.utils.PyDataset):
-        # It has a length, or none, and no end of its own.
-        count = data.num_batches
-        indices = itertools.count() if count is None else range(count)
-        return map(data.__getitem__, indices)
-    return iter(data)
+@contextlib.contextmanager
+def judge_put_back(model: Model) -> Iterator[None]:
+    """Let a `fit` that fails before its first step teach the judge nothing."""
+    layer = model.quality
+    before: list = []
+    if layer is not None and not float(ops.convert_to_numpy(model.clock.step)):
+        before = [(v, ops.convert_to_numpy(v).copy()) for v in layer.variables]
+    try:
+        yield
+    except BaseException:
+        if not float(ops.convert_to_numpy(model.clock.step)):
+            for variable, value in before:
+                variable.assign(value)
+        raise

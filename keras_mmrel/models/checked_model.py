@@ -1,8 +1,10 @@
 import contextlib
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_mmrel import backend
 from keras_mmrel.backend import upstream
@@ -12,13 +14,16 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import class_numbers
 from keras_mmrel.contract import known_values
 from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
 from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._quality import adapt_quality
+from keras_mmrel.models._quality import judge_put_back
 from keras_mmrel.models._quality import training_part
+from keras_mmrel.models._sampled_rows import counted
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.clock import Clock
@@ -124,29 +129,29 @@ class CheckedModel(keras.Model):
         if shapes and not self.built:
             self.build(shapes)
         validation.check_weights(self)
-        self._look_at(
-            *training_part(x, y, sample_weight, validation_split), class_weight
-        )
-        # TensorFlow would trace the step once to make them and once to run.
-        self._build_optimizer()
-        with self._running(form):
-            return super().fit(
-                x,
-                y,
-                batch_size=batch_size,
-                epochs=epochs,
-                verbose=verbose,
-                callbacks=_own_callbacks.with_own_callbacks(
-                    self, callbacks, initial_epoch
-                ),
-                validation_split=validation_split,
-                validation_data=validation_data,
-                shuffle=shuffle,
-                class_weight=class_weight,
-                sample_weight=sample_weight,
-                initial_epoch=initial_epoch,
-                **kwargs,
-            )
+        with judge_put_back(self):
+            parts = training_part(x, y, sample_weight, validation_split)
+            self._look_at(*parts, class_weight)
+            # TensorFlow would trace the step once to make them, once to run.
+            self._build_optimizer()
+            with self._running(form):
+                return super().fit(
+                    x,
+                    y,
+                    batch_size=batch_size,
+                    epochs=epochs,
+                    verbose=verbose,
+                    callbacks=_own_callbacks.with_own_callbacks(
+                        self, callbacks, initial_epoch
+                    ),
+                    validation_split=validation_split,
+                    validation_data=validation_data,
+                    shuffle=shuffle,
+                    class_weight=class_weight,
+                    sample_weight=sample_weight,
+                    initial_epoch=initial_epoch,
+                    **kwargs,
+                )
 
     @reads_tables
     def evaluate(
@@ -296,7 +301,11 @@ class CheckedModel(keras.Model):
         class_weight: dict | None,
     ) -> None:
         """Learn from all training data what has to be known before a step."""
-        note_informative(self, x, sample_weight)
+        kept = sample_weight
+        if class_weight and isinstance(x, Mapping):
+            numbers = ops.convert_to_numpy(class_numbers(y, self.num_classes))
+            kept = counted(numbers, sample_weight, class_weight)
+        note_informative(self, x, kept)
         adapt_quality(self, x, y, sample_weight, class_weight)
 
     def _build_optimizer(self) -> None:

@@ -17,7 +17,8 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import to_numpy
 
-ROWS = 4096
+# Bytes of an array that are looked at together.
+CHUNK = 2**20
 
 
 def note_informative(
@@ -26,7 +27,8 @@ def note_informative(
     """Let a model take what never varies in its training data as missing.
 
     What has varied in an earlier training stays informative. A pipeline is
-    not looked at: that would be another run through it.
+    not looked at, which would be another run through it: what a layer given
+    as `quality` reads of it says more (`note_varying`).
 
     Args:
         model: The model, before the first step of a `fit`.
@@ -35,7 +37,19 @@ def note_informative(
     """
     if not isinstance(data, Mapping):
         return
-    varies = informative_modalities(data, model.modality_names, sample_weight)
+    _keep(
+        model,
+        informative_modalities(data, model.modality_names, sample_weight),
+    )
+
+
+def note_varying(model: Model, varies: Array) -> None:
+    """Do the same with what rows of a pipeline say, `(modalities,)`."""
+    _warn_of_constant(model.modality_names, varies)
+    _keep(model, varies.astype("float32"))
+
+
+def _keep(model: Model, varies: Array) -> None:
     if float(ops.convert_to_numpy(model.clock.step)):
         varies = np.maximum(varies, ops.convert_to_numpy(model.informative))
     model.informative.assign(varies)
@@ -75,15 +89,19 @@ def informative_modalities(
             for index, name in enumerate(names)
         ]
     )
+    _warn_of_constant(names, varies)
+    return varies.astype("float32")
+
+
+def _warn_of_constant(names: Sequence[str], varies: Array) -> None:
     constant = [n for n, v in zip(names, varies, strict=True) if not v]
     if constant:
         warnings.warn(
             f"Modalities {constant} are the same in every training sample that "
             "has them, or in none: they tell nothing of the classes, and count "
             "as missing.",
-            stacklevel=5,
+            stacklevel=6,
         )
-    return varies.astype("float32")
 
 
 def present_modalities(
@@ -126,11 +144,12 @@ def _varies(array: Array, present: Array) -> bool:
     if not len(rows):
         return False
     reference = array[rows[0]]
+    step = max(1, CHUNK // max(1, reference.nbytes))
     return any(
-        (array[start : start + ROWS] != reference)[
-            present[start : start + ROWS]
+        (array[start : start + step] != reference)[
+            present[start : start + step]
         ].any()
-        for start in range(0, len(array), ROWS)
+        for start in range(0, len(array), step)
     )
 
 
