@@ -127,8 +127,10 @@ def fit_quality(
     lowest = np.quantile(energy(in_sample, importance), LIMIT)
     limits, knots, values = [], [], []
 
-    def learn(beyond: Array, hits: Array, limit: float, weights: Array) -> None:
-        t, accuracy = _falling(beyond, hits, weights.ravel(), best)
+    def learn(
+        beyond: Array, correct: Array, limit: float, weights: Array
+    ) -> None:
+        t, accuracy = _falling(beyond, correct, weights.ravel(), best)
         # Where nothing was known, nothing can be lost.
         gain = 1.0 - (best - accuracy) / max(best - chance + error, 1e-3)
         limits.append(limit)
@@ -139,16 +141,16 @@ def fit_quality(
         known = np.concatenate(energies[way])
         under, above = np.quantile(energies[way][0], [LIMIT, 1.0 - LIMIT])
         under = min(under, lowest)
-        hits = np.concatenate(right[way])
-        learn(under - known, hits, under, weights)
-        learn(known - above, hits, above, weights)
+        correct = np.concatenate(right[way])
+        learn(under - known, correct, under, weights)
+        learn(known - above, correct, above, weights)
     # However well the rest fits: what is replaced is lost.
     replaced = [rng.random(x.shape) < fraction for fraction in LOST]
     fractions = np.concatenate([lost.mean(axis=1) for lost in replaced])
-    hits = np.concatenate(
+    correct = np.concatenate(
         [probe.right(np.where(lost, 0.0, u)) for lost in replaced]
     )
-    learn(fractions, hits, 0.0, np.tile(balance, len(LOST)))
+    learn(fractions, correct, 0.0, np.tile(balance, len(LOST)))
     return QualityFit(
         mean,
         deviation,
@@ -187,9 +189,9 @@ class _LeftOut:
         )
         self.diagonal = np.diag(self.precision)
         self.own = rows @ self.precision
-        share = (1.0 - shrinkage) / len(u)
+        fraction = (1.0 - shrinkage) / len(u)
         leverage = np.sum(self.own * rows, axis=1, keepdims=True)
-        self.gain = share / (1.0 - share * leverage)
+        self.gain = fraction / (1.0 - fraction * leverage)
 
     def products(self, z: Array) -> Array:
         """Rows of `z` times the precision without the row's own sample."""
