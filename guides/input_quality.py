@@ -132,11 +132,16 @@ For each modality, from the training samples alone:
    weight on the features that tell the classes.
 3. What an energy means is measured: training samples are corrupted in nineteen
    ways and degrees, and a ridge classifier (which has not seen the sample
-   either) says how often it is still right. The quality is its accuracy above
-   chance at that energy, clean = 1. It falls above the usual energies and below
-   them: a modality that is too ordinary, all zeros, say, is lost as well.
+   either) says how often it is still right, each class counting the same,
+   however rare it is. The quality is its accuracy above chance at that energy,
+   clean = 1. It falls above the usual energies and below them: a modality that
+   is too ordinary, all zeros, say, is lost as well.
 4. A sample whose features leave their range can be used as it is or with these
    features at their means. Each way has its own curve; the better one is taken.
+   With `cleaning="repair"`, which `MICINet` and `ReliableFusion` use, single
+   features that do not fit are replaced by what the others let expect instead
+   (`FeatureRepair`), in a modality whose energy is unusual; one that looks as
+   clean samples do stays to the last bit.
 
 In the model, a feature vector is multiplied by the quality relative to the
 sample's best modality: nothing is weighed down where all suffer alike. In
@@ -202,7 +207,8 @@ curves, energies with other caps, and a low-rank factor model.
 
 - A modality that belongs to another sample (`conflict`, unaligned pairs): its
   features agree with each other. `MICINet` sees some of that, from what the
-  other modalities say.
+  other modalities say; in `ReliableFusion` the joint expert has no say where
+  modalities are sure of different classes.
 - A corruption that hits all modalities alike leaves the weights as they are.
 - A shift of the whole data set looks like damage, which it may or may not be.
 - It is an average over simulated corruptions, no probability. A modality with a
