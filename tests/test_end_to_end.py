@@ -9,6 +9,8 @@ import keras_mmrel
 from keras_mmrel.corruptions import GaussianNoise
 from keras_mmrel.corruptions import MissingModality
 
+pytestmark = pytest.mark.slow_on("tensorflow")
+
 SIGMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 
 

@@ -312,7 +312,7 @@ def test_bad_arguments_are_refused(name):
             RangeControl(**{name: value})
 
 
-@pytest.mark.slow_on("jax")
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_two_devices_have_the_statistics_of_one(tmp_path):
     """The lowest and highest values are on different devices."""
     replicas = train_on_two(_range_worker, tmp_path, ["range"])["range"]

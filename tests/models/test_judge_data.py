@@ -157,6 +157,7 @@ def test_what_varies_in_classes_of_weight_0_alone_does_not_vary():
         judge(model, x, Y, class_weight={0: 1.0, 1: 0.0, 2: 1.0})
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("name", [*OWN, "LateFusion"])
 def test_a_constant_modality_of_a_judged_pipeline_counts_as_missing(name):
     model = make(name)

@@ -167,7 +167,11 @@ def test_predictions_change_no_statistic():
     model.predict(X, verbose=0)
     model.evaluate(X, Y, verbose=0)
     model.explain(X)
-    assert_same(statistics(model), before)
+    after = statistics(model)
+    # What an evaluation itself has seen, for its own check.
+    for found in (before, after):
+        del found["evaluation_counts"]
+    assert_same(after, before)
 
 
 @pytest.mark.slow_on("jax")

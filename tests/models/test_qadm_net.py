@@ -46,6 +46,8 @@ def test_standard_checks(tmp_path):
     assert "training_record" not in out
 
 
+# On TensorFlow the layer's own test does.
+@pytest.mark.slow_on("tensorflow")
 def test_skipping_predicts_the_same_and_is_saved(tmp_path):
     model, x, _ = fitted()
     noisy = {**x, "a": x["a"] + 5.0}
