@@ -303,7 +303,7 @@ look at the features instead of two (digits, feature noise 94 -> 88).
 
 - On CUB a modality with noise on all features is doubted more than it deserves.
 - ROSMAP, 351 samples: it is over-confident, calibration error .13 to .18 in
-  pilots, whose number of bins is not known any more; with 15 bins .10 ± .02 in
+  pilots, whose number of bins is not known any more; with 15 bins .11 ± .02 in
   `docs/results/reliable_fusion`, three resplits.
 - Of two clean modalities that disagree it often cannot tell which is wrong.
 - Every modality unaligned in the same sample cannot be seen: it takes others
