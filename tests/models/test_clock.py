@@ -227,3 +227,16 @@ def test_a_callback_list_is_taken_and_left_as_it_is():
     assert record.progress[:4] == [0.25, 0.5, 0.75, 1.0]
     # The library's own come first: the epoch is known to the user's.
     assert record.epochs == [0, 1, 0, 1]
+
+
+@pytest.mark.one_backend
+def test_a_window_begins_where_a_device_rounds_down():
+    """A GPU divides 3 by 10 to less than 0.3."""
+    clock = Clock()
+    clock.plan(steps_per_epoch=10, epochs=1)
+    for progress, passed in (
+        (np.nextafter(np.float32(0.3), np.float32(0)), 1.0),
+        (0.3 - 1e-4, 0.0),
+    ):
+        clock.progress.assign(progress)
+        assert float(ops.convert_to_numpy(clock.passed(0.3))) == passed
