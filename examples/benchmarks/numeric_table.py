@@ -9,10 +9,14 @@ ordinary, one to a thousand, constant, full of 1e20 and NaN, or all of that;
 and with gradients accumulated, clipped, or a compiled step. Losses, weights
 (the optimizer's too) and all outputs must be finite. A cell counts the
 combinations of modalities and classes that were, and names what was not.
-Each backend runs in a process of its own; the command fails if one is not.
+Each backend and model runs in a process of its own, whose result is kept in a
+file beside the table until that is written: the command goes on where it was
+stopped. It fails if something is not finite.
 """
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from _harness import markdown
@@ -143,7 +147,7 @@ def finite(values: Any) -> bool:
     return bool(np.isfinite(np.asarray(values, "float64")).all())
 
 
-def measure(names: list[str], cover: bool) -> dict[str, dict[str, list]]:
+def measure(name: str, cover: bool) -> dict[str, dict[str, list]]:
     """Row -> column -> one list of what is not finite a combination."""
     import warnings
 
@@ -152,20 +156,18 @@ def measure(names: list[str], cover: bool) -> dict[str, dict[str, list]]:
     # A data set by itself warns of what is meant here.
     warnings.filterwarnings("ignore", module="keras_mmrel|keras")
     rows: dict[str, dict[str, list]] = {}
-    for name in names or models():
-        for index, policy in enumerate(POLICIES):
-            row = rows.setdefault(f"{name} {policy}", {})
-            print(name, policy, file=sys.stderr, flush=True)
-            for count, classes in combinations(index, cover):
-                try_data(row, name, policy, count, classes)
-            steps = STEPS[index : index + 1] if cover else STEPS
-            for step in steps:
-                if step == "jit_compile" and keras.config.backend() == "torch":
-                    continue
-                model = build(name, policy, 2, 2, step)
-                data, x = pipeline(name, shapes_of(2), 2, DATA[-1])
-                row[step] = [not_finite(model, data, x)]
-            keras.utils.clear_session(free_memory=False)
+    for index, policy in enumerate(POLICIES):
+        row = rows.setdefault(f"{name} {policy}", {})
+        print(name, policy, file=sys.stderr, flush=True)
+        for count, classes in combinations(index, cover):
+            try_data(row, name, policy, count, classes)
+        for step in STEPS[index : index + 1] if cover else STEPS:
+            if step == "jit_compile" and keras.config.backend() == "torch":
+                continue
+            model = build(name, policy, 2, 2, step)
+            data, x = pipeline(name, shapes_of(2), 2, DATA[-1])
+            row[step] = [not_finite(model, data, x)]
+        keras.utils.clear_session(free_memory=False)
     return rows
 
 
@@ -195,6 +197,18 @@ def try_data(
         )
         for variable, value in zip(state, start, strict=True):
             variable.assign(value)
+
+
+def finished(path: Path) -> dict[str, dict]:
+    """What an interrupted command has left; a torn last line is not counted."""
+    done = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            key, rows = json.loads(line)
+        except ValueError:
+            continue
+        done[str(key)] = rows
+    return done
 
 
 def table(results: dict[str, dict]) -> tuple[str, int]:
@@ -228,18 +242,33 @@ def main() -> None:
         "--models", nargs="+", default=[], help="all by default"
     )
     args = arguments.parse_args()
-    if args.worker:
-        report(measure(args.models, args.cover))
+    if args.worker == "models":
+        report(models())
         return
-    options = ["--cover"] * args.cover
-    options += ["--models", *args.models] if args.models else []
-    results = {
-        backend: run_worker(__file__, backend, "--worker", "run", *options)
-        for backend in args.backends
-    }
+    if args.worker:
+        report(measure(args.models[0], args.cover))
+        return
+    names = args.models or run_worker(
+        __file__, args.backends[0], "--worker", "models"
+    )
+    kept = args.out.with_suffix(".jsonl")
+    done = finished(kept)
+    results: dict[str, dict] = {}
+    for backend in args.backends:
+        for name in names:
+            key = [backend, name, args.cover]
+            if str(key) not in done:
+                options = ["--worker", "run", "--models", name]
+                options += ["--cover"] * args.cover
+                rows = run_worker(__file__, backend, *options)
+                done[str(key)] = rows
+                with kept.open("a") as file:
+                    file.write("\n" + json.dumps([key, rows]))
+            results.setdefault(backend, {}).update(done[str(key)])
     body, failures = table(results)
     method = __doc__.split("\n\n", 2)[2].strip()
     write(args.out, "Numbers that are not finite", method, body, args)
+    kept.unlink(missing_ok=True)
     if failures:
         raise SystemExit(f"{failures} of the trainings were not finite.")
 
