@@ -132,6 +132,9 @@ def _runs(pid: int) -> bool:
     # 0 would be this process and all that it belongs to.
     if pid <= 0:
         return False
+    if os.name == "nt":
+        # There 0 is a signal that ends processes: the silence has to tell.
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -3,10 +3,10 @@
 import contextlib
 import json
 import os
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from keras_mmrel.benchmark import _kept
@@ -23,13 +23,6 @@ from keras_mmrel.benchmark._whole import write_whole
 from keras_mmrel.benchmark._whole import writing
 from keras_mmrel.benchmark.comparison import Comparison
 from keras_mmrel.contract import Frame
-
-fcntl: ModuleType | None
-try:
-    import fcntl
-except ImportError:
-    # Windows, where an open file cannot be locked in this way.
-    fcntl = None
 
 RUNS = "runs.jsonl"
 CONFIG = "config.json"
@@ -111,11 +104,13 @@ class Store:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One process at a time; the system ends the lock of a dead one."""
-        with (self.folder / CLAIMS / "config.lock").open("ab") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        """One process at a time, whatever has become of the last one."""
+        while True:
+            with self.claims.claim("config") as held:
+                if held:
+                    yield
+                    return
+            time.sleep(0.05)
 
     # -- Lines ---------------------------------------------------------------
 

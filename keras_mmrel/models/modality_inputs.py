@@ -24,6 +24,11 @@ from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.uninformative import check_something
 from keras_mmrel.models.uninformative import measured
 from keras_mmrel.models.uninformative import present_modalities
+from keras_mmrel.models.uninformative import warn_of_first_batch
+
+# What a train step puts for a mask that is neither 0 nor 1: `BatchWatch`
+# counts it, and the modality is missing.
+WRONG_MASK = -(2.0**20)
 
 
 class ModalityInputs:
@@ -82,6 +87,7 @@ class ModalityInputs:
             )
         else:
             mask = ops.convert_to_tensor(inputs[MASK], "float32")
+            mask = ops.where(mask == WRONG_MASK, 0.0, mask)
         # What holds no numbers, or never varied, is missing.
         dtype = self.model.compute_dtype
         present = [
@@ -105,7 +111,8 @@ class ModalityInputs:
 
         These are of weight 0, or their label or weight is wrong. So they take
         no part in a training step, whatever it does with the batch:
-        statistics, augmentation, coefficients of a modulation.
+        statistics, augmentation, coefficients of a modulation. Nor does a
+        modality whose mask is neither 0 nor 1.
 
         Args:
             data: A batch as a train step gets it.
@@ -118,7 +125,9 @@ class ModalityInputs:
         if mask is None:
             mask = ops.repeat(counted, len(self.names), axis=1)
         else:
-            mask = ops.convert_to_tensor(mask, "float32") * counted
+            mask = ops.convert_to_tensor(mask, "float32")
+            known = (mask == 0) | (mask == 1)
+            mask = ops.where(known, mask * counted, WRONG_MASK)
         return {**x, MASK: mask}, y, sample_weight
 
     def side_values(self, x: Modalities) -> dict[str, Tensor]:
@@ -201,6 +210,8 @@ class ModalityInputs:
                     "weights. Received: both"
                 )
             self.check_batch(*batch, labelled=labelled, trains=trains)
+            if fits:
+                warn_of_first_batch(self.model, batch[0], batch[2])
         elif not pipelines.is_pipeline(x):
             labels = self.check_batch(
                 x,

@@ -19,6 +19,8 @@ from keras_mmrel.contract import to_numpy
 
 # Bytes of an array that are looked at together.
 CHUNK = 2**20
+# Samples of a pipeline's first batch that may be the same by chance.
+FEW = 8
 
 
 def note_informative(
@@ -28,7 +30,8 @@ def note_informative(
 
     What has varied in an earlier training stays informative. A pipeline is
     not looked at, which would be another run through it: what a layer given
-    as `quality` reads of it says more (`note_varying`).
+    as `quality` reads of it says more (`note_varying`), and its first batch
+    is enough to warn (`warn_of_first_batch`).
 
     Args:
         model: The model, before the first step of a `fit`.
@@ -47,6 +50,30 @@ def note_varying(model: Model, varies: Array) -> None:
     """Do the same with what rows of a pipeline say, `(modalities,)`."""
     _warn_of_constant(model.modality_names, varies)
     _keep(model, varies.astype("float32"))
+
+
+def warn_of_first_batch(
+    model: Model, inputs: Modalities, sample_weight: Tensor | None
+) -> None:
+    """Name what is the same in a pipeline's first batch of several samples.
+
+    A layer given as `quality` that reads all of them says so by itself.
+    """
+    if hasattr(model.quality, "adapted"):
+        return
+    present = present_modalities(inputs, model.modality_names, sample_weight)
+    constant = [
+        name
+        for name, there in zip(model.modality_names, present.T, strict=True)
+        if there.sum() >= FEW and not _any_varies(inputs[name], there)
+    ]
+    if constant:
+        warnings.warn(
+            f"Modalities {constant} are the same in every sample of the first "
+            "batch: if they are so in all, they tell nothing of the classes, "
+            f"and '{MASK}' should announce them as missing.",
+            stacklevel=5,
+        )
 
 
 def _keep(model: Model, varies: Array) -> None:
@@ -81,13 +108,7 @@ def informative_modalities(
     present = present_modalities(inputs, names, sample_weight)
     check_something(present)
     varies = np.array(
-        [
-            any(
-                _varies(to_numpy(array), present[:, index])
-                for array in keras.tree.flatten(inputs[name])
-            )
-            for index, name in enumerate(names)
-        ]
+        [_any_varies(inputs[n], present[:, i]) for i, n in enumerate(names)]
     )
     _warn_of_constant(names, varies)
     return varies.astype("float32")
@@ -136,6 +157,11 @@ def check_something(present: Array) -> None:
             "`sample_weight` must not be 0 everywhere. Received: "
             f"{len(present)} samples without any"
         )
+
+
+def _any_varies(value: Tensor | Modalities, present: Array) -> bool:
+    leaves = keras.tree.flatten(value)
+    return any(_varies(to_numpy(leaf), present) for leaf in leaves)
 
 
 def _varies(array: Array, present: Array) -> bool:

@@ -1,5 +1,7 @@
 """What is wrong in a later batch of a pipeline does not pass silently."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -88,6 +90,22 @@ def test_a_later_batch_ends_the_epoch_and_harms_no_weight(model, case):
     assert all_weights_are_finite(model)
     history = model.fit(Pipeline(), verbose=0).history
     assert np.isfinite(history["loss"]).all()
+
+
+def test_until_then_a_wrong_mask_is_a_missing_modality():
+    """Weights after a batch with masks of 0.5 and 2, and one with zeros."""
+    weights = []
+    for value in (0.5, 2.0, 0.0):
+        keras.utils.set_random_seed(0)
+        model = keras_mmrel.ConcatFusion(SHAPES, 3, seed=0)
+        model.compile("sgd", run_eagerly=EAGER)
+        with contextlib.suppress(ValueError):
+            model.fit(Pipeline(mask=at_row(MASK, value)), verbose=0)
+        weights.append(model.get_weights())
+    for wrong in weights[:2]:
+        for value, expected in zip(wrong, weights[2], strict=True):
+            if value.shape != (8,):  # What the epoch has counted.
+                np.testing.assert_array_equal(value, expected)
 
 
 @pytest.mark.parametrize("case", CASES)

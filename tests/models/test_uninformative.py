@@ -255,3 +255,16 @@ def test_somebody_must_be_trained_on():
     history = model.fit(x, y, verbose=0).history
     assert history["loss"][0] > 0
     finite(model, history)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["ConcatFusion", "MICINet"])
+def test_a_constant_modality_of_a_pipeline_is_named_once(name):
+    x, y = vectors()
+    data = Batches({**x, "b": np.full_like(x["b"], 7.0)}, y)
+    model = make(name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(pipeline(name, data.x, y), epochs=2, verbose=0)
+    texts = [str(w.message) for w in caught if "['b']" in str(w.message)]
+    assert len(texts) == 1, texts
