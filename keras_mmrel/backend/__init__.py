@@ -1,8 +1,8 @@
 """The only place of the library that knows which backend runs.
 
-Each backend file offers the same nine functions: `train_step`,
-`value_and_gradients`, `all_reduce_sum`, `all_reduce_max`, `replica_share`,
-`variable_scope`, `kept_state`, `lgamma` and `digamma`.
+Each backend file offers the same ten functions: `train_step`,
+`value_and_gradients`, `all_reduce_sum`, `all_reduce_max`, `of_first_process`,
+`replica_share`, `variable_scope`, `kept_state`, `lgamma` and `digamma`.
 """
 
 import keras
@@ -13,6 +13,7 @@ if keras.config.backend() == "jax":
     from keras_mmrel.backend.jax import digamma
     from keras_mmrel.backend.jax import kept_state
     from keras_mmrel.backend.jax import lgamma
+    from keras_mmrel.backend.jax import of_first_process
     from keras_mmrel.backend.jax import replica_share
     from keras_mmrel.backend.jax import train_step
     from keras_mmrel.backend.jax import value_and_gradients
@@ -23,6 +24,7 @@ elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import digamma
     from keras_mmrel.backend.tensorflow import kept_state
     from keras_mmrel.backend.tensorflow import lgamma
+    from keras_mmrel.backend.tensorflow import of_first_process
     from keras_mmrel.backend.tensorflow import replica_share
     from keras_mmrel.backend.tensorflow import train_step
     from keras_mmrel.backend.tensorflow import value_and_gradients
@@ -33,6 +35,7 @@ elif keras.config.backend() == "torch":
     from keras_mmrel.backend.torch import digamma
     from keras_mmrel.backend.torch import kept_state
     from keras_mmrel.backend.torch import lgamma
+    from keras_mmrel.backend.torch import of_first_process
     from keras_mmrel.backend.torch import replica_share
     from keras_mmrel.backend.torch import train_step
     from keras_mmrel.backend.torch import value_and_gradients
@@ -49,6 +52,7 @@ __all__ = [
     "digamma",
     "kept_state",
     "lgamma",
+    "of_first_process",
     "replica_share",
     "train_step",
     "value_and_gradients",

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import keras
+from jax.experimental import multihost_utils
 from jax.scipy import special
 
 from keras_mmrel.backend import upstream
@@ -83,6 +84,13 @@ def all_reduce_sum(x: Any) -> Any:
 def all_reduce_max(x: Any) -> Any:
     """Return `x`, as `all_reduce_sum` does."""
     return x
+
+
+def of_first_process(x: Any) -> Any:
+    """Return what the first of JAX's processes has as `x`."""
+    if jax.process_count() == 1:
+        return x
+    return multihost_utils.broadcast_one_to_all(x)
 
 
 def replica_share(x: Any) -> Any:

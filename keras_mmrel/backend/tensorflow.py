@@ -79,6 +79,11 @@ def all_reduce_max(x: Any) -> Any:
     return tf.reduce_max(context.all_gather(x[None], axis=0), axis=0)
 
 
+def of_first_process(x: Any) -> Any:
+    """Return `x`: the strategies that Keras takes have one process."""
+    return x
+
+
 def replica_share(x: Any) -> Any:
     """Divide a loss by the replica count, as gradients are summed."""
     return x / tf.distribute.get_strategy().num_replicas_in_sync

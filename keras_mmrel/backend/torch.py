@@ -66,15 +66,27 @@ def all_reduce_max(x: Any) -> Any:
 
 
 def _all_reduce(x: Any, operation: str) -> Any:
-    if not (
-        torch.distributed.is_available() and torch.distributed.is_initialized()
-    ):
+    if not _has_group():
         return x
     total = x.detach().clone()
     torch.distributed.all_reduce(
         total, getattr(torch.distributed.ReduceOp, operation)
     )
     return total
+
+
+def _has_group() -> bool:
+    group = torch.distributed
+    return group.is_available() and group.is_initialized()
+
+
+def of_first_process(x: Any) -> Any:
+    """Return what the first process of the default group has as `x`."""
+    if not _has_group():
+        return x
+    first = x.detach().clone()
+    torch.distributed.broadcast(first, 0)
+    return first
 
 
 def replica_share(x: Any) -> Any:

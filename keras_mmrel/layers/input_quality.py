@@ -75,9 +75,9 @@ class InputQuality(TensorLayer):
     Statistics come from `adapt`, as those of `keras.layers.Normalization` do;
     a model that is given this layer as `quality=` adapts it to its training
     data before the first step, unless that has been done: give each model
-    (each fold of a cross-validation) a layer of its own. On several processes
-    each would see its own rows: adapt it before. Until it is adapted, as
-    with `train_on_batch` alone, everything passes as it is.
+    (each fold of a cross-validation) a layer of its own. Of several processes
+    with parts of the data, the first one's statistics count in all. Until it
+    is adapted, as with `train_on_batch` alone, everything passes as it is.
 
     A sample that simply is another one cannot be noticed, nor can a modality
     that belongs to another sample: its features agree with each other. One

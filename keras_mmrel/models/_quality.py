@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel import backend
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.contract import MASK
@@ -144,6 +145,10 @@ def adapt_quality(
     inputs, y = _samples(model, x, y, sample_weight, class_weight)
     if len(y):
         layer.adapt(inputs, y)
+    # Each of several processes has seen its own part of the data.
+    for variable in layer.variables:
+        first = backend.of_first_process(ops.convert_to_tensor(variable))
+        variable.assign(first)
     _warn_of_nothing(model, y)
 
 

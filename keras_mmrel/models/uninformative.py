@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel import backend
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import DataSource
@@ -79,7 +80,9 @@ def warn_of_first_batch(
 def _keep(model: Model, varies: Array) -> None:
     if float(ops.convert_to_numpy(model.clock.step)):
         varies = np.maximum(varies, ops.convert_to_numpy(model.informative))
-    model.informative.assign(varies)
+    # In one of several processes is enough.
+    varies = ops.convert_to_tensor(varies, "float32")
+    model.informative.assign(backend.all_reduce_max(varies))
 
 
 def informative_modalities(

@@ -34,6 +34,7 @@ CASES = {
     ),
     "AIM with chance": ({**AIM, "strength": 0.5, "auxiliary": "random"}, 3),
     "MICINet with chance": ({"units": 6, "dropout": 0.2}, 3),
+    "LateFusion with a judge": ({}, 1),
     "MICINet for one step": (
         {"units": 6, "dropout": 0.0, "input_dropout": 0.0},
         1,
@@ -51,6 +52,31 @@ HELD_OUT = np.isin(np.arange(24), [0, 1, 2, 3, 7, 12, 19, 20, 23])
 WEIGHT = np.linspace(0.5, 1.5, 24)
 
 
+def judged(model_class, **options):
+    """A model whose judge learns from what its own process has."""
+    keras.utils.set_random_seed(0)
+    return model_class(
+        {"a": (5,), "b": (4,)},
+        3,
+        quality=keras_mmrel.layers.InputQuality(),
+        seed=0,
+        **options,
+    )
+
+
+def many(rows):
+    """Enough samples for a judge, other ones in each process."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rows + 24 * i for i in range(4)])
+    x = {
+        "a": rng.normal(size=(96, 5)).astype("float32"),
+        "b": rng.normal(size=(96, 4)).astype("float32"),
+    }
+    # The first process has nothing but zeros in one modality.
+    x["b"][np.arange(96) % 12 < 6] = 0.0
+    return {name: value[rows] for name, value in x.items()}, rows % 3
+
+
 def micinet(model_class, **options):
     shapes = {name: values.shape[1:] for name, values in X.items()}
     keras.utils.set_random_seed(0)
@@ -62,7 +88,12 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
     options, epochs = CASES[case]
     rows = np.arange(24) if rows is None else np.array(rows)
     kind = case.split()[0]
-    make = {"CAL": cal_models.make, "AIM": aim_models.make, "MICINet": micinet}
+    make = {
+        "CAL": cal_models.make,
+        "AIM": aim_models.make,
+        "MICINet": micinet,
+        "LateFusion": judged,
+    }
     data = dict(DATA)
     if kind == "CAL":
         data["held_out"] = HELD_OUT.astype("float32")
@@ -76,6 +107,10 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
         for layer in model.bottlenecks:
             layer.strength.assign(0.5)
             layer.noise_scale.assign(0.0)
+    if "judge" in case:
+        x, y = many(rows)
+        model.fit(x, y, batch_size=4 * batch_size, shuffle=False, verbose=0)
+        return model, []
     model.fit(
         {k: v[rows] for k, v in data.items()},
         Y[rows],
