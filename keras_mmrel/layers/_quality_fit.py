@@ -115,7 +115,8 @@ def fit_quality(
         cleaned = np.where(inside, corrupted, mean)
         for way, rows in enumerate((corrupted, cleaned)):
             residuals = left_out.residuals(standardised(rows)) / scale
-            energies[way].append(energy(residuals, importance))
+            kept = inside if way == CLEANED else np.ones_like(inside)
+            energies[way].append(energy(residuals, importance, kept))
             # A network's inputs are not clipped.
             right[way].append(probe.right((rows - mean) / deviation))
 
@@ -165,9 +166,19 @@ def fit_quality(
     )
 
 
-def energy(residuals: Array, importance: Array) -> Array:
-    """Log of the weighted mean square of scaled residuals, `(n,)`."""
-    return np.log(np.minimum(residuals, CAP) ** 2 @ importance + 1e-9)
+def energy(
+    residuals: Array, importance: Array, kept: Array | None = None
+) -> Array:
+    """Log of the weighted mean square of scaled residuals, `(n,)`.
+
+    Of the `kept` features alone: means that stand in for others fit each
+    other well, and the more of them there are, the better.
+    """
+    squares = np.minimum(residuals, CAP) ** 2
+    if kept is None:
+        return np.log(squares @ importance + 1e-9)
+    total = np.maximum(kept @ importance, 1e-9)
+    return np.log((squares * kept) @ importance / total + 1e-9)
 
 
 class _LeftOut:

@@ -17,6 +17,8 @@ CLIP = 20.0
 MEDIAN = 0.455
 # A sample is noisy as a whole from this many times the usual median on.
 SLACK = 3.0
+# Where the median is looked for, and how often the interval is halved.
+SMALLEST, LARGEST, HALVINGS = 1e-6, 1e8, 17
 # Steepness of the judgements: of a residual, and of leaving the range.
 SLOPE, EDGE = 4.0, 20.0
 # How far beyond its range, in widths, a feature is half believed.
@@ -90,16 +92,25 @@ def judge(
     modalities, width = real.shape
     rank = factors.shape[2]
     sizes = np.maximum(real.sum(axis=1), 1.0).astype("float32")
-    last = ((sizes - 1) // 2).astype(int)
-    middle = xp.convert_to_tensor(np.eye(width, dtype="float32")[last])
+    half = xp.convert_to_tensor((sizes - 1) // 2)
     identity = xp.convert_to_tensor(np.eye(rank, dtype="float32"))
     real, sizes = xp.convert_to_tensor(real), xp.convert_to_tensor(sizes)
     outer = factors[:, :, :, None] * factors[:, :, None, :]
     outer = xp.reshape(outer, (modalities, width, rank * rank))
 
     def median(x: Tensor) -> Tensor:
-        ordered = xp.sort(xp.where(real > 0, x, 1e9), axis=-1)
-        return xp.sum(ordered * middle, axis=-1, keepdims=True)
+        """By halving an interval: to sort takes many times as long."""
+        x = xp.where(real > 0, xp.log(x + SMALLEST), np.inf)
+        low = xp.zeros_like(x[..., :1]) + np.log(SMALLEST)
+        high = low + np.log(LARGEST / SMALLEST)
+        for _ in range(HALVINGS):
+            middle = 0.5 * (low + high)
+            below = xp.cast(x <= middle, "float32")
+            enough = xp.sum(below, axis=-1, keepdims=True) > half[:, None]
+            high = xp.where(enough, middle, high)
+            low = xp.where(enough, low, middle)
+        found = xp.where(x <= high, x, -np.inf)
+        return xp.exp(xp.max(found, axis=-1, keepdims=True))
 
     def system(q: Tensor, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weights, and `A h = b` of the expected factors `h`."""
@@ -167,20 +178,23 @@ def _sigmoid(x: Array) -> Array:
 
 HOST = SimpleNamespace(
     abs=np.abs,
+    cast=lambda x, dtype: x.astype(dtype),
     convert_to_tensor=np.asarray,
     einsum=np.einsum,
+    exp=np.exp,
     inv=np.linalg.inv,
     log=np.log,
+    max=np.max,
     maximum=np.maximum,
     minimum=np.minimum,
     reshape=np.reshape,
     solve=np.linalg.solve,
     sigmoid=_sigmoid,
-    sort=np.sort,
     sqrt=np.sqrt,
     square=np.square,
     sum=np.sum,
     where=np.where,
+    zeros_like=np.zeros_like,
 )
 
 

@@ -262,7 +262,7 @@ class InputQuality(TensorLayer):
         cleaned = ops.where(inside, rows, state["mean"])
         replaced = 1.0 - ops.mean(ops.cast(inside, "float32"), axis=1)
         clean = ops.minimum(
-            self._reliability(state, CLEANED, cleaned),
+            self._reliability(state, CLEANED, cleaned, inside),
             # What is replaced is lost, however well the rest fits.
             _curve(state, CURVES - 1, replaced - state["limits"][CURVES - 1]),
         )
@@ -284,9 +284,16 @@ class InputQuality(TensorLayer):
         return values, quality, raw
 
     def _reliability(
-        self, state: dict[str, Tensor], way: int, rows: Tensor
+        self,
+        state: dict[str, Tensor],
+        way: int,
+        rows: Tensor,
+        kept: Tensor | None = None,
     ) -> Tensor:
-        """Accuracy above chance that the rows promise, clean = 1, `(n,)`."""
+        """Accuracy above chance that the rows promise, clean = 1, `(n,)`.
+
+        By the `kept` features: means that stand in for others fit too well.
+        """
         deviation = ops.maximum(state["deviation"], 1e-30)
         u = ops.clip((rows - state["mean"]) / deviation, -CLIP, CLIP)
         precision = state["precision"]
@@ -294,7 +301,13 @@ class InputQuality(TensorLayer):
         residuals = residuals / ops.maximum(ops.diagonal(precision), 1e-6)
         residuals = residuals / ops.maximum(state["scale"], 1e-6)
         squares = ops.square(ops.minimum(residuals, CAP))
-        energy = ops.log(ops.matmul(squares, state["importance"]) + 1e-9)
+        importance = state["importance"]
+        total = 1.0
+        if kept is not None:
+            kept = ops.cast(kept, "float32")
+            squares = squares * kept
+            total = ops.maximum(ops.matmul(kept, importance), 1e-9)
+        energy = ops.log(ops.matmul(squares, importance) / total + 1e-9)
         below, above = 2 * way, 2 * way + 1
         limits = state["limits"]
         return ops.minimum(
