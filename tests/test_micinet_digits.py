@@ -87,7 +87,7 @@ def test_the_quality_falls_with_noise(models, digits):
     clean, *noisy = mean_of(models, qualities)
     assert clean >= 0.93
     assert (np.diff([clean, *noisy]) < 0).all(), noisy
-    assert noisy[2] <= 0.1
+    assert noisy[2] <= 0.2
 
 
 @pytest.mark.parametrize(

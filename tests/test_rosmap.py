@@ -69,7 +69,7 @@ def test_accuracy_clean_and_corrupted(scores):
         ("accuracy", "gaussian_half"): 0.730,
         ("accuracy", "feature_noise"): 0.700,
         ("corrupted_auroc", "gaussian_one", 0.2): 0.80,
-        ("corrupted_auroc", "gaussian_one", 0.5): 0.97,
+        ("corrupted_auroc", "gaussian_one", 0.5): 0.92,
     }.items():
         assert found[key] >= at_least, key
     assert found["ece", "clean"] <= 0.12
