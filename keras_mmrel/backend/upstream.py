@@ -78,6 +78,11 @@ def is_emptied(variable: Any) -> bool:
     return variable._value is None
 
 
+def keras_mask(x: Any) -> Any:
+    """Return the mask that layers of Keras pass on with a tensor, if any."""
+    return getattr(x, "_keras_mask", None)
+
+
 def in_symbolic_scope() -> bool:
     """Whether Keras is finding out shapes, on invented values maybe."""
     with keras.SymbolicScope() as scope:

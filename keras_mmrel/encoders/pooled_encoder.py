@@ -1,10 +1,12 @@
 import contextlib
 from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import constrained
@@ -18,6 +20,7 @@ from keras_mmrel.tensor_layer import refused
 @constrained(
     backbone=Instance(keras.layers.Layer, "a `keras.Layer` or `keras.Model`"),
     output_key=Either(Instance(str, "a string"), None),
+    mask_key=Either(Instance(str, "a string"), None),
 )
 class PooledEncoder(TensorLayer):
     """Make an encoder of a backbone that returns a feature map.
@@ -26,11 +29,19 @@ class PooledEncoder(TensorLayer):
     the channels, so `(batch, h, w, d)` and `(batch, tokens, d)` both become
     `(batch, d)`.
 
+    Padding takes no part: of `(batch, tokens, d)` the tokens are averaged that
+    the input's entry `mask_key` marks, or, where there is none, the mask that
+    Keras' layers pass on (`Embedding(mask_zero=True)`, say). A sample that is
+    all padding has the feature 0. Where the backbone has made fewer tokens of
+    them, nobody knows which are padding, and all are averaged.
+
     Args:
         backbone: A built `keras.Model` or `keras.Layer`, from
             `keras.applications` or keras-hub for example.
         output_key: String or `None`. Which entry to take where the backbone
             returns a dict.
+        mask_key: String or `None`. Which entry of a dict of inputs says by 1
+            which tokens are none of the padding, `(batch, tokens)`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -58,11 +69,13 @@ class PooledEncoder(TensorLayer):
         self,
         backbone: keras.layers.Layer,
         output_key: str | None = None,
+        mask_key: str | None = "padding_mask",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.backbone = backbone
         self.output_key = output_key
+        self.mask_key = mask_key
 
     @property
     def input_shape(self) -> Tensor:
@@ -91,7 +104,26 @@ class PooledEncoder(TensorLayer):
         if named:
             outputs = outputs[self.output_key]
         middle = tuple(range(1, len(outputs.shape) - 1))
-        return ops.mean(outputs, axis=middle) if middle else outputs
+        if not middle:
+            return outputs
+        mask = self._token_mask(inputs, outputs)
+        if mask is None:
+            return ops.mean(outputs, axis=middle)
+        # Selecting, not multiplying: padding may hold anything.
+        kept = ops.where(mask[:, :, None], outputs, 0)
+        count = ops.sum(ops.cast(mask, outputs.dtype), axis=1, keepdims=True)
+        return ops.sum(kept, axis=1) / ops.maximum(count, 1)
+
+    def _token_mask(self, inputs: Tensor, outputs: Tensor) -> Tensor | None:
+        """Which of the backbone's tokens count `(batch, tokens)`, if known."""
+        if len(outputs.shape) != 3:
+            return None
+        mask = upstream.keras_mask(outputs)
+        if isinstance(inputs, Mapping) and self.mask_key in inputs:
+            mask = inputs[self.mask_key]
+        if mask is None or mask.shape[1] != outputs.shape[1]:
+            return None
+        return ops.cast(mask, "bool")
 
     @contextlib.contextmanager
     def _refusing(self, received: str) -> Iterator[None]:
@@ -110,6 +142,7 @@ class PooledEncoder(TensorLayer):
             **super().get_config(),
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "output_key": self.output_key,
+            "mask_key": self.mask_key,
         }
 
     @classmethod

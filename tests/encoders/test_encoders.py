@@ -49,6 +49,41 @@ def test_pooled_encoder_averages_maps_and_token_sequences():
     )
 
 
+def attention_backbone():
+    """Tokens that see each other, but no padding."""
+    tokens = keras.Input((None,), dtype="int32", name="token_ids")
+    mask = keras.Input((None,), dtype="int32", name="padding_mask")
+    x = keras.layers.Embedding(20, 4)(tokens)
+    attention = keras.layers.MultiHeadAttention(2, 2)
+    x = attention(x, x, attention_mask=keras.ops.expand_dims(mask, 1))
+    return keras.Model({"token_ids": tokens, "padding_mask": mask}, x)
+
+
+def embedding_backbone():
+    layers = [keras.layers.Embedding(20, 4, mask_zero=True)]
+    return keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+
+
+@pytest.mark.parametrize("make", [attention_backbone, embedding_backbone])
+def test_padding_changes_no_pooled_feature(make):
+    encoder = PooledEncoder(make())
+
+    def feature(tokens, length):
+        ids = np.zeros((len(tokens), length), "int32")
+        ids[:, : tokens.shape[1]] = tokens
+        x = ids
+        if make is attention_backbone:
+            x = {"token_ids": ids, "padding_mask": (ids > 0).astype("int32")}
+        return to_numpy(encoder(x))
+
+    tokens = RNG.integers(1, 20, size=(3, 8))
+    short, long = feature(tokens, 8), feature(tokens, 64)
+    np.testing.assert_allclose(long, short, atol=1e-5)
+    assert np.abs(short).max() > 1e-3
+    # Nor is there a NaN where all is padding.
+    assert not feature(np.zeros((2, 8), "int32"), 8).any()
+
+
 def test_pooled_encoder_takes_a_named_output():
     inputs = keras.Input((5, 3))
     outputs = {"sequence": keras.layers.Dense(4)(inputs)}
