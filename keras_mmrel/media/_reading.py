@@ -98,15 +98,12 @@ def _remove(path: str) -> None:
         pass
 
 
-def check_found(
-    name: str, cells: Sequence[Any], paths: Sequence[Path | None]
-) -> list[Path | None]:
+def check_found(name: str, paths: Sequence[Path | None]) -> list[Path | None]:
     """Return paths with `None` where no file is; refuse a table of none.
 
     Args:
         name: Name of the modality.
-        cells: What the table says.
-        paths: What `find_files` made of it.
+        paths: What `find_files` made of the table.
     """
     found = [p if p is not None and p.exists() else None for p in paths]
     lost = [

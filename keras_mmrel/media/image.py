@@ -65,7 +65,7 @@ class Image(FileMedium):
         transform: Callable[[Array], Array] | None = None,
     ) -> None:
         super().__init__(column, transform=transform)
-        self.size: Any = size
+        self.size: tuple[int, int] = SIZE.plain(size)
         self.channels = channels
         self.fit_to_size = fit
         self.pixels = pixels

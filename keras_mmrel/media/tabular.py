@@ -173,7 +173,8 @@ class Tabular(Medium):
     ) -> tuple[Array, Array, dict[int, str]]:
         if not self.learnt:
             self.adapt(table)
-        present = np.stack([_there(table[c]) for c in self.columns]).any(axis=0)
+        there = np.stack([_there(table[c]) for c in self.columns])
+        present: Array = np.asarray(there.any(axis=0))
         values = self.transform(table)
         values[~present] = 0
         return values, present, {}

@@ -113,9 +113,10 @@ class Text(Medium):
 
     def adapt(self, texts: Sequence[str]) -> None:
         """Let a `TextVectorization` that knows no words learn some."""
-        learns = isinstance(self.tokenizer, keras.layers.TextVectorization)
-        if learns and self.tokenizer.vocabulary_size() <= 2:
-            self.tokenizer.adapt([self._normalized(text) for text in texts])
+        layer: Any = self.tokenizer
+        learns = isinstance(layer, keras.layers.TextVectorization)
+        if learns and layer.vocabulary_size() <= 2:
+            layer.adapt([self._normalized(text) for text in texts])
 
     def read_cells(
         self, table: Frame, paths: Sequence[Path | None]

@@ -82,7 +82,7 @@ class Video(FileMedium):
     ) -> None:
         super().__init__(column, transform=transform)
         self.frames = frames
-        self.size: Any = size
+        self.size: tuple[int, int] = SIZE.plain(size)
         self.sampling = sampling
         self.start = start
         self.seconds = seconds

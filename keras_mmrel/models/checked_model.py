@@ -16,6 +16,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import class_numbers
 from keras_mmrel.contract import known_values
+from keras_mmrel.models import _class_names
 from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
@@ -44,6 +45,7 @@ class CheckedModel(keras.Model):
         batch_watch: Counts in the step what nobody saw before.
         clock: Says how far the training is.
         quality: Layer that judges inputs, or `None`.
+        class_names: Names of the classes, or `None`.
         informative: Weight `(n_modalities,)`, 1 for what varies in training.
     """
 
@@ -52,6 +54,7 @@ class CheckedModel(keras.Model):
     batch_watch: BatchWatch
     clock: Clock
     quality: keras.layers.Layer | None
+    class_names: list[str] | None
     informative: keras.Variable
     _runs = 0
 
@@ -119,6 +122,8 @@ class CheckedModel(keras.Model):
         validation_data = self.modality_inputs.checked_validation(
             validation_data, form, kwargs.get("validation_batch_size")
         )
+        for data in (x, validation_data):
+            _class_names.check(self, data)
         callbacks = _own_callbacks.callback_list(callbacks)
         initial_epoch = _own_callbacks.open_state(
             self, callbacks, epochs, initial_epoch
@@ -132,6 +137,7 @@ class CheckedModel(keras.Model):
         with judge_put_back(self):
             parts = training_part(x, y, sample_weight, validation_split)
             self._look_at(*parts, class_weight)
+            _class_names.take(self, x)
             # TensorFlow would trace the step once to make them, once to run.
             self._build_optimizer()
             with self._running(form):
@@ -183,6 +189,7 @@ class CheckedModel(keras.Model):
                 **kwargs,
             )
             _own_callbacks.callback_list(kwargs.get("callbacks"))
+            _class_names.check(self, x)
             pipelines.check_beside(
                 x, y=y, sample_weight=sample_weight, batch_size=batch_size
             )

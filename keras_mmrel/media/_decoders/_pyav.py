@@ -1,6 +1,7 @@
 """Sound and moving pictures by PyAV, which brings its own FFmpeg."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,46 +89,50 @@ def duration(path: Path, kind: str = "audio") -> float:
 def audio(path: Path, sample_rate: int, start: float, seconds: float) -> Array:
     """Return `(frames, channels)` of a segment, shorter where a file ends."""
     av = require("av", USER)
-    resampler = av.AudioResampler(format="fltp", rate=sample_rate)
-    wanted = round(seconds * sample_rate)
     parts: list[Array] = []
-    held, skip, reached = 0, None, 0.0
+    held, rate = 0, 0
     with _opened(path, "audio") as (file, stream):
-        if start > NEAR:
+        jumps = start > NEAR
+        if jumps:
             _jump(file, stream, start - LEAD)
+        as_floats = av.AudioResampler(format="fltp")
+        first = last = 0
         for frame in file.decode(stream):
-            if skip is None:
+            if not rate:
+                rate = frame.sample_rate
+                # Without a jump samples are counted: Ogg's times are early.
                 begin = 0.0
-                if frame.time is not None:
+                if jumps and frame.time is not None:
                     begin = frame.time - _origin(stream)
-                skip = round((start - begin) * sample_rate)
-                reached = begin
-            reached += frame.samples / frame.sample_rate
-            for part in resampler.resample(frame):
+                first = max(round((start - begin) * rate), 0)
+                last = first + math.ceil(seconds * rate) + rate // 10
+            for part in as_floats.resample(frame):
                 parts.append(part.to_ndarray().T)
                 held += len(parts[-1])
-            if held >= max(skip, 0) + wanted:
+            if held >= last:
                 break
         else:
+            reached = start + (held - first) / max(rate, 1)
             _check_whole(file, stream, reached, start + seconds)
-            if parts:
-                parts += [p.to_ndarray().T for p in resampler.resample(None)]
-    if not parts:
+    if held <= first:
         return np.zeros((0, 1), "float32")
-    first = max(skip or 0, 0)
-    return np.concatenate(parts)[first : first + wanted]
+    values = np.concatenate(parts)[first:last]
+    return resampled(values, rate, sample_rate)
 
 
 def resampled(values: Array, rate: int, sample_rate: int) -> Array:
-    """Return samples `(frames,)` at another rate."""
+    """Return samples `(frames, channels)` at another rate."""
+    if rate == sample_rate:
+        return values
     av = require("av", USER)
-    resampler = av.AudioResampler(
-        format="fltp", layout="mono", rate=sample_rate
-    )
-    frame = av.AudioFrame.from_ndarray(values[None], "fltp", "mono")
-    frame.sample_rate = rate
-    parts = [*resampler.resample(frame), *resampler.resample(None)]
-    return np.concatenate([part.to_ndarray()[0] for part in parts])
+    columns = []
+    for column in np.ascontiguousarray(values.T):
+        frame = av.AudioFrame.from_ndarray(column[None], "fltp", "mono")
+        frame.sample_rate = rate
+        resampler = av.AudioResampler("fltp", "mono", sample_rate)
+        parts = [*resampler.resample(frame), *resampler.resample(None)]
+        columns.append(np.concatenate([p.to_ndarray()[0] for p in parts]))
+    return np.stack(columns, axis=1)
 
 
 # -- Moving pictures ---------------------------------------------------------

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_mmrel.contract import Array
 from keras_mmrel.media._decoders import _pyav
 from keras_mmrel.optional import require
@@ -41,10 +39,4 @@ def audio(path: Path, sample_rate: int, start: float, seconds: float) -> Array:
         values = file.read(count, dtype="float32", always_2d=True)
     if len(values) < count:
         raise ValueError(f"truncated, {len(values)} of {count} frames")
-    if rate == sample_rate or not count:
-        return values
-    columns = [
-        _pyav.resampled(values[:, i], rate, sample_rate)
-        for i in range(values.shape[1])
-    ]
-    return np.stack(columns, axis=1)
+    return _pyav.resampled(values, rate, sample_rate) if count else values
