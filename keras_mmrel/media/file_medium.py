@@ -6,12 +6,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array
+from keras_mmrel.media._constraints import COLUMN
+from keras_mmrel.media._constraints import TRANSFORM
 from keras_mmrel.media.medium import Medium
 from keras_mmrel.media.medium import zeros
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(column=COLUMN, transform=TRANSFORM)
 class FileMedium(Medium):
     """Base: a modality whose cells name files, read batch by batch.
 

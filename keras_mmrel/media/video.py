@@ -13,13 +13,13 @@ from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array
 from keras_mmrel.media import _pictures
+from keras_mmrel.media import _pyav
 from keras_mmrel.media._constraints import CHANNELS
 from keras_mmrel.media._constraints import COLUMN
 from keras_mmrel.media._constraints import FIT
 from keras_mmrel.media._constraints import PIXELS
 from keras_mmrel.media._constraints import SIZE
 from keras_mmrel.media._constraints import TRANSFORM
-from keras_mmrel.media._decoders import _pyav
 from keras_mmrel.media.audio import start_of
 from keras_mmrel.media.file_medium import FileMedium
 

@@ -28,18 +28,18 @@ def _names_of(data: DataSource) -> list[str] | None:
 
 def check(model: Model, data: DataSource) -> None:
     """Refuse data whose class numbers mean other classes than the model's."""
-    names = _names_of(data)
+    names, known = _names_of(data), model.class_names
     if names is None:
         return
     if len(names) > model.num_classes:
         raise ValueError(
-            f"Data must have at most {model.num_classes} classes, those of the "
-            f"model. Received: class_names={names}"
+            f"Data must have at most {model.num_classes} classes, those of "
+            f"the model. Received: class_names={names}"
         )
-    if model.class_names is not None and names != list(model.class_names):
+    if known is not None and names != list(known):
         raise ValueError(
-            f"Data must have the classes of the model, {model.class_names}, "
-            f"in this order. Received: class_names={names}"
+            f"Data must have the classes of the model, {list(known)}, in this "
+            f"order. Received: class_names={names}"
         )
 
 

@@ -122,8 +122,6 @@ class CheckedModel(keras.Model):
         validation_data = self.modality_inputs.checked_validation(
             validation_data, form, kwargs.get("validation_batch_size")
         )
-        for data in (x, validation_data):
-            _class_names.check(self, data)
         callbacks = _own_callbacks.callback_list(callbacks)
         initial_epoch = _own_callbacks.open_state(
             self, callbacks, epochs, initial_epoch
@@ -137,7 +135,6 @@ class CheckedModel(keras.Model):
         with judge_put_back(self):
             parts = training_part(x, y, sample_weight, validation_split)
             self._look_at(*parts, class_weight)
-            _class_names.take(self, x)
             # TensorFlow would trace the step once to make them, once to run.
             self._build_optimizer()
             with self._running(form):
@@ -189,7 +186,6 @@ class CheckedModel(keras.Model):
                 **kwargs,
             )
             _own_callbacks.callback_list(kwargs.get("callbacks"))
-            _class_names.check(self, x)
             pipelines.check_beside(
                 x, y=y, sample_weight=sample_weight, batch_size=batch_size
             )
@@ -308,6 +304,7 @@ class CheckedModel(keras.Model):
         class_weight: dict | None,
     ) -> None:
         """Learn from all training data what has to be known before a step."""
+        _class_names.take(self, x)
         kept = sample_weight
         if class_weight and isinstance(x, Mapping):
             numbers = ops.convert_to_numpy(class_numbers(y, self.num_classes))

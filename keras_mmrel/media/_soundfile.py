@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_mmrel.contract import Array
-from keras_mmrel.media._decoders import _pyav
+from keras_mmrel.media import _pyav
 from keras_mmrel.optional import require
 
 USER = 'media.Audio(decoder="soundfile")'

@@ -8,10 +8,10 @@ in float32. They raise a `ValueError` for what they cannot read.
 from pathlib import Path
 from types import ModuleType
 
-from keras_mmrel.media._decoders import _pyav
-from keras_mmrel.media._decoders import _riff
-from keras_mmrel.media._decoders import _soundfile
-from keras_mmrel.media._decoders import _tensorflow_io
+from keras_mmrel.media import _pyav
+from keras_mmrel.media import _riff
+from keras_mmrel.media import _soundfile
+from keras_mmrel.media import _tensorflow_io
 
 AUDIO: dict[str, ModuleType] = {
     "pyav": _pyav,
