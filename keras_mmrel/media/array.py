@@ -77,9 +77,8 @@ class Array(FileMedium):
             values = np.load(file, allow_pickle=False)
         return values.astype(self.decoded_dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {
-            **super().get_config(),
             "shape": list(self.decoded_shape),
             "dtype": self.decoded_dtype,
         }

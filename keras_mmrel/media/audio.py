@@ -115,9 +115,8 @@ class Audio(FileMedium):
             np.repeat(sound, 2, axis=1) if sound.shape[1] == 1 else sound[:, :2]
         )
 
-    def get_config(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {
-            **super().get_config(),
             "sample_rate": self.sample_rate,
             "seconds": self.seconds,
             "start": self.start,

@@ -20,7 +20,8 @@ class FileMedium(Medium):
     """Base: a modality whose cells name files, read batch by batch.
 
     A subclass says what a file holds in `decoded_shape`, `decoded_dtype` and
-    `decode`, and lists its arguments in `get_config`.
+    `decode`, and lists its arguments in `settings`, which are saved and are
+    part of the key of a cache.
 
     Args:
         column: Name of the column of paths.
@@ -85,17 +86,13 @@ class FileMedium(Medium):
             self._blank = zeros(made.shape, made.dtype.name)
         return self._blank
 
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments that what is decoded depends on."""
+        return {}
+
     def get_config(self) -> dict[str, Any]:
         return {
             "column": self.column,
             "transform": keras.saving.serialize_keras_object(self.transform),
-        }
-
-    def settings(self) -> dict[str, Any]:
-        """Return what a decoded array depends on beside the file."""
-        config = self.get_config()
-        return {
-            name: value
-            for name, value in config.items()
-            if name not in ("column", "transform")
+            **self.settings(),
         }

@@ -83,9 +83,8 @@ class Image(FileMedium):
             self.pixels,
         )
 
-    def get_config(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {
-            **super().get_config(),
             "size": list(self.size),
             "channels": self.channels,
             "fit": self.fit_to_size,

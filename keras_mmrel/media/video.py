@@ -120,9 +120,8 @@ class Video(FileMedium):
             ]
         )
 
-    def get_config(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         return {
-            **super().get_config(),
             "frames": self.frames,
             "size": list(self.size),
             "sampling": self.sampling,

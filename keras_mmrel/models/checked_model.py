@@ -136,7 +136,7 @@ class CheckedModel(keras.Model):
             parts = training_part(x, y, sample_weight, validation_split)
             self._look_at(*parts, class_weight)
             # TensorFlow would trace the step once to make them, once to run.
-            self._build_optimizer()
+            self._build_training(x)
             with self._running(form):
                 return super().fit(
                     x,
@@ -196,6 +196,7 @@ class CheckedModel(keras.Model):
             x = self.modality_inputs.watched(
                 x, form, labelled=True, trains=False
             )
+            self._build_ahead(x)
         self.batch_watch.reset(training=False)
         with self._running(form):
             scores = super().evaluate(
@@ -311,6 +312,17 @@ class CheckedModel(keras.Model):
             kept = counted(numbers, sample_weight, class_weight)
         note_informative(self, x, kept)
         adapt_quality(self, x, y, sample_weight, class_weight)
+
+    def _build_training(self, x: DataSource) -> None:
+        """Build what a training needs beside the model's own weights."""
+        self._build_optimizer()
+        self._build_ahead(x)
+
+    def _build_ahead(self, x: DataSource) -> None:
+        """Build what Keras would else draw a batch from workers for."""
+        batch = pipelines.first_batch(x) if pipelines.has_workers(x) else None
+        if batch is not None:
+            upstream.build_state(self, batch)
 
     def _build_optimizer(self) -> None:
         """Make the optimizer's variables, if the model's are known."""

@@ -224,3 +224,15 @@ def test_a_callback_holds_its_model_under_the_private_name():
     model, callback = compiled(), keras.callbacks.Callback()
     callback.set_model(model)
     assert vars(callback)[upstream.MODEL_OF_A_CALLBACK] is model
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "tensorflow", reason="builds nothing ahead"
+)
+def test_what_was_built_from_a_batch_needs_none_from_the_data():
+    x, y = vectors()
+    model = compiled()
+    names = len(model.metrics)
+    upstream.build_state(model, (x, y))
+    # The optimizer's state, and the metrics of `compile`.
+    assert model.optimizer.built and len(model.metrics) > names
