@@ -1,6 +1,8 @@
 """Sound by tensorflow-io, which its own project calls abandoned.
 
-Its compiled operations load into TensorFlow 2.16 and 2.17 alone.
+Its compiled operations load into TensorFlow 2.16 and 2.17 alone. It is
+resampled by PyAV as all sound is: `tensorflow_io.audio.resample` delays what
+it returns by half its filter, 32 samples of the lower rate.
 """
 
 import math
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_mmrel.contract import Array
+from keras_mmrel.media import _pyav
 from keras_mmrel.optional import require
 
 USER = 'media.Audio(decoder="tensorflow_io")'
@@ -45,10 +48,7 @@ def audio(path: Path, sample_rate: int, start: float, seconds: float) -> Array:
     values = scaled(file[first:last].numpy())
     if len(values) < last - first:
         raise ValueError(f"truncated, {len(values)} of {last - first} frames")
-    if rate == sample_rate:
-        return values
-    resample = require("tensorflow_io", USER).audio.resample
-    return np.asarray(resample(values, rate, sample_rate), "float32")
+    return _pyav.resampled(values, rate, sample_rate)
 
 
 def scaled(values: Array) -> Array:
