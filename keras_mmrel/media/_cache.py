@@ -36,7 +36,7 @@ class Cache:
 
     def key(self, path: Path, settings: dict[str, Any]) -> str:
         """Return the name of the entry of a file under some settings."""
-        text = json.dumps([VERSION, settings], sort_keys=True)
+        text = json.dumps([VERSION, settings], sort_keys=True, default=repr)
         digest = hashlib.blake2b(self._content(path), digest_size=DIGEST)
         digest.update(text.encode())
         return digest.hexdigest()

@@ -32,14 +32,19 @@ def reason_of(error: BaseException) -> str:
 
 def find_files(cells: Any, root: Path) -> list[Path | None]:
     """Return the path in each cell, `None` where it is empty."""
-    there = cells.notna()
-    texts = [
-        os.fspath(cell).strip()
-        if known and isinstance(cell, str | os.PathLike)
-        else str(cell if known else "")
-        for cell, known in zip(cells, there, strict=True)
-    ]
-    return [root / text if text else None for text in texts]
+    paths: list[Path | None] = []
+    for cell, is_there in zip(cells, cells.notna(), strict=True):
+        text = str(cell) if is_there else ""
+        paths.append(root / text if text.strip() else None)
+    return paths
+
+
+def _exists(path: Path | None) -> bool:
+    try:
+        return path is not None and path.exists()
+    except OSError:
+        # It may be there; who opens it will know why it cannot be read.
+        return True
 
 
 def unreadable(row: Any, column: str, file: Any, reason: str) -> ValueError:
@@ -67,7 +72,7 @@ class UnreadableFiles:
     def __init__(self) -> None:
         handle, self.path = tempfile.mkstemp(prefix="keras_mmrel_", suffix=".l")
         os.close(handle)
-        self._end = weakref.finalize(self, _remove, self.path)
+        weakref.finalize(self, _remove, self.path, os.getpid())
 
     def __getstate__(self) -> dict:
         # A copy in another process writes there, and removes nothing.
@@ -91,11 +96,10 @@ class UnreadableFiles:
         return [found[key] for key in sorted(found)]
 
 
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
+def _remove(path: str, process: int) -> None:
+    """Remove the list, unless this is a process that was forked off."""
+    if os.getpid() == process:
+        Path(path).unlink(missing_ok=True)
 
 
 def check_found(name: str, paths: Sequence[Path | None]) -> list[Path | None]:
@@ -105,7 +109,7 @@ def check_found(name: str, paths: Sequence[Path | None]) -> list[Path | None]:
         name: Name of the modality.
         paths: What `find_files` made of the table.
     """
-    found = [p if p is not None and p.exists() else None for p in paths]
+    found = [path if _exists(path) else None for path in paths]
     lost = [
         i for i, (p, f) in enumerate(zip(paths, found, strict=True)) if p != f
     ]

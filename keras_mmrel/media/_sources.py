@@ -111,11 +111,12 @@ class FileSource:
         if not path.is_file():
             raise ValueError("no file, but a folder or a device")
         if self.cache is not None:
+            kind = type(medium)
             others = {c: cells[c] for c in medium.columns[1:]}
             key = self.cache.key(
                 path,
                 {
-                    "medium": type(medium).__name__,
+                    "medium": f"{kind.__module__}.{kind.__qualname__}",
                     "cells": {name: str(cell) for name, cell in others.items()},
                     **medium.settings(),
                 },

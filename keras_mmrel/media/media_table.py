@@ -64,9 +64,9 @@ class MediaTable(keras.utils.PyDataset):
     says where named files are not there. A file that is there and cannot be
     read is an error, or counted too (`on_error`).
 
-    `fit` on PyTorch, JAX and TensorFlow takes it, and with `workers` decodes
-    in threads, or in processes with `use_multiprocessing`. `arrays` reads all
-    of it into memory.
+    `fit` takes it on every backend, and with two `workers` or more decodes
+    ahead: in threads, which decoders let run beside each other, or in
+    processes with `use_multiprocessing`. `arrays` reads all of it into memory.
 
     Args:
         table: A `pandas.DataFrame`, or the path of a CSV file with a header;
