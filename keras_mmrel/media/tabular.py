@@ -90,7 +90,10 @@ class Tabular(Medium):
                 )
             layer = keras.layers.Normalization(axis=None)
             layer.adapt(known)
-            mean, variance = float(layer.mean), float(layer.variance)
+            mean, variance = (
+                keras.ops.convert_to_numpy(value).item()
+                for value in (layer.mean, layer.variance)
+            )
             # What never varied would be divided by nothing.
             learnt[column] = [mean, variance if variance > 0 else 1.0]
         self.learnt, self.numeric = learnt, numeric
