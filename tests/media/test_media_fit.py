@@ -72,25 +72,35 @@ class Letters(keras.layers.Layer):
         return keras.ops.sum(vectors * there, axis=1) / count
 
 
-def trained(table, epochs=1, **options):
+def trained(table, epochs=1, validated=False, **options):
     keras.utils.set_random_seed(3)
     data = make(table, **options)
     shapes = {**data.shapes, "text": Letters()}
     model = keras_mmrel.ConcatFusion(shapes, data.num_classes, seed=0)
     model.compile(keras.optimizers.Adam(0.02), run_eagerly=EAGER)
     # Keras' own order of the batches depends on how they are drawn.
-    model.fit(data, epochs=epochs, shuffle=False, verbose=0)
-    return model, data
+    history = model.fit(
+        data,
+        epochs=epochs,
+        shuffle=False,
+        validation_data=data.like(table) if validated else None,
+        verbose=0,
+    )
+    return model, data, history.history
 
 
 def test_a_table_of_files_becomes_a_model_that_knows_its_classes(
     table, tmp_path
 ):
-    model, data = trained(table, epochs=5, shuffle=True, workers=2)
+    model, data, history = trained(
+        table, epochs=5, validated=True, shuffle=True, workers=2
+    )
     assert data.epoch >= 5 and data.missing["sound"] == 2
     assert [entry[:2] for entry in data.unreadable] == [(5, "png")]
     test = data.like(table)
-    assert model.evaluate(test, verbose=0, return_dict=True)["accuracy"] > 0.9
+    scores = model.evaluate(test, verbose=0, return_dict=True)
+    assert scores["accuracy"] > 0.9
+    assert scores["loss"] == pytest.approx(history["val_loss"][-1], rel=1e-5)
     out = model.predict(test, verbose=0)
     lost = np.ones((24, 3))
     lost[[3, 8], 0] = lost[5, 1] = lost[0, 2] = 0
@@ -119,7 +129,7 @@ def test_threads_and_processes_train_the_same_model(table):
         {"workers": 2},
         {"workers": 2, "use_multiprocessing": True},
     ):
-        model, data = trained(table, epochs=2, shuffle=True, **options)
+        model, data, _ = trained(table, epochs=2, shuffle=True, **options)
         x, _ = data.like(table).arrays()
         answers.append(model.predict(x, verbose=0)["logits"])
         assert [entry[0] for entry in data.unreadable] == [5]
