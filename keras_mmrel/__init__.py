@@ -8,6 +8,7 @@ from keras_mmrel import encoders
 from keras_mmrel import evaluation
 from keras_mmrel import layers
 from keras_mmrel import losses
+from keras_mmrel import media
 from keras_mmrel import metrics
 from keras_mmrel import models
 from keras_mmrel import modulations
@@ -47,6 +48,7 @@ __all__ = [
     "evaluation",
     "layers",
     "losses",
+    "media",
     "metrics",
     "models",
     "modulations",

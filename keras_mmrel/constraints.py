@@ -233,6 +233,23 @@ class Names(Constraint):
         return listed and all(isinstance(item, str) for item in value)
 
 
+class ClassNames(Constraint):
+    """Names of two classes or more, in the order of their numbers."""
+
+    expected = "two or more different strings, one a class"
+    bad = ("ab", None, ("a",), ("a", "a"), ("a", 1), {"a": 1, "b": 2})
+
+    def accepts(self, value: Any) -> bool:
+        return (
+            Names().accepts(value)
+            and len(value) > 1
+            and len(set(value)) == len(value)
+        )
+
+    def plain(self, value: Any) -> list[str]:
+        return [str(name) for name in value]
+
+
 class Instance(Constraint):
     """An object of a class, with a method maybe that not all of them have."""
 

@@ -5,11 +5,15 @@ from types import ModuleType
 
 # Module -> the name of its package, and the extra that brings it.
 PACKAGES = {
+    "PIL": ("Pillow", "media"),
+    "av": ("PyAV", "media"),
     "matplotlib": ("matplotlib", "report"),
     "pandas": ("pandas", "report"),
     "rdata": ("rdata", "data"),
     "scipy": ("SciPy", "data"),
     "sklearn": ("scikit-learn", "data"),
+    "soundfile": ("soundfile", "media"),
+    "tensorflow_io": ("tensorflow-io", "tensorflow-io"),
     "yaml": ("PyYAML", "report"),
 }
 

@@ -8,6 +8,7 @@ import typing
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 import keras_mmrel
@@ -17,16 +18,21 @@ MODALITIES = {"a": (4,), "b": (3,)}
 # Arguments that make a valid object of each class; nothing where none is
 # needed. `blocks` and `backbone` are made anew for each.
 MINIMAL = {
+    "Array": lambda: {"column": "a", "shape": (4,)},
+    "Audio": lambda: {"column": "a"},
     "AuxiliaryBlockEncoder": lambda: {"blocks": dense(), "num_classes": 3},
     "AuxiliaryPaths": lambda: {"model": blocks_model()},
     "ClassMeans": lambda: {"num_classes": 3},
     "DepthAllocator": lambda: {"max_depth": 4},
     "DepthStatistics": lambda: {"num_classes": 3},
     "DynamicDepthFusion": lambda: {"num_classes": 3},
+    "FileMedium": lambda: {"column": "a"},
     "FeatureTypicality": lambda: {"num_classes": 3},
     "FeatureGate": lambda: {"num_classes": 3},
     "GlobalICI": lambda: {"num_classes": 3},
     "ICIFusion": lambda: {"num_classes": 3},
+    "Image": lambda: {"column": "a", "size": (4, 6)},
+    "MediaTable": lambda: {"table": frame(), "modalities": {"a": column()}},
     "ModalityEmbedding": lambda: {"units": 4},
     "ModalityMonitor": lambda: {"x": {"a": np.ones((2, 4))}, "y": np.ones(2)},
     "ModalityImbalance": lambda: {"num_modalities": 2},
@@ -35,6 +41,9 @@ MINIMAL = {
     "PrototypeConfidence": lambda: {"num_classes": 3},
     "ResidualBlock": lambda: {"filters": 4},
     "SampleHistory": lambda: {"num_samples": 5},
+    "Tabular": lambda: {"columns": ("a",)},
+    "Text": lambda: {"column": "a", "tokenizer": str.encode},
+    "Video": lambda: {"column": "a", "frames": 2, "size": (4, 6)},
 }
 # What Keras' own base class takes, and checks.
 OF_KERAS = {"name", "reduction", "dtype"}
@@ -48,6 +57,14 @@ def dense():
 def blocks_model():
     encoders = {name: dense() for name in MODALITIES}
     return keras_mmrel.ConcatFusion(encoders, 3)
+
+
+def frame():
+    return pd.DataFrame({"a": [1.0, 2.0]})
+
+
+def column():
+    return keras_mmrel.media.Tabular(["a"])
 
 
 def minimal_arguments(cls):
@@ -148,6 +165,7 @@ def is_plain(annotation):
             keras_mmrel.losses,
             keras_mmrel.metrics,
             keras_mmrel.encoders,
+            keras_mmrel.media,
         )
         for name in package.__all__
         if inspect.isclass(getattr(package, name))

@@ -50,7 +50,8 @@ def test_docstring_examples_run(name):
 @pytest.mark.one_backend
 def test_every_public_class_shows_an_example():
     for package in (
-        "layers", "models", "encoders", "corruptions", "losses", "modulations"
+        "layers", "models", "encoders", "corruptions", "losses", "media",
+        "modulations",
     ):  # fmt: skip
         module = getattr(keras_mmrel, package)
         for name in module.__all__:

@@ -27,12 +27,15 @@ PACKAGE = ROOT / "keras_mmrel"
 FRAMEWORKS = {"jax", "jaxlib", "tensorflow", "torch"}
 # Loaded where they are used, so never at the top of a module.
 OPTIONAL = {
+    "PIL",
+    "av",
     "keras_hub",
     "matplotlib",
     "pandas",
     "rdata",
     "scipy",
     "sklearn",
+    "soundfile",
     "tensorflow_io",
     "yaml",
 }
@@ -224,6 +227,7 @@ def test_no_module_imports_from_the_root_namespace():
         ("encoders", {"models", "modulations", "evaluation", "callbacks"}),
         ("modulations", {"models", "evaluation", "callbacks"}),
         ("models", {"evaluation", "datasets"}),
+        ("media", {"models", "layers", "evaluation", "encoders", "datasets"}),
         ("corruptions", {"models", "layers", "evaluation", "datasets"}),
         ("datasets", {"models", "layers", "evaluation", "encoders"}),
         ("evaluation", {"models", "layers", "modulations", "encoders"}),

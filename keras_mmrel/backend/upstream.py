@@ -119,6 +119,17 @@ def one_symbolic_batch() -> Iterator[None]:
         core.jax_export = export
 
 
+def build_state(model: Any, batch: tuple) -> None:
+    """JAX, PyTorch: build what is left to build, from a batch.
+
+    Keras would draw the batch from the data. Where workers draw ahead, those
+    that they drew come again in the first epoch, before its own, in the place
+    of its last ones.
+    """
+    if keras.config.backend() != "tensorflow":
+        model._symbolic_build(data_batch=batch)
+
+
 def own_state(layer: Any) -> Sequence[Any]:
     """Non-trainable variables of a layer itself, without its sublayers'."""
     return layer._non_trainable_variables

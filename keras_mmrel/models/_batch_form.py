@@ -158,6 +158,7 @@ class ReadDataset(keras.utils.PyDataset):
         )
         self.source = source
         self.form = form
+        self.class_names = getattr(source, "class_names", None)
 
     def __getitem__(self, index: int) -> Any:
         with self.form.kept():

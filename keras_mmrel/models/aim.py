@@ -59,7 +59,7 @@ class AIM(SharedHeadModel):
             own cross-entropy; combine AIM with 1 to 3 where accuracy counts.
         fusion: `None`, or a layer from the features to logits, as in
             `keras_mmrel.ConcatFusion`.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation`, `quality`, `seed` and `class_names`, as in
             `MultimodalModel`, and arguments of `keras.Model`.
 
     Raises:

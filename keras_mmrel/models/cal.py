@@ -198,7 +198,7 @@ class CAL(SharedHeadModel):
         holdout: Float in [0, 1), fraction of the samples held out.
         release: Float in [0, 1], fraction of the training after which they
             are trained on.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation`, `quality`, `seed` and `class_names`, as in
             `MultimodalModel`, and arguments of `keras.Model`.
 
     Raises:

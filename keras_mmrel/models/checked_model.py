@@ -16,6 +16,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import class_numbers
 from keras_mmrel.contract import known_values
+from keras_mmrel.models import _class_names
 from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
@@ -44,6 +45,7 @@ class CheckedModel(keras.Model):
         batch_watch: Counts in the step what nobody saw before.
         clock: Says how far the training is.
         quality: Layer that judges inputs, or `None`.
+        class_names: Names of the classes, or `None`.
         informative: Weight `(n_modalities,)`, 1 for what varies in training.
     """
 
@@ -52,6 +54,7 @@ class CheckedModel(keras.Model):
     batch_watch: BatchWatch
     clock: Clock
     quality: keras.layers.Layer | None
+    class_names: list[str] | None
     informative: keras.Variable
     _runs = 0
 
@@ -133,7 +136,7 @@ class CheckedModel(keras.Model):
             parts = training_part(x, y, sample_weight, validation_split)
             self._look_at(*parts, class_weight)
             # TensorFlow would trace the step once to make them, once to run.
-            self._build_optimizer()
+            self._build_training(x)
             with self._running(form):
                 return super().fit(
                     x,
@@ -193,6 +196,7 @@ class CheckedModel(keras.Model):
             x = self.modality_inputs.watched(
                 x, form, labelled=True, trains=False
             )
+            self._build_ahead(x)
         self.batch_watch.reset(training=False)
         with self._running(form):
             scores = super().evaluate(
@@ -301,12 +305,24 @@ class CheckedModel(keras.Model):
         class_weight: dict | None,
     ) -> None:
         """Learn from all training data what has to be known before a step."""
+        _class_names.take(self, x)
         kept = sample_weight
         if class_weight and isinstance(x, Mapping):
             numbers = ops.convert_to_numpy(class_numbers(y, self.num_classes))
             kept = counted(numbers, sample_weight, class_weight)
         note_informative(self, x, kept)
         adapt_quality(self, x, y, sample_weight, class_weight)
+
+    def _build_training(self, x: DataSource) -> None:
+        """Build what a training needs beside the model's own weights."""
+        self._build_optimizer()
+        self._build_ahead(x)
+
+    def _build_ahead(self, x: DataSource) -> None:
+        """Build what Keras would else draw a batch from workers for."""
+        batch = pipelines.first_batch(x) if pipelines.has_workers(x) else None
+        if batch is not None:
+            upstream.build_state(self, batch)
 
     def _build_optimizer(self) -> None:
         """Make the optimizer's variables, if the model's are known."""

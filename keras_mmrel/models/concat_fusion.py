@@ -27,7 +27,7 @@ class ConcatFusion(SharedHeadModel):
             returns logits `(batch, num_classes)`, such as an MLP, a gate or
             attention. It is called once more for each modality, on features
             of zeros: let it not normalise over the batch.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation`, `quality`, `seed` and `class_names`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
             `keras.Model`.
 

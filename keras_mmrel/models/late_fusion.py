@@ -38,7 +38,7 @@ class LateFusion(MultimodalModel):
         num_classes: Integer of at least 2.
         average: `"logits"` or `"probabilities"`.
         modality_loss_weight: Non-negative float, weight of `modality_loss`.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation`, `quality`, `seed` and `class_names`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
             `keras.Model`.
 

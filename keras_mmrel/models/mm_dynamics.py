@@ -85,7 +85,7 @@ class MMDynamics(MultimodalModel):
         confidence_loss_weight: Non-negative float, weight of
             `confidence_loss`.
         modality_loss_weight: Non-negative float, weight of `modality_loss`.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation`, `quality`, `seed` and `class_names`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
             `keras.Model`.
 

@@ -16,6 +16,7 @@ from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.models import _class_names
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
 from keras_mmrel.models._batch_form import BatchForm
@@ -200,6 +201,7 @@ class ModalityInputs:
                     "given. Received: both"
                 )
         pipelines.check_source(x)
+        _class_names.check(self.model, x)
         batch = pipelines.first_batch(x)
         if batch is not None:
             first_x, first_y, first_weight = batch

@@ -9,6 +9,7 @@ from keras_mmrel import backend
 from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
+from keras_mmrel.constraints import ClassNames
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Names
@@ -31,6 +32,7 @@ from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
+from keras_mmrel.models import _class_names
 from keras_mmrel.models import _quality
 from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
@@ -68,6 +70,7 @@ from keras_mmrel.state import add_state
     ),
     quality=Either(_quality.QUALITY_LAYER, None),
     seed=SEED,
+    class_names=Either(ClassNames(), None),
     auxiliary_loss_names=Names(),
 )
 class MultimodalModel(CheckedModel):
@@ -142,6 +145,10 @@ class MultimodalModel(CheckedModel):
             attribute `seed` and the config then have. Seed of all that the
             model draws (dropout, noise, ...); initial weights follow
             `keras.utils.set_random_seed`, as a drawn seed does.
+        class_names: `None`, or the names of the classes in the order of their
+            numbers. They are in the model's file; `fit` takes them from data
+            that have some (`keras_mmrel.media.MediaTable`), and data of other
+            classes are refused.
         auxiliary_loss_names: Names of the terms that `auxiliary_losses`
             returns; each has its own column in `History`.
         **kwargs: Arguments of `keras.Model`, such as `name` and `dtype`.
@@ -162,6 +169,7 @@ class MultimodalModel(CheckedModel):
         augmentation: keras.layers.Layer | None = None,
         quality: keras.layers.Layer | None = None,
         seed: int | None = None,
+        class_names: Sequence[str] | None = None,
         auxiliary_loss_names: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
@@ -171,6 +179,7 @@ class MultimodalModel(CheckedModel):
         super().__init__(autocast=False, **kwargs)
         validation.check_compute_dtype(self.compute_dtype)
         self.num_classes = num_classes
+        self.class_names = _class_names.checked(class_names, num_classes)
         self.seed = known_seed(seed)
         self.seed_given = seed is not None
         self.modality_names = list(modalities)
@@ -623,6 +632,7 @@ class MultimodalModel(CheckedModel):
             **_saving.column_config(self),
             "modalities": _saving.serialize_specs(self.modality_specs),
             "num_classes": self.num_classes,
+            "class_names": self.class_names and list(self.class_names),
             "augmentation": _saving.serialize(self.augmentation),
             "quality": (
                 "auto"

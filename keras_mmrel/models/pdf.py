@@ -69,7 +69,7 @@ class PDF(MultimodalModel):
             `confidence_loss`.
         confidence_units: Positive integer, hidden units of the networks that
             predict confidences.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation`, `quality`, `seed` and `class_names`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
             `keras.Model`.
 

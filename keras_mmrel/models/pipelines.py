@@ -37,6 +37,13 @@ def _is_one_of(data: DataSource, names: Sequence[str]) -> bool:
     return any(parent.__name__ in names for parent in type(data).__mro__)
 
 
+def has_workers(data: DataSource) -> bool:
+    """Whether Keras lets threads or processes draw batches ahead."""
+    if not isinstance(data, keras.utils.PyDataset):
+        return False
+    return data.workers > (0 if data.use_multiprocessing else 1)
+
+
 def check_source(data: DataSource) -> None:
     """Refuse a pipeline that Keras draws no batches from."""
     if (

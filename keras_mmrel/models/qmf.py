@@ -134,7 +134,7 @@ class QMF(MultimodalModel):
             as in the one for images with depth.
         history_size: Positive integer, the number of training samples that
             there is room for.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation`, `quality`, `seed` and `class_names`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
             `keras.Model`.
 

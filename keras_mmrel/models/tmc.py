@@ -97,7 +97,7 @@ class TMC(MultimodalModel):
             the weight of `kl_loss` grows to 1; 0 for 1 from the start. The
             authors use 50 of 500 epochs.
         modality_loss_weight: Non-negative float, weight of `modality_loss`.
-        **kwargs: `augmentation`, `quality` and `seed`, as in
+        **kwargs: `augmentation`, `quality`, `seed` and `class_names`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
             `keras.Model`.
 

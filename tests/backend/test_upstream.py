@@ -232,3 +232,15 @@ def test_a_tensor_has_the_mask_of_the_layer_that_made_it():
     mask = ops.convert_to_numpy(upstream.keras_mask(out))
     assert mask.tolist() == [[True, True, False, False]]
     assert upstream.keras_mask(ops.ones(2)) is None
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "tensorflow", reason="builds nothing ahead"
+)
+def test_what_was_built_from_a_batch_needs_none_from_the_data():
+    x, y = vectors()
+    model = compiled()
+    metrics = model.metrics[-1]
+    assert not metrics.built
+    upstream.build_state(model, (x, y))
+    assert model.optimizer.built and metrics.built

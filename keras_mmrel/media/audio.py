@@ -1,0 +1,141 @@
+from collections.abc import Callable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mmrel.constraints import Choice
+from keras_mmrel.constraints import Either
+from keras_mmrel.constraints import Flag
+from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Number
+from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Array
+from keras_mmrel.media import _decoders
+from keras_mmrel.media._constraints import COLUMN
+from keras_mmrel.media._constraints import TRANSFORM
+from keras_mmrel.media.file_medium import FileMedium
+
+RANDOM = "random"
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained(
+    column=COLUMN,
+    sample_rate=Integer(1, 768_000),
+    seconds=Number(0, 3600, low_open=True),
+    start=Either(Number(0), COLUMN),
+    mono=Flag(),
+    padding=Choice("zeros", "repeat"),
+    decoder=Choice("auto", *_decoders.AUDIO),
+    transform=TRANSFORM,
+)
+class Audio(FileMedium):
+    """Sound from files: so many seconds at one sample rate.
+
+    Values are in about [-1, 1], as float32; what has another sample rate is
+    resampled. A file whose end is missing (a truncated download) is
+    unreadable, it is not taken for a short one.
+
+    Args:
+        column: Name of the column of paths.
+        sample_rate: Samples a second, 1 to 768,000.
+        seconds: Length, up to 3,600; a sample has
+            `round(seconds * sample_rate)` values.
+        start: Where it begins: seconds from the beginning, `"random"` for
+            another place in every epoch, or the name of a column that holds
+            seconds.
+        mono: Whether the channels are averaged. Otherwise there are two: the
+            first two of a file, or its only one twice.
+        padding: What follows where a file ends before: `"zeros"`, or
+            `"repeat"` for the sound again.
+        decoder: `"pyav"` reads what FFmpeg does, videos too; `"soundfile"`
+            reads WAV, FLAC, OGG and the like, faster; `"auto"` takes
+            soundfile for WAV and FLAC and PyAV for the rest;
+            `"tensorflow_io"` is there for who has it, with TensorFlow 2.16
+            or 2.17: its own project calls it abandoned.
+        transform: As in `keras_mmrel.media.FileMedium`.
+
+    Example:
+
+    >>> from keras_mmrel import media
+    >>> media.Audio("path", sample_rate=16000, seconds=3.0).shape
+    (48000,)
+    """
+
+    def __init__(
+        self,
+        column: str,
+        *,
+        sample_rate: int = 16_000,
+        seconds: float = 3.0,
+        start: float | str = 0.0,
+        mono: bool = True,
+        padding: str = "zeros",
+        decoder: str = "auto",
+        transform: Callable[[Array], Array] | None = None,
+    ) -> None:
+        super().__init__(column, transform=transform)
+        self.sample_rate = sample_rate
+        self.seconds = seconds
+        self.start = start
+        self.mono = mono
+        self.padding = padding
+        self.decoder = decoder
+        self.is_random = start == RANDOM
+        self.samples = max(1, round(seconds * sample_rate))
+        self.decoded_shape = (self.samples,) if mono else (self.samples, 2)
+        if isinstance(start, str) and not self.is_random:
+            self.columns = (column, start)
+
+    def decode(
+        self, path: Path, cells: Mapping[str, Any], rng: np.random.Generator
+    ) -> Array:
+        decoder = _decoders.audio_decoder(self.decoder, path)
+        begin = start_of(self.start, cells)
+        if self.is_random:
+            spare = decoder.duration(path) - self.seconds
+            begin = rng.uniform(0, spare) if spare > 0 else 0.0
+        sound = decoder.audio(path, self.sample_rate, begin, self.seconds)
+        if not len(sound):
+            raise ValueError(f"no sound from second {begin:g} on")
+        sound = self._channels(sound)[: self.samples]
+        lacking = self.samples - len(sound)
+        if lacking and self.padding == "repeat":
+            return np.resize(sound, self.decoded_shape)
+        return np.pad(sound, [(0, lacking)] + [(0, 0)] * (sound.ndim - 1))
+
+    def _channels(self, sound: Array) -> Array:
+        """Return `(frames, channels)` as one or as two channels."""
+        if self.mono:
+            return sound.mean(axis=1, dtype="float32")
+        return (
+            np.repeat(sound, 2, axis=1) if sound.shape[1] == 1 else sound[:, :2]
+        )
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "sample_rate": self.sample_rate,
+            "seconds": self.seconds,
+            "start": self.start,
+            "mono": self.mono,
+            "padding": self.padding,
+            "decoder": self.decoder,
+        }
+
+
+def start_of(start: float | str, cells: Mapping[str, Any]) -> float:
+    """Return the second at which a segment begins, for one row."""
+    if not isinstance(start, str):
+        return start
+    if start == RANDOM:
+        return 0.0
+    try:
+        second = float(cells[start])
+    except (TypeError, ValueError):
+        second = -1.0
+    if not 0 <= second < 1e9:
+        raise ValueError(f"{start}={cells[start]!r}, which is no second")
+    return second

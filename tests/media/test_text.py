@@ -1,0 +1,95 @@
+"""Texts of cells and files as padded numbers of tokens."""
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_mmrel.media import Text
+
+pytestmark = pytest.mark.one_backend
+
+
+def read(cells, paths=(), **options):
+    medium = Text("t", **{"tokenizer": str.encode, "length": 5, **options})
+    return medium.read_cells(pd.DataFrame({"t": cells}), paths)
+
+
+def test_tokens_are_cut_and_padded_and_padding_is_marked():
+    x, present, _ = read(["ab", "abcdefg", None, " ", "x"])
+    assert present.tolist() == [True, True, False, False, True]
+    assert x["token_ids"].tolist()[:2] == [
+        [97, 98, 0, 0, 0],
+        [97, 98, 99, 100, 101],
+    ]
+    assert x["padding_mask"].sum(axis=1).tolist() == [2, 5, 0, 0, 1]
+    assert (x["token_ids"][2:4] == 0).all()
+    x, _, _ = read(["ab"], pad_id=7)
+    assert x["token_ids"].tolist() == [[97, 98, 7, 7, 7]]
+    assert x["padding_mask"].sum() == 2
+
+
+def test_a_zero_within_a_text_is_no_padding():
+    x, _, _ = read(["any"], tokenizer=lambda text: [5, 0, 6])
+    assert x["padding_mask"].tolist() == [[True] * 3 + [False] * 2]
+
+
+def test_the_same_letters_are_the_same_text():
+    x, _, _ = read(["e\u0301", "\u00e9"])
+    assert (x["token_ids"][0] == x["token_ids"][1]).all()
+    x, _, _ = read(["e\u0301", "\u00e9"], normalization=None)
+    assert (x["token_ids"][0] != x["token_ids"][1]).any()
+
+
+def test_words_are_learnt_from_the_first_table_alone():
+    words = keras.layers.TextVectorization()
+    medium = Text("t", tokenizer=words, length=3)
+    first = pd.DataFrame({"t": ["a dog", "a cat"]})
+    x, _, _ = medium.read_cells(first, [])
+    assert len(set(x["token_ids"].ravel().tolist())) == 4
+    known = words.get_vocabulary()
+    x, _, _ = medium.read_cells(pd.DataFrame({"t": ["a bird sings now"]}), [])
+    assert words.get_vocabulary() == known
+    # Number 1 is what it has not learnt.
+    assert x["token_ids"].tolist() == [[known.index("a"), 1, 1]]
+    assert x["padding_mask"].all()
+
+
+def test_the_dict_of_a_preprocessor_is_kept():
+    def preprocessor(text):
+        ids = np.zeros(4, "int32")
+        ids[: len(text)] = 1
+        return {"token_ids": ids, "segment_ids": ids * 0, "mask": ids > 0}
+
+    x, _, _ = read(["ab", None], tokenizer=preprocessor)
+    assert list(x) == ["token_ids", "segment_ids", "mask"]
+    assert x["mask"].tolist() == [[True, True, False, False], [False] * 4]
+
+
+def test_a_tokenizer_must_give_whole_numbers():
+    for bad in (lambda t: [0.5], lambda t: [[1]], lambda t: ["a"]):
+        with pytest.raises(ValueError, match="`tokenizer` must return whole"):
+            read(["a"], tokenizer=bad)
+
+
+def test_encodings_are_tried_in_order(tmp_path):
+    contents = {
+        "a": "\ufeffgrün".encode(),
+        "b": "grün".encode("latin-1"),
+        "c": "你好".encode("gb18030"),
+        "d": b" \n",
+    }
+    paths = [tmp_path / f"{name} x,é.txt" for name in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        path.write_bytes(content)
+    order = ("utf-8-sig", "gb18030", "latin-1")
+    medium = Text("t", tokenizer=str.encode, files=True, encodings=order)
+    texts, wrong = medium.texts(None, [*paths, None])
+    assert texts[0] == "grün" and texts[2] == "你好"
+    assert texts[3:] == [None, None] and wrong == {}
+    medium = Text("t", tokenizer=str.encode, files=True)
+    assert medium.texts(None, paths[:2])[0] == ["grün", "grün"]
+    strict = Text("t", tokenizer=str.encode, files=True, encodings=["utf-8"])
+    texts, wrong = strict.texts(None, [paths[1], tmp_path])
+    assert texts == [None, None]
+    assert "in none of" in wrong[0] and "folder" in wrong[1]
