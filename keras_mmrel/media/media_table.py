@@ -66,7 +66,8 @@ class MediaTable(keras.utils.PyDataset):
 
     `fit` takes it on every backend, and with two `workers` or more decodes
     ahead: in threads, which decoders let run beside each other, or in
-    processes with `use_multiprocessing`. `arrays` reads all of it into memory.
+    processes with `use_multiprocessing` (JAX warns of those that are forked
+    from it). `arrays` reads all of it into memory.
 
     Args:
         table: A `pandas.DataFrame`, or the path of a CSV file with a header;

@@ -120,7 +120,7 @@ def test_a_table_of_files_becomes_a_model_that_knows_its_classes(
         loaded.evaluate(data.like(table, class_names=CLASSES[::-1]), verbose=0)
 
 
-@pytest.mark.slow_on("tensorflow")
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.filterwarnings("ignore:os.fork")
 def test_threads_and_processes_train_the_same_model(table):
     answers = []
