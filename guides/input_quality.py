@@ -144,8 +144,8 @@ For each modality, from the training samples alone:
    clean samples do stays to the last bit.
 
 In the model, a feature vector is multiplied by the quality relative to the
-sample's best modality: nothing is weighed down where all suffer alike. In
-`QADMNet` depth and weight follow it instead, in `MICINet` a factor of its
+sample's best modality: nothing is weighed down where all lose the same fraction.
+In `QADMNet` depth and weight follow it instead, in `MICINet` a factor of its
 discriminative power.
 """
 
