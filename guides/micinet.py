@@ -257,9 +257,9 @@ samples:
 
 prints each set by itself. Inside the range of the data it is ahead by two errors
 with swapped features and unaligned samples on digits and ROSMAP, with clipped
-noise on digits and CUB, and elsewhere on digits alone. **A missing modality of CUB costs it 4.2 ± 0.6 points
-more than late fusion, and 7.1 ± 2.6 more than its own first version**
-([both versions](../docs/results/README.md)).
+noise on digits and CUB, and elsewhere on digits alone. **A missing modality of CUB
+costs it 4.2 ± 0.6 points more than late fusion, and 7.1 ± 2.6 more than its own
+first version** ([both versions](../docs/results/README.md)).
 
 What the parts are, and what is known of their worth. No committed report takes
 them out one at a time yet; the rows are `examples/micinet_ablation.yaml`, for clean

@@ -422,9 +422,9 @@ differences with corrected errors. The form was chosen on these splits.
 - **Depth by quality** ("determined by the quality of its modalities"): `round(4 w)`.
   Accuracy was within 0.1 points of full depth in the pilot, since what is bad has
   little weight in either case. A good sample that is difficult for another reason
-  runs as deep as an easy one. Of 4 blocks the report counts, on clean data, 3.9 (digits), 4.0 (ROSMAP), 4.0 (CUB),
-  3.9 (Wiki), 3.6 (breast TCGA), and 2.3 to 3.2 with noise on one modality of each
-  sample. So it saves something where modalities are bad, with `inference="skip"`
+  runs as deep as an easy one. Of 4 blocks the report counts, on clean data, 3.9
+  (digits), 4.0 (ROSMAP), 4.0 (CUB), 3.9 (Wiki), 3.6 (breast TCGA), and 2.3 to 3.2
+  with noise on one modality of each sample. So it saves something where modalities are bad, with `inference="skip"`
   alone, and how much time has not been reported.
 - **Weights by quality**, `w` before it is rounded, relative to the best modality.
   Pilot: equal weights and full depth cost 2.6 ± 0.3 points outside the range of the
