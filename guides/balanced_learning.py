@@ -359,9 +359,9 @@ With `f_m` the feature of a modality, `a_m` the weak one of its auxiliary path, 
 - **Targeted optimisation** "to improve the dominant modality": `target`, **off, since
   it was not found**. In a prototype target alone is level with joint training
   on AV-digits, where all training samples are right and nothing under-fits; no
-  choice of channels, split of the losses or larger gradient changed that. Data on
-  which the dominant modality under-fits have not been tried; `target alone` and
-  `rely and target` are rows of `av_digits.yaml`.
+  choice of channels, split of the losses or larger gradient changed that. No
+  committed report has data on which the dominant modality under-fits; `target
+  alone` and `rely and target` are rows of `av_digits.yaml`.
 - **Strength by depth** ("adaptively adjusts modulation strength at each depth"):
   with `s` the mean probability of the true class by the cosine to the prototypes
   (over 0.1), and `r` its ratio to that of the other modalities at the same relative

@@ -253,9 +253,9 @@ print((100 * means).round(1).to_dict())
 
 """
 `docs/results/reliable_fusion`, three resplits of each of the five sets, nothing
-tuned, has it without each of its parts. ReliableFusion minus that row, in points of
-accuracy, mean of the five sets, and with errors corrected for resplits that
-share samples:
+tuned, has it without each of its parts, with an earlier judge. ReliableFusion
+minus that row, in points of accuracy, mean of the five sets, and with errors
+corrected for resplits that share samples:
 
 | minus | clean | inside the range | of which conflict | outside |
 |---|---|---|---|---|

@@ -352,8 +352,8 @@ model's statistics are kept from the clean inputs all the same.
     augmentation = keras_mmrel.layers.CorruptionAugmentation(seed=0)
     model = keras_mmrel.QADMNet(shapes, 10, augmentation=augmentation)
 
-It cost clean accuracy in our cross-validation, so it is off by default. Compare only models that train in one regime:
-augmentation helps every baseline, too.
+It cost clean accuracy in our cross-validation, so it is off by default. Compare
+only models that train in one regime: augmentation helps every baseline, too.
 
 ## Images, spectrograms, backbones
 
@@ -389,8 +389,8 @@ reproduces a result of the paper.
 One committed report has this version of the model, beside others:
 `docs/results/reliable_fusion`, three resplits of each of five sets (five-view
 digits, ROSMAP, CUB, Wiki, breast TCGA), one setting for all rows, nothing tuned,
-and the judge of a day before: the quality that it promises under heavy noise has
-changed since. Late fusion of probabilities with `RangeControl` is the bar. QADM-Net
+and an earlier judge: the quality that it promises under heavy noise has changed
+since. Late fusion of probabilities with `RangeControl` is the bar. QADM-Net
 minus that row in points of accuracy, mean of the five sets, with errors
 corrected for resplits that share samples:
 
@@ -424,8 +424,8 @@ differences with corrected errors. The form was chosen on these splits.
   little weight in either case. A good sample that is difficult for another reason
   runs as deep as an easy one. Of 4 blocks the report counts, on clean data, 3.9
   (digits), 4.0 (ROSMAP), 4.0 (CUB), 3.9 (Wiki), 3.6 (breast TCGA), and 2.3 to 3.2
-  with noise on one modality of each sample. So it saves something where modalities are bad, with `inference="skip"`
-  alone, and how much time has not been reported.
+  with noise on one modality of each sample. So it saves something where modalities
+  are bad, with `inference="skip"` alone, and how much time has not been reported.
 - **Weights by quality**, `w` before it is rounded, relative to the best modality.
   Pilot: equal weights and full depth cost 2.6 ± 0.3 points outside the range of the
   data and 1.5 ± 0.3 inside. No row file has that.
