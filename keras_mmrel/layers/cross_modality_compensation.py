@@ -24,11 +24,14 @@ class CrossModalityCompensation(TensorLayer):
         k = sigmoid(2 (max ρ_other - ρ) - 2 + a (1 - 2 e_d))
 
     with `e_d` the fraction of the feature that was removed as ICI and a learnt
-    `a` a modality. A modality that is better than all others stays nearly as
-    it is, one that is missing is replaced. Between them a feature is
-    completed the more, the less of it was removed: one where the classes are
-    confused anyway tells nothing by itself, what is far from there is either
-    discriminative or gone. No gradient flows into `e_d`.
+    `a` a modality, 1 at first. The better a modality is than all others, the
+    more of it stays; one that is missing is replaced. Of two that are about as
+    good, the features count: with a positive `a` one is completed the more,
+    the less of it was removed. Where the classes are confused anyway it tells
+    nothing by itself, and what is far from there is either discriminative or
+    gone. Training makes `a` large (2.4 to 4 on four data sets), by which much
+    of a good modality is completed, too: the gate is no judgement of
+    quality. No gradient flows into `e_d`.
 
     One modality alone is returned as it is.
 

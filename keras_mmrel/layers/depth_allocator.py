@@ -26,8 +26,9 @@ class DepthAllocator(TensorLayer):
         depth = round(max_depth * weight).
 
     So the best modality always has full depth, nobody is dropped where all
-    suffer alike, and a modality that is much worse than another one has depth
-    0: it is not run. A missing one has weight and depth 0, and does not count.
+    lose the same fraction, and a modality that is much worse than another
+    one has depth 0: it is not run. A missing one has weight and depth 0, and
+    does not count.
 
     Args:
         max_depth: Positive integer.

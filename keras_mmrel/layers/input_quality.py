@@ -62,10 +62,10 @@ class InputQuality(TensorLayer):
     features lost), and a small classifier says how often it is still right,
     each class counting the same, however rare it is.
     `modality_quality` is that accuracy above chance at the sample's energy,
-    as a fraction of the one on clean samples: near 0 where such a modality
-    knows nothing any more, near 1 where it is as good as before. It is an
-    average over all that was simulated, not a probability that this sample
-    is well.
+    as a fraction of the one on clean samples: near 1 where such a modality is
+    as good as before. It is an average over all that was simulated, not a
+    probability that this sample is well, and seldom reaches 0: what looks
+    worst in simulation still knew something, with few samples about a third.
 
     Features outside their training range can be taken out, by replacing them
     with their mean, or be left in. Where only some are wild the first is

@@ -59,8 +59,8 @@ OWN_QUALITY = Either("auto", QUALITY_LAYER, None)
 def relative_quality(inputs: Modalities) -> Tensor:
     """Quality as a fraction of the sample's best one, `(batch, modalities)`.
 
-    So nothing is weighed down where all modalities suffer alike. It is the
-    mask where no quality is known.
+    So nothing is weighed down where all modalities lose the same fraction. It
+    is the mask where no quality is known.
     """
     mask = inputs[MASK]
     if inputs.get(QUALITY) is None:

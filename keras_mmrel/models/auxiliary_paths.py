@@ -62,9 +62,11 @@ class AuxiliaryPaths:
       the other modalities' encoders do not learn from it.
 
     Both together give encoders the gradient of one cross-entropy that stops
-    nowhere. Each modality's path runs on its own part of the batch, so that a
-    step costs at most `1 + 1/M` times one without. Inference is the plain
-    model.
+    nowhere. Each modality's path runs on its own part of the batch: encoders
+    run forward on `1 + 1/M` times the samples. Fusing once more for every
+    modality, the losses and the statistics of depths cost beside that, so that
+    a step takes about twice as long as without, with small encoders.
+    Inference is the plain model.
 
     How often a depth is reduced, its strength, follows the imbalance there:
     with `r` the ratio of the depth's performance to the mean of the other

@@ -67,8 +67,9 @@ class MICINet(MultimodalModel):
        and removes the sample's own confusing information (ICI).
     4. `DiscriminativePower` says how well each modality, after that, can
        tell the classes apart, less what was seen of its input;
-       `CrossModalityCompensation` completes the poor ones from the better
-       ones, number by number: the more, the less they say of the classes.
+       `CrossModalityCompensation` completes each from the others, number by
+       number: the more, the better the others are, and the less a number
+       says of the classes. Of a good modality much is completed, too.
     5. The modalities' predictions are multiplied (a product of experts),
        each to the power of its relative discriminative power.
 
