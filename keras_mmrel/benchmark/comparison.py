@@ -202,11 +202,10 @@ class Comparison:
         for key, names in (("datasets", datasets), ("methods", methods)):
             if names is not None:
                 given[key] = _kept(key, given[key], names)
-        if (
-            methods is not None
-            and given.get("baseline") not in given["methods"]
-        ):
-            given["baseline"] = None
+        if methods is not None:
+            # The first one, unless the file's is among them.
+            kept = str(given.get("baseline")) in given["methods"]
+            given["baseline"] = given["baseline"] if kept else None
         if seeds is not None:
             given["seeds"] = seeds
         with _importable(path.parent):
