@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument(
         "--datasets", nargs="+", metavar="NAME", help="only these of the file"
     )
+    run.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="only these of the file"
+    )
     run.add_argument("--seeds", type=int, help="instead of the file's")
     run.add_argument(
         "--shard",
@@ -54,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
                 args.out,
                 data=args.data,
                 datasets=args.datasets,
+                methods=args.methods,
                 seeds=args.seeds,
                 shard=args.shard,
             )

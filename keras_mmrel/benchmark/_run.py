@@ -58,6 +58,7 @@ def run(
     *,
     data: Path | str | None = None,
     datasets: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
     seeds: int | Sequence[int] | None = None,
     shard: tuple[int, int] = (1, 1),
     verbose: int = 1,
@@ -77,6 +78,7 @@ def run(
             `breast_tcga`, `cub`, `wiki`, `fsdd`) that are not to be
             downloaded, or cannot be.
         datasets: Names of the file's data sets to run, or `None` for all.
+        methods: The same of its methods; a later command may add the others.
         seeds: Instead of the file's, or `None`.
         shard: `(i, n)`: this process does only the i-th of n parts. Without
             it, processes that run at once on one folder share the work.
@@ -98,7 +100,7 @@ def run(
     _first(shard)
     folder = as_path("out", out)
     comparison = Comparison.from_yaml(
-        config, data, datasets=datasets, seeds=seeds
+        config, data, datasets=datasets, methods=methods, seeds=seeds
     )
     run_comparison(comparison, folder, shard, verbose)
 

@@ -160,6 +160,7 @@ class Comparison:
         data: Path | str | None = None,
         *,
         datasets: Sequence[str] | None = None,
+        methods: Sequence[str] | None = None,
         seeds: int | Sequence[int] | None = None,
     ) -> "Comparison":
         """Read a comparison from a file with the arguments as sections.
@@ -170,6 +171,8 @@ class Comparison:
             data: As the argument `data`.
             datasets: Names of the file's data sets to keep, or `None` for
                 all.
+            methods: The same of its methods. Where they leave the baseline
+                out, it is the first of them.
             seeds: Instead of the file's, or `None`.
 
         Raises:
@@ -196,11 +199,13 @@ class Comparison:
         given = mapping("config", read_yaml(path), SECTIONS)
         for key in ("datasets", "methods"):
             given.setdefault(key, None)
-        if datasets is not None:
-            known = named("datasets", given["datasets"] or {})
-            different_names("datasets", datasets)
-            mapping("datasets", dict.fromkeys(datasets, 0), known)
-            given["datasets"] = {name: known[name] for name in datasets}
+        for key, names in (("datasets", datasets), ("methods", methods)):
+            if names is not None:
+                given[key] = _kept(key, given[key], names)
+        if methods is not None:
+            # The first one, unless the file's is among them.
+            kept = str(given.get("baseline")) in given["methods"]
+            given["baseline"] = given["baseline"] if kept else None
         if seeds is not None:
             given["seeds"] = seeds
         with _importable(path.parent):
@@ -303,7 +308,11 @@ class Comparison:
         return cls(**{**record, **entries, "evaluation": evaluation})
 
     def adding(self, known: "Comparison") -> "Comparison":
-        """Return a comparison of all that either has, the other's first."""
+        """Return a comparison of all that either has, the other's first.
+
+        Some rows alone, without the other's baseline, leave it that.
+        """
+        chosen = self if known.baseline in self.methods else known
         return Comparison(
             datasets={**known.datasets, **self.datasets},
             methods={**known.methods, **self.methods},
@@ -312,7 +321,7 @@ class Comparison:
             training=self.training,
             tuning=self.tuning,
             evaluation=self.evaluation.adding(known.evaluation.scores),
-            baseline=self.baseline,
+            baseline=chosen.baseline,
             title=self.title,
             notes=self.notes,
             folder=self.folder,
@@ -344,6 +353,14 @@ def _importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path.remove(added)
+
+
+def _kept(key: str, entries: Any, names: Sequence[str]) -> dict[str, Any]:
+    """The entries of some names, in the order of the file."""
+    known = named(key, entries or {})
+    different_names(key, names)
+    mapping(key, dict.fromkeys(names, 0), known)
+    return {name: known[name] for name in known if name in names}
 
 
 def _objects(

@@ -125,6 +125,7 @@ for key, values in {
     "out": (None, 3, [], THING, ""),
     "data": (3, [], THING),
     "datasets": (3, "tiny", ["no"], [], [None], [["tiny"]], {"x": 1}, THING),
+    "methods": (3, "votes", ["no"], [], [None], [["votes"]], {"x": 1}, THING),
     "seeds": (0, "x", 1.5, [], THING),
     "shard": (None, 2, (3, 2)),
 }.items():  # fmt: skip

@@ -66,6 +66,26 @@ def test_a_command_may_narrow_the_file(tmp_path, capsys):
     assert "'tinny'; the nearest is 'tiny'" in text
 
 
+def test_rows_of_a_file_may_run_alone_and_the_others_join(tmp_path, capsys):
+    path, out = write(tmp_path), tmp_path / "out"
+    run = ["run", str(path), f"--out={out}"]
+
+    def baseline():
+        return json.loads((out / "config.json").read_text())["baseline"]
+
+    text = fails(capsys, *run, "--methods", "vote")
+    assert "`methods`" in text and "'vote'; the nearest is 'votes'" in text
+    assert not out.exists()
+    assert main([*run, "--methods", "votes"]) == 0
+    assert jobs(out) == [(0, "tiny", "clean", "votes")]
+    # The file's baseline is left out.
+    assert baseline() == "votes"
+    assert main(run) == 0
+    assert len(jobs(out)) == 2 and baseline() == "LateFusion"
+    assert main([*run, "--methods", "votes"]) == 0
+    assert len(jobs(out)) == 2 and baseline() == "LateFusion"
+
+
 def test_errors_of_a_config_are_sentences(tmp_path, capsys):
     out = tmp_path / "out"
     text = fails(capsys, "run", tmp_path / "no.yaml", "--out", out)
