@@ -7,6 +7,7 @@ from types import ModuleType
 PACKAGES = {
     "PIL": ("Pillow", "media"),
     "av": ("PyAV", "media"),
+    "keras_hub": ("keras-hub", "hub"),
     "matplotlib": ("matplotlib", "report"),
     "pandas": ("pandas", "report"),
     "rdata": ("rdata", "data"),

@@ -20,6 +20,7 @@ MODALITIES = {"a": (4,), "b": (3,)}
 MINIMAL = {
     "Array": lambda: {"column": "a", "shape": (4,)},
     "Audio": lambda: {"column": "a"},
+    "AudioEncoder": lambda: {"backbone": dense()[0], "audio_shape": (4,)},
     "AuxiliaryBlockEncoder": lambda: {"blocks": dense(), "num_classes": 3},
     "AuxiliaryPaths": lambda: {"model": blocks_model()},
     "ClassMeans": lambda: {"num_classes": 3},
@@ -33,6 +34,11 @@ MINIMAL = {
     "ICIFusion": lambda: {"num_classes": 3},
     "Image": lambda: {"column": "a", "size": (4, 6)},
     "MediaTable": lambda: {"table": frame(), "modalities": {"a": column()}},
+    "ImageEncoder": lambda: {
+        "backbone": keras.layers.Conv2D(4, 3),
+        "image_shape": (4, 4, 3),
+    },
+    "LogMelSpectrogram": lambda: {"sample_rate": 8000},
     "ModalityEmbedding": lambda: {"units": 4},
     "ModalityMonitor": lambda: {"x": {"a": np.ones((2, 4))}, "y": np.ones(2)},
     "ModalityImbalance": lambda: {"num_modalities": 2},
@@ -43,7 +49,9 @@ MINIMAL = {
     "SampleHistory": lambda: {"num_samples": 5},
     "Tabular": lambda: {"columns": ("a",)},
     "Text": lambda: {"column": "a", "tokenizer": str.encode},
+    "TextEncoder": lambda: {"backbone": tokens_model(), "length": 4},
     "Video": lambda: {"column": "a", "frames": 2, "size": (4, 6)},
+    "VideoEncoder": lambda: {"image_encoder": dense()[0]},
 }
 # What Keras' own base class takes, and checks.
 OF_KERAS = {"name", "reduction", "dtype"}
@@ -52,6 +60,13 @@ PLAIN = {int, float, bool, str, type(None)}
 
 def dense():
     return [keras.layers.Dense(4)]
+
+
+def tokens_model():
+    names = ("token_ids", "padding_mask")
+    inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in names}
+    tokens = keras.layers.Embedding(10, 4)(inputs["token_ids"])
+    return keras.Model(inputs, tokens)
 
 
 def blocks_model():

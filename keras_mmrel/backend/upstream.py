@@ -83,6 +83,16 @@ def keras_mask(x: Any) -> Any:
     return getattr(x, "_keras_mask", None)
 
 
+def made_by(tensor: Any) -> str:
+    """Return the name of the layer that a symbolic tensor is the output of."""
+    return tensor._keras_history.operation.name
+
+
+def sublayers(layer: keras.layers.Layer) -> Sequence[keras.layers.Layer]:
+    """Return the layers that a layer holds itself, in order."""
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
 def in_symbolic_scope() -> bool:
     """Whether Keras is finding out shapes, on invented values maybe."""
     with keras.SymbolicScope() as scope:

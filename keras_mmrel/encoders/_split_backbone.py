@@ -1,10 +1,14 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
+from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Names
 from keras_mmrel.constraints import constrained
+from keras_mmrel.encoders._carrying_block import CarryingBlock
 
 
 @constrained(
@@ -13,7 +17,7 @@ from keras_mmrel.constraints import constrained
 )
 def split_backbone(
     backbone: keras.Model, layer_names: Sequence[str]
-) -> list[keras.Model]:
+) -> list[keras.layers.Layer]:
     """Cut a functional backbone into blocks, for an encoder made of blocks.
 
     Each named layer ends a block. The cut must go through one tensor: take
@@ -21,14 +25,18 @@ def split_backbone(
     after the last named layer is left out. The blocks share the weights of
     the backbone.
 
+    A backbone that takes a dict of inputs, such as a transformer with the mask
+    of a text's padding, is cut as well: the inputs go along from block to
+    block, in a dict beside the `"features"`.
+
     Args:
-        backbone: Functional `keras.Model` with one input, from
-            `keras.applications` or keras-hub for example.
+        backbone: Functional `keras.Model` with one input or a dict of them,
+            from `keras.applications` or keras-hub for example.
         layer_names: Names of the layers whose outputs end the blocks, in
             order.
 
     Returns:
-        List of `keras.Model`, one a block.
+        List of layers, one a block: `keras.Model`s where there is one input.
 
     Raises:
         ValueError: If a name is no layer of the backbone, or a cut goes
@@ -54,18 +62,81 @@ def split_backbone(
                 "`layer_names` must name layers of the backbone "
                 f"({list(known)}). Received: '{name}'"
             )
-    tensor = backbone.inputs[0] if backbone.inputs else backbone.input
-    blocks = []
+    given = (graph_ends(backbone) or (backbone.input,))[0]
+    named = dict(given) if isinstance(given, Mapping) else {}
+    inputs = list(named.values()) or [given]
+    tensor: Any = None
+    blocks: list[keras.layers.Layer] = []
+    used: set[int] = set()
     for index, name in enumerate(layer_names):
         output = known[name].output
+        taken = [*([] if tensor is None else [tensor]), *inputs]
+        if not named:
+            taken = taken[0]
         try:
-            block = keras.Model(tensor, output, name=f"block_{index}")
+            block = keras.Model(taken, output, name=f"block_{index}")
         except ValueError as error:
-            raise ValueError(
-                "`layer_names` must cut the backbone through one tensor at "
-                f"each name. Received: '{name}', which needs more than the "
-                "output of the name before it"
-            ) from error
+            raise _crossing(name) from error
+        own = {id(weight) for weight in block.weights}
+        # The backbone's inputs are at hand, from which it would begin anew.
+        if used & own:
+            raise _crossing(name)
+        used |= own
+        if named:
+            first = tensor is None
+            block = CarryingBlock(block, list(named), first, name=block.name)
         blocks.append(block)
         tensor = output
     return blocks
+
+
+def _crossing(name: str) -> ValueError:
+    return ValueError(
+        "`layer_names` must cut the backbone through one tensor at each "
+        f"name. Received: '{name}', which needs more than the output of the "
+        "name before it"
+    )
+
+
+def graph_ends(layer: keras.layers.Layer) -> tuple[Any, Any] | None:
+    """Inputs and outputs of a graph of layers; `None` for another layer."""
+    if isinstance(layer, keras.Sequential):
+        ends = layer.inputs, layer.outputs
+        return (ends[0][0], ends[1][0]) if ends[0] and ends[1] else None
+    try:
+        return layer.input, layer.output
+    except (AttributeError, ValueError):
+        return None
+
+
+def natural_cuts(network: keras.layers.Layer) -> list[str]:
+    """Names of layers after which a backbone can be cut, the last one too.
+
+    These are the stages of a convolutional backbone of keras-hub, or the
+    longest run of layers of one class, as a transformer has them. The list is
+    empty where there is neither.
+    """
+    ends = graph_ends(network)
+    if ends is None:
+        return []
+    end = upstream.made_by(ends[1])
+    layers = [layer for layer in network.layers if layer.weights]
+    pyramid = getattr(network, "pyramid_outputs", None)
+    if pyramid:
+        cuts = [upstream.made_by(t) for t in pyramid.values()]
+    else:
+        cuts = _longest_run(layers)
+    return [*(name for name in cuts if name != end), end] if cuts else []
+
+
+def _longest_run(layers: Sequence[keras.layers.Layer]) -> list[str]:
+    best: list[str] = []
+    run: list[str] = []
+    kind = None
+    for layer in layers:
+        if type(layer) is not kind:
+            kind, run = type(layer), []
+        run.append(layer.name)
+        if len(run) > max(len(best), 1):
+            best = list(run)
+    return best

@@ -3,9 +3,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._pooling import mean_over_positions
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import describe
 from keras_mmrel.tensor_layer import refused
@@ -16,7 +16,10 @@ class BlockEncoder(TensorLayer):
     """Encode a modality by blocks, one after the other, and average.
 
     What a list of layers given as an encoder becomes. The output of the last
-    block is averaged over every axis between the batch and the channels.
+    block is averaged over every axis between the batch and the channels. A
+    block may take and return a dict where something goes along with its
+    tensor, `"features"`: of `(batch, tokens, d)` those tokens are averaged
+    that a `"padding_mask"` `(batch, tokens)` beside it marks.
 
     Args:
         blocks: Non-empty list of Keras layers or models; the last axis of
@@ -73,12 +76,6 @@ class BlockEncoder(TensorLayer):
     @classmethod
     def from_config(cls, config: dict) -> "BlockEncoder":
         return cls(**restore_blocks(config))
-
-
-def mean_over_positions(x: Tensor) -> Tensor:
-    """Average over the axes between the batch and the channels."""
-    axes = tuple(range(1, len(x.shape) - 1))
-    return ops.mean(x, axis=axes) if axes else x
 
 
 def symbolic_outputs(

@@ -10,6 +10,7 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._pixel_scaling import unit_pixels
 from keras_mmrel.encoders.residual_block import ResidualBlock
 from keras_mmrel.seeds import known_seed
 from keras_mmrel.tensor_layer import TensorLayer
@@ -45,7 +46,8 @@ class ConvEncoder(TensorLayer):
 
     Call arguments:
         inputs: Tensor of shape `(batch, height, width, channels)`, or
-            `(batch, frames, bins)` for a spectrogram.
+            `(batch, frames, bins)` for a spectrogram. Bytes (uint8) are
+            pixels from 0 to 255 and become [0, 1].
         training: Whether dropout is active.
 
     Returns:
@@ -101,9 +103,10 @@ class ConvEncoder(TensorLayer):
             input_shape = block.compute_output_shape(input_shape)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        x = unit_pixels(inputs, self.compute_dtype)
         for block in self.blocks:
-            inputs = block(inputs, training=training)
-        return self.drop(self.pool(inputs), training=training)
+            x = block(x, training=training)
+        return self.drop(self.pool(x), training=training)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.filters[-1])

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._pooling import masked_mean
+from keras_mmrel.encoders._pooling import usable_mask
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import describe
 from keras_mmrel.tensor_layer import refused
@@ -103,27 +104,14 @@ class PooledEncoder(TensorLayer):
             )
         if named:
             outputs = outputs[self.output_key]
-        middle = tuple(range(1, len(outputs.shape) - 1))
-        if not middle:
-            return outputs
-        mask = self._token_mask(inputs, outputs)
-        if mask is None:
-            return ops.mean(outputs, axis=middle)
-        # Selecting, not multiplying: padding may hold anything.
-        kept = ops.where(mask[:, :, None], outputs, 0)
-        count = ops.sum(ops.cast(mask, outputs.dtype), axis=1, keepdims=True)
-        return ops.sum(kept, axis=1) / ops.maximum(count, 1)
+        return masked_mean(outputs, self._token_mask(inputs, outputs))
 
     def _token_mask(self, inputs: Tensor, outputs: Tensor) -> Tensor | None:
         """Which of the backbone's tokens count `(batch, tokens)`, if known."""
-        if len(outputs.shape) != 3:
-            return None
         mask = upstream.keras_mask(outputs)
         if isinstance(inputs, Mapping) and self.mask_key in inputs:
             mask = inputs[self.mask_key]
-        if mask is None or mask.shape[1] != outputs.shape[1]:
-            return None
-        return ops.cast(mask, "bool")
+        return usable_mask(mask, outputs)
 
     @contextlib.contextmanager
     def _refusing(self, received: str) -> Iterator[None]:

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,11 @@ from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._pooling import FEATURES
+from keras_mmrel.encoders._pooling import features_of
+from keras_mmrel.encoders._pooling import mean_over_positions
+from keras_mmrel.encoders._pooling import with_features
 from keras_mmrel.encoders.block_encoder import check_blocks
-from keras_mmrel.encoders.block_encoder import mean_over_positions
 from keras_mmrel.encoders.block_encoder import restore_blocks
 from keras_mmrel.encoders.block_encoder import symbolic_outputs
 from keras_mmrel.layers._depth_statistics import DepthStatistics
@@ -123,9 +127,12 @@ class AuxiliaryBlockEncoder(TensorLayer):
         outputs = symbolic_outputs(self.blocks, input_shape)
         self.masks = []
         for index, x in enumerate(outputs):
+            if isinstance(x, Mapping):
+                x = x.get(FEATURES)
             if not isinstance(x, keras.KerasTensor) or len(x.shape) < 2:
                 raise refused(
-                    "Every block must return one tensor with the channels last",
+                    "Every block must return one tensor with the channels "
+                    f"last, or a dict with such a one under '{FEATURES}'",
                     f"block {index} returned {x!r}",
                 )
             channels = x.shape[-1]
@@ -177,17 +184,21 @@ class AuxiliaryBlockEncoder(TensorLayer):
 
     def gate(self, x: Tensor, depth: int) -> Tensor:
         """Reduce some samples to the channels of the mask."""
-        channels = x.shape[-1]
+        features = features_of(x)
+        channels = features.shape[-1]
         mask = ops.convert_to_tensor(self.masks[depth])
         kept = ops.maximum(ops.sum(mask), 1.0)
         factor = mask * ops.sqrt(channels / kept)
         drawn = keras.random.uniform(
-            (ops.shape(x)[0], 1), dtype="float32", seed=self.seed_generator
+            (ops.shape(features)[0], 1),
+            dtype="float32",
+            seed=self.seed_generator,
         )
         gated = ops.cast(drawn < self.strength[depth], "float32")
         scale = 1.0 - gated + gated * factor
-        shape = (-1, *[1] * (len(x.shape) - 2), channels)
-        return x * ops.cast(ops.reshape(scale, shape), x.dtype)
+        shape = (-1, *[1] * (len(features.shape) - 2), channels)
+        scale = ops.cast(ops.reshape(scale, shape), features.dtype)
+        return with_features(x, features * scale)
 
     # -- Statistics ----------------------------------------------------------
 

@@ -18,7 +18,7 @@ from keras_mmrel.contract import Model
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
-from keras_mmrel.encoders.block_encoder import mean_over_positions
+from keras_mmrel.encoders._pooling import mean_over_positions
 from keras_mmrel.layers._auxiliary_block_encoder import SELECTIONS
 from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
 from keras_mmrel.models._quality import relative_quality
@@ -280,16 +280,18 @@ class AuxiliaryPaths:
         """Take from each modality's tensor the rows of its auxiliary path.
 
         Args:
-            values: One tensor a modality, batch first.
+            values: One tensor a modality, batch first, or a dict of such.
         """
         count = len(values)
         if count == 1:
             return values
-        batch = ops.shape(values[0])[0]
+        batch = ops.shape(keras.tree.flatten(values[0])[0])[0]
         size = (batch + count - 1) // count
         starts = [i * (batch - size) // (count - 1) for i in range(count)]
         return [
-            value[start : start + size]
+            keras.tree.map_structure(
+                lambda x, start=start: x[start : start + size], value
+            )
             for value, start in zip(values, starts, strict=True)
         ]
 

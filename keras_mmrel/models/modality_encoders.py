@@ -11,6 +11,7 @@ import keras
 from keras_mmrel.encoders import BlockEncoder
 from keras_mmrel.encoders import ConvEncoder
 from keras_mmrel.encoders import MLPEncoder
+from keras_mmrel.encoders import VideoEncoder
 from keras_mmrel.models import validation
 
 
@@ -58,7 +59,10 @@ def derive_seed(seed: int, name: str) -> int:
 def default_encoder(
     name: str, shape: tuple[int, ...], dtype: Any, seed: int
 ) -> keras.layers.Layer:
-    """An MLP for a vector, a convolutional network for two or three axes."""
+    """An MLP for a vector, a convolutional network for what has more axes.
+
+    A video's frames go through one such network.
+    """
     options: dict[str, Any] = {
         "name": encoder_name(name),
         "dtype": dtype,
@@ -68,8 +72,14 @@ def default_encoder(
         return MLPEncoder(**options)
     if len(shape) in (2, 3):
         return ConvEncoder(**options)
+    if len(shape) == 4:
+        return VideoEncoder(
+            ConvEncoder(**{**options, "name": "frame_encoder"}),
+            name=options["name"],
+            dtype=dtype,
+        )
     raise ValueError(
-        f"`modalities['{name}']` must have one to three axes to get a "
+        f"`modalities['{name}']` must have one to four axes to get a "
         "default encoder; pass a Keras layer for any other. Received: "
         f"shape={shape}"
     )

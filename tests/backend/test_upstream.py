@@ -244,3 +244,18 @@ def test_what_was_built_from_a_batch_needs_none_from_the_data():
     assert not metrics.built
     upstream.build_state(model, (x, y))
     assert model.optimizer.built and metrics.built
+
+
+def test_made_by_names_the_layer_of_a_tensor():
+    inputs = keras.Input((3,), name="given")
+    output = keras.layers.Dense(2, name="made")(inputs)
+    assert upstream.made_by(inputs) == "given"
+    assert upstream.made_by(output) == "made"
+
+
+def test_sublayers_are_those_that_a_layer_holds_itself():
+    inner, other = keras.layers.Dense(2), keras.layers.Dense(3)
+    model = keras.Sequential([keras.Sequential([inner]), other])
+    held = list(upstream.sublayers(model))
+    assert held[-1] is other and inner not in held and len(held) == 2
+    assert list(upstream.sublayers(other)) == []

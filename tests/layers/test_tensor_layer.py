@@ -52,6 +52,13 @@ LAYERS = {
     "ResidualBlock": (lambda: encoders.ResidualBlock(4), {}),
     "BlockEncoder": (lambda: encoders.BlockEncoder([dense()]), {}),
     "PooledEncoder": (lambda: encoders.PooledEncoder(dense()), {}),
+    "ImageEncoder": (
+        lambda: encoders.ImageEncoder(keras.layers.Conv2D(4, 3), (4, 4, 3)),
+        {},
+    ),
+    "AudioEncoder": (lambda: encoders.AudioEncoder(dense(), (3,)), {}),
+    "VideoEncoder": (lambda: encoders.VideoEncoder(dense()), {}),
+    "LogMelSpectrogram": (lambda: encoders.LogMelSpectrogram(8000), {}),
     "AuxiliaryBlockEncoder": (lambda: AuxiliaryBlockEncoder([dense()], 3), {}),
 }
 NO_TENSOR = {
@@ -77,6 +84,8 @@ NO_SHAPE = {
     "SampleHistory": np.ones((6, 3), "int32"),
     "BlockEncoder": np.ones(6, "float32"),
     "PooledEncoder": np.ones(6, "float32"),
+    "VideoEncoder": C,
+    "LogMelSpectrogram": np.ones(6, "float32"),
     "AuxiliaryBlockEncoder": np.ones(6, "float32"),
     "RunningStandardization": C,
     "DepthAllocator": X,

@@ -203,7 +203,7 @@ def test_num_classes_must_be_an_integer_of_at_least_two(classes):
         ({"a": 6}, r"`modalities\['a'\]` must be a shape"),
         ({"a": (6, -1)}, r"`modalities\['a'\]` must be a shape"),
         ({"a": ()}, r"`modalities\['a'\]` must be a shape"),
-        ({"a": (2, 2, 2, 2)}, "one to three axes"),
+        ({"a": (2, 2, 2, 2, 2)}, "one to four axes"),
     ],
 )
 def test_bad_modalities_are_named(modalities, text):

@@ -1,0 +1,77 @@
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mmrel.contract import Tensor
+from keras_mmrel.tensor_layer import TensorLayer
+
+# What backbones call the mask of sound's padding.
+PADDING = "encoder_padding_mask"
+
+
+@keras.saving.register_keras_serializable(package="keras_mmrel")
+class SoundInputs(TensorLayer):
+    """Sound as a backbone takes it: through a front end, named, masked.
+
+    Args:
+        audio_shape: Shape of one sample.
+        names: The backbone's names for the sound, and for the mask of its
+            padding; `None` where it takes a tensor.
+        rank: Number of axes of what it takes, or `None`.
+        front_end: Layer, or `None`.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        audio_shape: Sequence[int],
+        names: Sequence[str] | None,
+        rank: int | None,
+        front_end: keras.layers.Layer | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.audio_shape = tuple(audio_shape)
+        self.names = None if names is None else list(names)
+        self.rank = rank
+        self.front_end = front_end
+
+    @property
+    def input_shape(self) -> tuple:
+        """Shape that is taken, batch axis included."""
+        return (None, *self.audio_shape)
+
+    def build(self, input_shape: tuple) -> None:
+        if self.front_end is not None and not self.front_end.built:
+            self.front_end.build(input_shape)
+
+    def call(self, inputs: Tensor) -> Any:
+        x = inputs if self.front_end is None else self.front_end(inputs)
+        if self.rank == len(x.shape) + 1:
+            x = x[..., None]
+        if self.names is None:
+            return x
+        made = {self.names[0]: x}
+        if PADDING in self.names:
+            # Clips of one length have none.
+            positions = x[:, :, 0] if len(x.shape) > 2 else x
+            made[PADDING] = ops.ones_like(positions, dtype="bool")
+        return made if len(made) > 1 else x
+
+    def get_config(self) -> dict:
+        front_end = self.front_end
+        return {
+            **super().get_config(),
+            "audio_shape": list(self.audio_shape),
+            "names": self.names,
+            "rank": self.rank,
+            "front_end": front_end
+            and keras.saving.serialize_keras_object(front_end),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "SoundInputs":
+        restore = keras.saving.deserialize_keras_object
+        return cls(**{**config, "front_end": restore(config["front_end"])})

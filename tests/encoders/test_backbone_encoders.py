@@ -1,0 +1,386 @@
+"""Encoders round pretrained backbones, which are small and random here."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_mmrel
+from keras_mmrel import encoders
+from tests.encoders.backbones import ENCODERS
+from tests.encoders.backbones import TOKENS
+from tests.encoders.backbones import bert
+from tests.encoders.backbones import distilbert
+from tests.encoders.backbones import example
+from tests.encoders.backbones import hub
+from tests.encoders.backbones import pair
+from tests.encoders.backbones import resnet
+from tests.encoders.backbones import vit
+from tests.helpers import EAGER
+from tests.helpers import json_round_trip
+from tests.helpers import run_layer_checks
+from tests.helpers import to_numpy
+
+RNG = np.random.default_rng(0)
+# Every backbone, and every model, once; all with all are slow.
+PAIRS = (
+    ("QADMNet", "resnet", "bert"),
+    ("MICINet", "vit", "moonshine"),
+    ("AIM", "distilbert", "whisper"),
+    ("CAL", "mobilenet", "bert"),
+)
+OTHERS = [
+    (model, first, second)
+    for model in ("QADMNet", "MICINet", "AIM", "CAL")
+    for _, first, second in PAIRS
+    if (model, first, second) not in PAIRS
+]
+compiles_long = pytest.mark.slow_on("jax", "tensorflow")
+
+
+def convolution():
+    """A backbone that is quickly built: two stages of convolutions."""
+    return keras.Sequential(
+        [
+            keras.Input((6, 6, 3)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Conv2D(5, 3),
+        ]
+    )
+
+
+def moved(encoder, x):
+    """Names of the layers whose trainable weights a step changes."""
+    model = keras.Sequential([encoder, layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=EAGER)
+    model.build(encoder.input_shape)
+    before = [to_numpy(w) for w in encoder.weights]
+    model.fit(x, np.ones((len(x), 1)), epochs=1, verbose=0)
+    return {
+        w.path
+        for w, old in zip(encoder.weights, before, strict=True)
+        if (to_numpy(w) != old).any()
+    }
+
+
+def test_image_encoder():
+    run_layer_checks(
+        encoders.ImageEncoder(convolution(), mean=0.5, std=[0.2, 0.3, 0.4]),
+        RNG.uniform(size=(3, 6, 6, 3)).astype("float32"),
+        output_shapes=(3, 5),
+    )
+
+
+def test_bytes_are_the_same_pixels_as_floats():
+    x = RNG.integers(0, 256, (3, 6, 6, 3)).astype("uint8")
+    scaled = (x / 255.0).astype("float32")
+    for encoder in (
+        encoders.ImageEncoder(convolution(), mean=0.5, std=0.25),
+        encoders.ConvEncoder((4,)),
+        encoders.VideoEncoder(encoders.ConvEncoder((4,))),
+    ):
+        video = isinstance(encoder, encoders.VideoEncoder)
+        given, floats = (x[:, None], scaled[:, None]) if video else (x, scaled)
+        expected = to_numpy(encoder(floats))
+        np.testing.assert_allclose(
+            to_numpy(encoder(given)), expected, atol=1e-5
+        )
+        assert np.ptp(expected, axis=0).max() > 1e-3
+
+
+def test_pixels_are_standardised():
+    encoder = encoders.ImageEncoder(
+        layers.Identity(), (2, 2, 3), mean=[0.1, 0.2, 0.3], std=0.5
+    )
+    x = np.ones((1, 2, 2, 3), "float32")
+    np.testing.assert_allclose(
+        to_numpy(encoder(x)), [[1.8, 1.6, 1.4]], atol=1e-6
+    )
+
+
+def test_fine_tuning_moves_what_it_says():
+    x = RNG.uniform(size=(8, 6, 6, 3)).astype("float32")
+
+    def kinds(fine_tune):
+        encoder = encoders.ImageEncoder(convolution(), fine_tune=fine_tune)
+        assert json_round_trip(encoder).fine_tune == fine_tune
+        return sorted({p.split("/")[-2] for p in moved(encoder, x)})
+
+    first, norm, last = "conv2d", "batch_normalization", "conv2d_1"
+    keras.utils.clear_session(free_memory=False)
+    assert kinds("none") == []
+    keras.utils.clear_session(free_memory=False)
+    assert kinds(1) == [last]
+    keras.utils.clear_session(free_memory=False)
+    assert kinds(2) == [norm, last]
+    keras.utils.clear_session(free_memory=False)
+    assert kinds("all") == [norm, first, last]
+
+
+def test_video_encoder():
+    run_layer_checks(
+        encoders.VideoEncoder(encoders.ConvEncoder((4, 5)), pooling="max"),
+        RNG.uniform(size=(2, 3, 6, 6, 1)).astype("float32"),
+        output_shapes=(2, 5),
+    )
+
+
+@pytest.mark.one_backend
+def test_a_video_is_the_mean_of_its_frames():
+    frames = encoders.ConvEncoder((4, 5))
+    x = RNG.uniform(size=(2, 3, 6, 6, 1)).astype("float32")
+    each = np.stack([to_numpy(frames(x[:, i])) for i in range(3)])
+    np.testing.assert_allclose(
+        to_numpy(encoders.VideoEncoder(frames)(x)), each.mean(axis=0), atol=1e-5
+    )
+
+
+@pytest.mark.one_backend
+def test_a_video_gets_an_encoder_by_its_shape():
+    model = keras_mmrel.LateFusion({"a": (2, 6, 6, 1), "b": (3,)}, 2)
+    assert isinstance(model.encoders[0], encoders.VideoEncoder)
+    x = {"a": np.ones((4, 2, 6, 6, 1), "uint8"), "b": np.ones((4, 3))}
+    assert to_numpy(model(x)["logits"]).shape == (4, 2)
+
+
+def test_log_mel_spectrogram():
+    run = encoders.LogMelSpectrogram(2000, mel_bins=8)
+    x = RNG.normal(size=(3, 600)).astype("float32")
+    assert to_numpy(run(x)).shape == (3, 31, 8)
+    assert json_round_trip(run).get_config() == run.get_config()
+    compiled = keras.Sequential([keras.Input((600,)), run])
+    np.testing.assert_allclose(
+        compiled.predict(x, verbose=0), to_numpy(run(x)), atol=1e-4
+    )
+    low = encoders.LogMelSpectrogram(2000, mel_bins=8, dtype="mixed_float16")
+    assert np.isfinite(to_numpy(ops.cast(low(x), "float32"))).all()
+
+
+@pytest.mark.one_backend
+def test_a_tone_is_in_its_band_however_loud():
+    spectrogram = encoders.LogMelSpectrogram(8000, mel_bins=20)
+    t = np.arange(4000) / 8000
+    tones = np.stack([np.sin(2 * np.pi * f * t) for f in (300, 1000, 3000)])
+    tones = tones.astype("float32")
+    loud = to_numpy(spectrogram(tones))
+    # Bands lie evenly between 20 Hz and 4 kHz on the mel scale.
+    mel = 2595 * np.log10(1 + np.array([300, 1000, 3000, 20, 4000]) / 700)
+    expected = (mel[:3] - mel[3]) / (mel[4] - mel[3]) * 21 - 1
+    assert np.abs(loud.mean(axis=1).argmax(axis=1) - expected).max() < 1
+    np.testing.assert_allclose(
+        to_numpy(spectrogram(0.3 * tones)), loud, atol=0.05
+    )
+    assert not to_numpy(spectrogram(np.zeros((1, 4000), "float32"))).any()
+
+
+def test_audio_encoder_with_a_front_end():
+    encoder = encoders.AudioEncoder(
+        encoders.ConvEncoder((4, 5)),
+        (600,),
+        encoders.LogMelSpectrogram(2000, mel_bins=8),
+    )
+    run_layer_checks(
+        encoder,
+        RNG.normal(size=(3, 600)).astype("float32"),
+        output_shapes=(3, 5),
+    )
+
+
+@pytest.mark.one_backend
+def test_a_spectrogram_is_the_one_channel_of_an_image_backbone():
+    backbone = keras.Sequential([keras.Input((9, 8, 1)), layers.Conv2D(4, 3)])
+    encoder = encoders.AudioEncoder(backbone, (9, 8))
+    assert encoder.input_shape == (None, 9, 8)
+    assert to_numpy(encoder(np.ones((2, 9, 8)))).shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        (
+            lambda: encoders.ImageEncoder(layers.Conv2D(4, 3)),
+            "`image_shape` must be given where the backbone leaves sizes open",
+        ),
+        (
+            lambda: encoders.ImageEncoder(convolution(), (7, 6, 3)),
+            "`image_shape` must fit what the backbone takes",
+        ),
+        (
+            lambda: encoders.ImageEncoder(convolution(), fine_tune="lora"),
+            "`fine_tune` must be 'all', 'none' or a number",
+        ),
+        (
+            lambda: encoders.ImageEncoder(convolution(), output_key="a"),
+            "`output_key` must be None",
+        ),
+        (
+            lambda: encoders.TextEncoder(convolution(), 5),
+            "`backbone` must take a dict with 'token_ids'",
+        ),
+        (
+            lambda: encoders.LogMelSpectrogram(100, frame_seconds=0.001),
+            "`frame_seconds` and `hop_seconds` must be two samples",
+        ),
+    ],
+)
+def test_bad_arguments_are_named_in_one_sentence(make, expected):
+    with pytest.raises(ValueError, match=f"^{expected}.* Received: ") as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+# -- Backbones of keras-hub --------------------------------------------------
+
+
+@compiles_long
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_backbone_is_its_blocks(name, tmp_path):
+    encoder = ENCODERS[name]()
+    x = example(name, 3, RNG)
+    feature = to_numpy(encoder(x, training=False))
+    assert np.isfinite(feature).all() and np.ptp(feature, axis=0).max() > 1e-3
+    blocks = encoders.BlockEncoder(encoder.blocks)
+    np.testing.assert_allclose(
+        to_numpy(blocks(x, training=False)), feature, atol=1e-5
+    )
+    # Blocks have the encoder's weights, each in one of them.
+    own = {id(weight) for weight in encoder.trainable_weights}
+    held = [id(w) for b in encoder.blocks for w in b.trainable_weights]
+    assert set(held) == own and len(held) == len(own)
+    assert len(encoder.blocks) > 1 or name == "vit"
+    # What of an encoder and decoder is not used has no weights here.
+    decoder = [w.path for w in encoder.weights if "decoder" in w.path]
+    assert not decoder
+
+
+@compiles_long
+@pytest.mark.parametrize("name", ["bert", "distilbert"])
+def test_padding_changes_no_feature_of_a_text(name):
+    backbone = {"bert": bert, "distilbert": distilbert}[name]()
+    tokens = RNG.integers(1, 40, (3, 5)).astype("int32")
+
+    def feature(length):
+        encoder = encoders.TextEncoder(backbone, length)
+        ids = np.zeros((3, length), "int32")
+        ids[:, :5] = tokens
+        return to_numpy(encoder({"token_ids": ids, "padding_mask": ids > 0}))
+
+    np.testing.assert_allclose(feature(20), feature(5), atol=1e-5)
+
+
+@compiles_long
+def test_lora_moves_factors_alone_and_is_saved(tmp_path):
+    x = {"text": example("distilbert", 12, RNG)}
+    encoder = encoders.TextEncoder(distilbert(), TOKENS, fine_tune="lora")
+    model = keras_mmrel.ConcatFusion({"text": encoder}, 3, seed=0)
+    model.compile(keras.optimizers.SGD(0.5), run_eagerly=EAGER)
+    paths = [w.path for w in encoder.backbone.trainable_weights]
+    assert sum("lora" in path for path in paths) == 8
+    before = {w.path: to_numpy(w) for w in encoder.backbone.weights}
+    model.fit(x, np.arange(12) % 3, verbose=0)
+    moved = {
+        w.path
+        for w in encoder.backbone.weights
+        if (to_numpy(w) != before[w.path]).any()
+    }
+    assert moved and moved <= set(paths)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0)["logits"],
+        model.predict(x, verbose=0)["logits"],
+        atol=1e-5,
+    )
+    assert len(loaded.trainable_weights) == len(model.trainable_weights)
+
+
+@compiles_long
+def test_a_stack_inside_a_layer_counts_as_its_layers():
+    encoder = encoders.ImageEncoder(vit(), fine_tune=2, pooling="first")
+    learn = {w.path for w in encoder.trainable_weights}
+    assert learn and not any("patching" in path for path in learn)
+    # The last of its two blocks, and the normalisation after it.
+    whole = encoders.ImageEncoder(vit()).backbone.layers[-1]
+    assert 0 < len(learn) < len(whole.weights)
+    x = example("vit", 2, RNG)
+    tokens = to_numpy(encoder.backbone(encoder.front(x)))
+    np.testing.assert_allclose(to_numpy(encoder(x)), tokens[:, 0], atol=1e-5)
+
+
+@pytest.mark.one_backend
+def test_a_preset_brings_its_weights_and_its_scale(tmp_path):
+    backbone = resnet()
+    backbone.save_to_preset(tmp_path)
+    import keras_hub
+
+    converter = keras_hub.layers.ResNetImageConverter(
+        image_size=(16, 16), scale=[0.01, 0.02, 0.03], offset=[-1.0, 0.0, 1.0]
+    )
+    converter.save_to_preset(tmp_path)
+    encoder = encoders.ImageEncoder(str(tmp_path), (16, 16, 3))
+    x = RNG.integers(0, 256, (2, 16, 16, 3)).astype("uint8")
+    expected = to_numpy(backbone(to_numpy(converter(x)))).mean(axis=(1, 2))
+    np.testing.assert_allclose(to_numpy(encoder(x)), expected, atol=1e-4)
+
+
+@pytest.mark.one_backend
+def test_a_preset_that_cannot_be_had_is_named_in_one_sentence(tmp_path):
+    hub()
+    # A folder without a preset, and a name that there is none of.
+    for preset in (str(tmp_path), "no_such_preset"):
+        with pytest.raises(ValueError, match="^`backbone` must be") as error:
+            encoders.TextEncoder(preset, 8)
+        assert preset in str(error.value) and "\n" not in str(error.value)
+
+
+# -- In every method ---------------------------------------------------------
+
+
+def check_training(model, first, second, tmp_path):
+    """Fit, predict, save and load; a missing modality plays no part."""
+    rng = np.random.default_rng(1)
+    x = {name: example(name, 12, rng) for name in (first, second)}
+    y = np.arange(12) % 3
+    mask = np.ones((12, 2), "float32")
+    mask[::4, 0] = 0
+    x["modality_mask"] = mask
+    model.compile(keras.optimizers.SGD(1e-2))
+    history = model.fit(x, y, batch_size=6, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    out = model.predict(x, verbose=0)
+    assert np.isfinite(out["logits"]).all()
+    other = {**x, first: example(first, 12, rng)}
+    changed = model.predict(other, verbose=0)["logits"]
+    np.testing.assert_allclose(changed[::4], out["logits"][::4], atol=1e-5)
+    assert np.abs(changed - out["logits"]).max() > 1e-4
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    again = loaded.predict(x, verbose=0)
+    for key, value in out.items():
+        np.testing.assert_allclose(again[key], value, atol=1e-4)
+
+
+@compiles_long
+@pytest.mark.parametrize("method, first, second", PAIRS)
+def test_methods_train_on_backbones(method, first, second, tmp_path):
+    check_training(pair(method, first, second), first, second, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method, first, second", OTHERS)
+def test_all_methods_train_on_all_backbones(method, first, second, tmp_path):
+    check_training(pair(method, first, second), first, second, tmp_path)
+
+
+@compiles_long
+@pytest.mark.parametrize("method", ["QADMNet", "CAL"])
+def test_methods_train_on_frozen_backbones(method, tmp_path):
+    model = pair(method, "mobilenet", "distilbert", fine_tune="none")
+    check_training(model, "mobilenet", "distilbert", tmp_path)
+
+
+def test_one_method_trains_on_a_backbone_everywhere(tmp_path):
+    model = pair("LateFusion", "distilbert", "whisper")
+    check_training(model, "distilbert", "whisper", tmp_path)
