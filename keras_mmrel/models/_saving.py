@@ -50,16 +50,18 @@ def serialize_specs(specs: ModalitySpecs) -> dict[str, Any]:
     }
 
 
-def column_config(model: Any) -> dict[str, Any]:
-    """Names of the columns of the training data, if there were any."""
-    columns = model.modality_inputs.columns
-    return {"columns": columns} if columns else {}
+def data_config(model: Any) -> dict[str, Any]:
+    """What a model remembers of its training data, if there were any."""
+    inputs = model.modality_inputs
+    remembered = {"columns": inputs.columns, "largest": inputs.ranges.largest}
+    return {name: value for name, value in remembered.items() if value}
 
 
 def restore(cls: type, config: dict, custom_objects: dict | None) -> Any:
     """Return the model of what `get_config` returned."""
     model: Any = cls(**restore_config(cls, config, custom_objects))
     model.modality_inputs.columns = config.get("columns", {})
+    model.modality_inputs.ranges.largest = dict(config.get("largest", {}))
     return model
 
 
@@ -68,8 +70,9 @@ def restore_config(
 ) -> dict[str, Any]:
     """Return constructor arguments from what `get_config` returned."""
     config = dict(config)
-    # No argument: names of the columns of the training data.
+    # No arguments, but what is remembered of training data.
     config.pop("columns", None)
+    config.pop("largest", None)
     for key in ("modalities", "num_classes"):
         if key not in config:
             raise ValueError(

@@ -172,9 +172,11 @@ class CheckedModel(keras.Model):
 
         The loss and `weighted_metrics` of `compile` are weighted by
         `sample_weight`. Its `metrics`, with the accuracy by default, count
-        every sample in full, one of weight 0 too, as Keras' do.
+        every sample in full, one of weight 0 too, as Keras' do. A modality
+        whose key is not in a dict of arrays is missing.
         """
         form = self.modality_inputs.form()
+        x = self.modality_inputs.with_absent(x)
         # `fit` has checked what it hands over after every epoch.
         if not kwargs.get(upstream.CACHED_EVALUATION):
             validation.check_compiled(self)
@@ -218,10 +220,12 @@ class CheckedModel(keras.Model):
         """Predict as `keras.Model.predict` does, after checking the data.
 
         In-memory data are checked completely, a pipeline by its first batch.
-        In a later batch a modality with NaN, infinite or huge values counts
-        as missing, as `modality_mask` in the outputs says; without a mask
-        among the inputs it is refused.
+        A modality whose key is not in a dict of arrays is missing, as
+        `modality_mask` in the outputs says; so is, in a later batch, one with
+        NaN, infinite or huge values, which is refused without a mask among
+        the inputs.
         """
+        x = self.modality_inputs.with_absent(x)
         validation.check_run(
             "predict",
             batch_size=batch_size,
@@ -268,6 +272,7 @@ class CheckedModel(keras.Model):
         )
         self.modality_inputs.check_present(x, sample_weight)
         check_optimizer_is_own(self)
+        self.modality_inputs.ranges.keep()
         with self._running():
             return super().train_on_batch(
                 x, y, sample_weight, class_weight, **kwargs
@@ -283,6 +288,7 @@ class CheckedModel(keras.Model):
     ) -> Any:
         validation.check_compiled(self)
         validation.check_run("test_on_batch", **kwargs)
+        x = self.modality_inputs.with_absent(x)
         self.modality_inputs.check_structure(x)
         self.modality_inputs.check(
             x, y, labelled=True, sample_weight=sample_weight
@@ -292,6 +298,7 @@ class CheckedModel(keras.Model):
 
     @reads_tables
     def predict_on_batch(self, x: Modalities) -> Any:
+        x = self.modality_inputs.with_absent(x)
         self.modality_inputs.check_structure(x)
         self.modality_inputs.check(x)
         with self._running():
@@ -306,6 +313,7 @@ class CheckedModel(keras.Model):
     ) -> None:
         """Learn from all training data what has to be known before a step."""
         _class_names.take(self, x)
+        self.modality_inputs.ranges.keep()
         kept = sample_weight
         if class_weight and isinstance(x, Mapping):
             numbers = ops.convert_to_numpy(class_numbers(y, self.num_classes))

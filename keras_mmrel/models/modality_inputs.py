@@ -19,8 +19,10 @@ from keras_mmrel.contract import to_numpy
 from keras_mmrel.models import _class_names
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
+from keras_mmrel.models._absent import with_absent
 from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._batch_form import read_by
+from keras_mmrel.models.input_ranges import InputRanges
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.uninformative import check_something
 from keras_mmrel.models.uninformative import measured
@@ -47,6 +49,7 @@ class ModalityInputs:
         self.model = model
         # Names of the columns of the training data, where they have such.
         self.columns: dict[str, list[str]] = {}
+        self.ranges = InputRanges()
         taken = [s.name for s in self.side_inputs if s.name in self.names]
         if taken:
             raise ValueError(
@@ -61,6 +64,10 @@ class ModalityInputs:
     @property
     def side_inputs(self) -> Sequence[SideInput]:
         return self.model.side_inputs
+
+    def with_absent(self, x: DataSource) -> DataSource:
+        """Return inputs in which what is absent is a missing modality."""
+        return with_absent(x, self.model.modality_shapes)
 
     def modalities(self, x: Modalities) -> Modalities:
         """Return the inputs without the side inputs."""
@@ -294,7 +301,7 @@ class ModalityInputs:
         """
         labels = None
         plain = self.modalities(x) if isinstance(x, Mapping) else x
-        count = validation.check_arrays(
+        count, sizes = validation.check_arrays(
             plain,
             self.model.modality_shapes,
             rows,
@@ -307,6 +314,10 @@ class ModalityInputs:
             ],
         )
         validation.check_order(plain, self.names)
+        if trains:
+            self.ranges.see(sizes)
+        else:
+            self.ranges.compare(sizes, count)
         if sample_weight is not None:
             validation.check_sample_weight(sample_weight, count, whole)
         if y is not None:

@@ -629,7 +629,7 @@ class MultimodalModel(CheckedModel):
         config.pop("autocast", None)
         return {
             **config,
-            **_saving.column_config(self),
+            **_saving.data_config(self),
             "modalities": _saving.serialize_specs(self.modality_specs),
             "num_classes": self.num_classes,
             "class_names": self.class_names and list(self.class_names),

@@ -43,6 +43,10 @@ from keras_mmrel.contract import to_numpy
 CHUNK_BYTES = 1 << 22
 # Values beyond it look like counts, pixels or another raw unit.
 RAW = 100.0
+# So does what is mostly beyond this, decibels for example.
+RAW_MEAN = 10.0
+# Samples that are looked at for that.
+ROWS_OF_MEAN = 256
 
 # Modality -> input shape without the batch axis, a dict of such shapes, or
 # `None` where an encoder alone knows it.
@@ -309,8 +313,8 @@ def check_arrays(
     hints: bool = False,
     limit: float = LARGEST,
     encoded: Sequence[str] = (),
-) -> int:
-    """Check the values of in-memory inputs and return the sample count.
+) -> tuple[int, dict[str, float]]:
+    """Check the values of in-memory inputs.
 
     Args:
         inputs: Dict of arrays.
@@ -321,6 +325,11 @@ def check_arrays(
         limit: Largest size of a value.
         encoded: Modalities whose encoder is the user's: what it makes of
             integers (numbers of tokens, say) is its own affair.
+
+    Returns:
+        The number of samples, and the size of the largest value of each
+        modality on the scale that its encoder sees: bytes of an image are
+        pixels in [0, 1]. It is 0 for integers of a user's encoder.
     """
     check_structure(inputs, shapes)
     inputs = {k: v for k, v in inputs.items() if v is not None}
@@ -332,24 +341,39 @@ def check_arrays(
     mask = None
     if MASK in inputs:
         mask = check_mask_values(rows_to_numpy(inputs[MASK], slice(rows)))
+    sizes = {}
     for index, name in enumerate(shapes):
         present = None if mask is None else mask[:, index]
+        sizes[name] = 0.0
         for array in keras.tree.flatten(inputs[name]):
-            kind = rows_to_numpy(array, slice(1)).dtype.kind
-            numbers = name in encoded and kind in "biu"
+            first = rows_to_numpy(array, slice(1))
+            numbers = name in encoded and first.dtype.kind in "biu"
             largest = check_finite(
                 name, array, present, LARGEST if numbers else limit, rows
             )
             if numbers:
                 continue
-            if hints and largest > RAW:
+            if first.dtype.name == "uint8" and first.ndim > 3:
+                largest /= 255
+            elif hints and (
+                largest > RAW or _mean_size(array, present) > RAW_MEAN
+            ):
                 warnings.warn(
                     f"Modality '{name}' holds values up to {largest:.4g}: "
                     "scale each feature, to [0, 1] say, by what the training "
                     "samples have.",
                     stacklevel=5,
                 )
-    return count
+            sizes[name] = max(sizes[name], largest)
+    return count, sizes
+
+
+def _mean_size(array: Array | Tensor, present: Array | None) -> float:
+    """Mean size of the values of some samples that are there."""
+    some = rows_to_numpy(array, slice(ROWS_OF_MEAN))
+    if present is not None:
+        some = some[present[:ROWS_OF_MEAN]]
+    return float(np.abs(some.astype("float32")).mean()) if some.size else 0.0
 
 
 def check_finite(

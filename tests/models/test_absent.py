@@ -1,0 +1,95 @@
+"""A modality whose key is not among the inputs is a missing one."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mmrel
+from tests.helpers import EAGER
+from tests.helpers import SHAPES
+from tests.helpers import vectors
+
+X, Y = vectors()
+MASKED = np.ones((48, 3), "float32") * [1, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = keras_mmrel.QADMNet(SHAPES, 3, seed=0)
+    model.compile(run_eagerly=EAGER)
+    model.fit(X, Y, batch_size=24, verbose=0)
+    return model
+
+
+def without(name):
+    return {k: v for k, v in X.items() if k != name}
+
+
+def test_what_is_absent_is_missing_in_predict(model):
+    expected = model.predict({**X, "modality_mask": MASKED}, verbose=0)
+    found = model.predict(without("b"), verbose=0)
+    assert not found["modality_mask"][:, 1].any()
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, atol=1e-6)
+    turned = {name: X[name] for name in ("c", "a")}
+    np.testing.assert_allclose(
+        model.predict(turned, verbose=0)["logits"],
+        expected["logits"],
+        atol=1e-6,
+    )
+
+
+def test_the_other_methods_that_do_not_train_take_it_too(model):
+    full = {**X, "modality_mask": MASKED}
+    for run in (
+        lambda x: model.evaluate(x, Y, verbose=0, return_dict=True)["loss"],
+        lambda x: model.test_on_batch(x, Y)[0],
+        lambda x: model.predict_on_batch(x)["logits"],
+    ):
+        np.testing.assert_allclose(run(without("b")), run(full), atol=1e-5)
+
+
+def test_a_mask_must_say_so_too(model):
+    mask = MASKED.copy()
+    part = {**without("b"), "modality_mask": mask}
+    model.predict(part, verbose=0)
+    mask[:2, 1] = 1
+    with pytest.raises(ValueError, match="must be 0 for the modality 'b'.* 2 "):
+        model.predict(part, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "x, expected",
+    [
+        ({}, "must have exactly the modalities"),
+        ({"d": X["a"]}, "unknown: .'d'"),
+        ({"a": X["a"], "d": X["b"]}, "unknown: .'d'"),
+        ({"a": None}, "must have exactly the modalities"),
+        ({"a": X["a"][:, :2]}, "Modality 'a' must have the shape"),
+    ],
+)
+def test_what_is_something_else_is_still_refused(model, x, expected):
+    with pytest.raises(ValueError, match=expected):
+        model.predict(x, verbose=0)
+
+
+def test_a_training_must_have_all_modalities(model):
+    with pytest.raises(ValueError, match="missing: .'b'"):
+        model.fit(without("b"), Y, verbose=0)
+    with pytest.raises(ValueError, match="missing: .'b'"):
+        model.train_on_batch(without("b"), Y)
+
+
+def test_all_tensors_of_an_absent_modality_are_filled():
+    tokens = {
+        n: keras.Input((None,), dtype="int32", name=n)
+        for n in ("token_ids", "padding_mask")
+    }
+    backbone = keras.Model(
+        tokens, keras.layers.Embedding(9, 4)(tokens["token_ids"])
+    )
+    text = keras_mmrel.encoders.TextEncoder(backbone, 5)
+    model = keras_mmrel.LateFusion({"text": text, "a": (6,)}, 3)
+    out = model.predict({"a": X["a"]}, verbose=0)
+    assert out["modality_mask"].tolist() == [[0, 1]] * 48
+    assert np.isfinite(out["logits"]).all()

@@ -1,0 +1,79 @@
+"""Values of another size than those of training are named, once."""
+
+import functools
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mmrel
+from tests.helpers import EAGER
+from tests.helpers import SHAPES
+from tests.helpers import vectors
+
+X, Y = vectors()
+
+
+def trained(x=X, shapes=SHAPES):
+    model = keras_mmrel.ConcatFusion(shapes, 3, seed=0)
+    model.compile(run_eagerly=EAGER)
+    model.fit(x, Y, batch_size=24, verbose=0)
+    return model
+
+
+def warned(run):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        run()
+    return [str(w.message) for w in seen if "scale" in str(w.message)]
+
+
+def test_raw_values_for_a_model_of_scaled_ones_are_named_once(tmp_path):
+    model = trained()
+    raw = {**X, "b": X["b"] * 255}
+    assert not warned(lambda: model.predict(X, verbose=0))
+    model.save(tmp_path / "model.keras")
+    # The file knows it as well.
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for one in (model, loaded):
+        found = warned(functools.partial(one.predict, raw, verbose=0))
+        assert len(found) == 1 and "Modality 'b' holds values up to" in found[0]
+        assert not warned(functools.partial(one.evaluate, raw, Y, verbose=0))
+
+
+@pytest.mark.one_backend
+def test_small_values_for_a_model_of_raw_ones_are_named():
+    raw = {**X, "b": X["b"] * 255}
+    model = trained(raw)
+    part = {name: value[:4] for name, value in X.items()}
+    assert not warned(lambda: model.predict(part, verbose=0))
+    assert len(warned(lambda: model.predict(X, verbose=0))) == 1
+
+
+@pytest.mark.one_backend
+def test_noise_that_a_report_simulates_is_no_other_size():
+    model = trained()
+    noise = keras_mmrel.corruptions.GaussianNoise(2.0, "one")
+    noisy = noise(X, seed=0)
+    assert not warned(lambda: model.predict(noisy, verbose=0))
+
+
+@pytest.mark.one_backend
+def test_decibels_get_the_hint_in_training():
+    decibels = {**X, "a": X["a"] * 20 - 60}
+    assert len(warned(lambda: trained(decibels))) == 1
+    assert not warned(lambda: trained({**X, "a": X["a"] * 3 - 2}))
+
+
+@pytest.mark.one_backend
+def test_bytes_of_pictures_get_none():
+    shapes = {**SHAPES, "image": (4, 4, 3)}
+    image = np.random.default_rng(0).integers(0, 256, (48, 4, 4, 3))
+    x = {**X, "image": image.astype("uint8")}
+    made = []
+    assert not warned(lambda: made.append(trained(x, shapes)))
+    floats = {**x, "image": (image / 255).astype("float32")}
+    assert not warned(lambda: made[0].predict(floats, verbose=0))
+    raw = {**x, "image": image.astype("float32")}
+    assert len(warned(lambda: made[0].predict(raw, verbose=0))) == 1
