@@ -17,16 +17,19 @@ from typing import TypeVar
 
 from keras_mmrel.archives import MEBIBYTE
 from keras_mmrel.constraints import Constraint
+from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import refuse_unknown
 from keras_mmrel.media import MediaTable
 from keras_mmrel.media import Medium
 from keras_mmrel.optional import require
 
-PATH = Instance((str, os.PathLike), "a path")
+PATH = Either(Instance((str, os.PathLike), "a path"))
 # The largest annotation file has a few of them.
 LIMIT = 64 * MEBIBYTE
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".rar", ".7z")
+# How the text begins that Git has in the place of a large file.
+POINTER = b"version https://git-lfs"
 # What a row says: column -> cell. Cells of files are relative to the root.
 Row = dict[str, Any]
 Parsed = TypeVar("Parsed")
@@ -77,19 +80,20 @@ class RawSet:
         """
         given = Path(path).expanduser()
         for folder in (given, *(given / name for name in below)):
-            if not self._lacking(folder, holds):
+            if folder.is_dir() and not self._lacking(folder, holds):
                 return folder
-        expected = f"`{argument}` must be the folder of {self.name} with "
-        expected += " and ".join(f"'{h}'".replace("|", "' or '") for h in holds)
+        names = " and ".join(f"'{h}'".replace("|", "' or '") for h in holds)
+        expected = f"`{argument}` must be the folder of {self.name}"
+        expected += f" with {names}" if names else ""
         received = f"Received: {argument}={os.fspath(path)!r}"
         if given.is_file():
             is_archive = given.suffix.lower() in ARCHIVES
             what = "an archive: unpack it" if is_archive else "a file"
             raise FileNotFoundError(f"{expected}. {received}, {what}")
-        lacking = self._lacking(given, holds)
-        what = f"without '{lacking[0]}'".replace("|", "' or '")
-        if not given.is_dir():
-            what = "which does not exist"
+        what = "which does not exist"
+        if given.is_dir():
+            lacking = self._lacking(given, holds)[0]
+            what = f"without '{lacking}'".replace("|", "' or '")
         raise FileNotFoundError(f"{expected}; {self.get}. {received}, {what}")
 
     def _lacking(self, folder: Path, holds: Sequence[str]) -> list[str]:
@@ -227,7 +231,7 @@ class Dropped:
         self._counts[reason] += 1
         self._examples.setdefault(reason, example)
 
-    def warn(self, stacklevel: int = 3) -> None:
+    def warn(self, stacklevel: int = 4) -> None:
         """Warn of what was counted, if anything was."""
         if not self._counts:
             return
@@ -267,6 +271,49 @@ def drop_repeated(
         if known is not row:
             dropped.add(f"that are in the {part} part already", str(row[key]))
     return list(kept.values())
+
+
+def refuse_shared(parts: Mapping[str, Sequence[Row]], key: str) -> None:
+    """Refuse samples that are in two parts.
+
+    Args:
+        parts: What each part is called, and its rows.
+        key: Column that tells samples apart.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    known: dict[Any, str] = {}
+    for part, rows in parts.items():
+        for row in rows:
+            other = known.setdefault(row[key], part)
+            if other != part:
+                raise ValueError(
+                    f"Each sample must be in one part. Received: {row[key]!r} "
+                    f"in the {other} part and in the {part} part"
+                )
+
+
+def refuse_pointers(rows: Iterable[Row], column: str, root: Path) -> None:
+    """Refuse what Git leaves where a file of Git LFS was not fetched.
+
+    Args:
+        rows: Rows, the first file of which is looked at.
+        column: Column of files.
+        root: Folder that they are relative to.
+
+    Raises:
+        ValueError: If it is such a pointer.
+    """
+    files = (root / row[column] for row in rows if row[column])
+    file = next((file for file in files if file.is_file()), None)
+    if file is not None:
+        with open(file, "rb") as opened:
+            if opened.read(len(POINTER)) == POINTER:
+                raise ValueError(
+                    f"{file} must be a file of media: fetch what Git LFS holds "
+                    "by `git lfs pull`. Received: a pointer of Git LFS"
+                )
 
 
 def _is_there(path: Path) -> bool:
@@ -337,6 +384,11 @@ class Preset(Constraint):
         return isinstance(value, str) and value in self.names
 
 
+def check_options(options: TableOptions) -> None:
+    """Refuse options that there are none of, before anything is read."""
+    refuse_unknown("The loader", options, TableOptions.__annotations__)
+
+
 def make_tables(
     parts: Sequence[Sequence[Row]],
     modalities: Mapping[str, Medium],
@@ -345,6 +397,7 @@ def make_tables(
     class_names: Sequence[str] | None,
     root: Path,
     options: TableOptions,
+    test_modalities: Mapping[str, Medium] | None = None,
 ) -> tuple[MediaTable, ...]:
     """Return a table a part; the first one is for training.
 
@@ -358,8 +411,10 @@ def make_tables(
         class_names: As in `MediaTable`.
         root: Folder that files are relative to.
         options: As in `MediaTable`.
+        test_modalities: Media of the other parts, where what is random in
+            training is not in them; the same ones by default.
     """
-    refuse_unknown("The loader", options, TableOptions.__annotations__)
+    check_options(options)
     pandas = require("pandas", "keras_mmrel.datasets")
     frames = [pandas.DataFrame(list(rows)) for rows in parts]
     train = MediaTable(
@@ -370,4 +425,5 @@ def make_tables(
         root=root,
         **{"shuffle": True, **options},  # type: ignore[arg-type]
     )
-    return train, *(train.like(frame) for frame in frames[1:])
+    changes = {} if test_modalities is None else {"modalities": test_modalities}
+    return train, *(train.like(frame, **changes) for frame in frames[1:])

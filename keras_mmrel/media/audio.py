@@ -20,6 +20,8 @@ from keras_mmrel.media._constraints import TRANSFORM
 from keras_mmrel.media.file_medium import FileMedium
 
 RANDOM = "random"
+# Names of places that are those of no column.
+PLACES = ("middle", RANDOM)
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -46,9 +48,9 @@ class Audio(FileMedium):
         sample_rate: Samples a second, 1 to 768,000.
         seconds: Length, up to 3,600; a sample has
             `round(seconds * sample_rate)` values.
-        start: Where it begins: seconds from the beginning, `"random"` for
-            another place in every epoch, or the name of a column that holds
-            seconds.
+        start: Where it begins: seconds from the beginning, `"middle"` for
+            as much before as behind it, `"random"` for another place in every
+            epoch, or the name of a column that holds seconds.
         end: Second at which it ends at the latest, or the name of a column
             that holds them; what follows is as where a file ends. `None` for
             the file's own end.
@@ -100,11 +102,12 @@ class Audio(FileMedium):
         self, path: Path, cells: Mapping[str, Any], rng: np.random.Generator
     ) -> Array:
         decoder = _decoders.audio_decoder(self.decoder, path)
-        begin = 0.0 if self.is_random else second_of(self.start, cells)
         end = math.inf if self.end is None else second_of(self.end, cells)
-        if self.is_random:
-            spare = min(decoder.duration(path), end) - self.seconds
-            begin = rng.uniform(0, spare) if spare > 0 else 0.0
+        if self.start in PLACES:
+            spare = max(min(decoder.duration(path), end) - self.seconds, 0.0)
+            begin = rng.uniform(0, spare) if self.is_random else spare / 2
+        else:
+            begin = second_of(self.start, cells)
         check_order(begin, end)
         seconds = min(self.seconds, end - begin)
         sound = decoder.audio(path, self.sample_rate, begin, seconds)
@@ -139,7 +142,7 @@ class Audio(FileMedium):
 
 def columns_of(start: float | str, end: float | str | None) -> list[str]:
     """Return the columns that say where segments are."""
-    named = [s for s in (start, end) if isinstance(s, str) and s != RANDOM]
+    named = [s for s in (start, end) if isinstance(s, str) and s not in PLACES]
     return list(dict.fromkeys(named))
 
 
