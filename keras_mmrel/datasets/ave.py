@@ -91,11 +91,12 @@ def load_ave(
     are read where they are, batch by batch. A row whose video is not there
     is left out, which a warning counts.
 
-    The preset, named after whose preprocessing it follows, `"di_mml"`: the
-    segment's sound at 16 kHz, repeated up to 10 s; densities of frames of 512
-    samples that overlap by 353, each clip standardised: (257, 1004). Four
-    frames of the segment, the middles of equal parts, of 224 x 224 in [0, 1],
-    without random crops, flips and scaling by ImageNet's mean.
+    The preset is named after the paper whose preprocessing it follows,
+    `"di_mml"`: the segment's sound at 16 kHz, repeated up to 10 s; densities
+    of frames of 512 samples that overlap by 353, each clip standardised:
+    (257, 1004). Four frames of the segment, the middles of equal parts, of
+    224 x 224 in [0, 1], without its random choice, crops, flips and scaling
+    by ImageNet's mean.
 
     Args:
         path: The folder `AVE_Dataset`, with the folder `AVE` of MP4 files and

@@ -101,9 +101,10 @@ def load_cremad(
     not there lacks this modality; one of which neither is there is left out.
     A warning counts both.
 
-    Presets are named after whose preprocessing they follow. Both have one
-    frame, from the middle of the clip, of 224 x 224 in [0, 1], without the
-    peers' random crops, flips and scaling by ImageNet's mean:
+    Presets are named after the paper whose preprocessing they follow. Both
+    have one frame, from the middle of the clip, of 224 x 224 in [0, 1],
+    without these papers' random choice, crops, flips and scaling by
+    ImageNet's mean:
 
     - `"ogm_ge"`: 3 s of sound at 22,050 Hz, repeated where a clip is shorter;
       magnitudes of frames of 512 samples, one every 353: (257, 188).

@@ -104,23 +104,25 @@ def load_kinetics_sounds(
     this modality; one of which nothing is there is left out, which is usual:
     many videos have gone from where they were. A warning counts both.
 
-    Presets are named after whose preprocessing they follow. Both have three
-    frames, the middles of three equal parts, of 224 x 224 in [0, 1], without
-    the peers' random moments, crops, flips and scaling by ImageNet's mean:
+    Presets follow the preprocessing of other papers. Both have three frames,
+    the middles of three equal parts, of 224 x 224 in [0, 1], without these
+    papers' random moments, crops, flips and scaling by ImageNet's mean:
 
-    - `"ogm_ge"`: 10 s of sound at 16 kHz, silence where a clip is shorter;
-      Kaldi's filter bank of 128 triangles, 1,024 frames of 10 ms, scaled by
-      mean -4.503877 and twice the standard deviation 5.141276: (1024, 128).
-    - `"stft"`: 5 s at 16 kHz, from a random place in training and from the
-      middle in testing, repeated where a clip is shorter; magnitudes of
-      frames of 256 samples, one every 128: (129, 626). What is random is
-      not cached.
+    - `"ogm_ge"`, that of OGM-GE: 10 s of sound at 16 kHz, silence where a
+      clip is shorter; Kaldi's filter bank of 128 triangles, 1,024 frames of
+      10 ms, scaled by mean -4.503877 and twice the standard deviation
+      5.141276: (1024, 128).
+    - `"stft"`, that of several others: 5 s at 16 kHz, from a random place in
+      training and from the middle in testing, repeated where a clip is
+      shorter; magnitudes of frames of 256 samples, one every 128: (129, 626).
+      What is random is not cached.
 
     Args:
         path: A folder of clips.
         preset: A name, or a dict of modality name -> medium, for the columns
             `"audio"` and `"video"`.
-        class_names: Names of the 31 classes in the order of their numbers.
+        class_names: Names of the 31 classes in the order of their numbers; by
+            default their numbers, as texts.
         annotations: Folder of the split, `my_train.txt` and `my_test.txt`; by
             default `path`.
         **options: Arguments of `keras_mmrel.media.MediaTable`: `batch_size`,

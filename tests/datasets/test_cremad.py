@@ -1,5 +1,6 @@
 """CREMA-D: clips in its layout, its split as published, and broken ones."""
 
+import pickle
 import re
 import shutil
 from collections import Counter
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image as Pillow
 
 import keras_mmrel
+from keras_mmrel import benchmark
 from keras_mmrel.datasets import cremad
 from keras_mmrel.datasets import load_cremad
 from keras_mmrel.datasets._media_sets import Dropped
@@ -87,6 +89,9 @@ def test_presets_have_the_shapes_of_their_papers(published, preset, shape):
     x, y = test[0]
     assert {name: x[name].shape[1:] for name in shapes} == shapes
     assert x["modality_mask"].all() and y.tolist() == [2, 3, 4, 5]
+    # Processes that decode get a copy.
+    again = pickle.loads(pickle.dumps(test))
+    np.testing.assert_array_equal(again[0][0]["audio"], x["audio"])
     # The grey of the last clip's middle frame, the sixth.
     right = 255 * x["video"][3, 0, 60:160, 150:, :].mean()
     assert abs(right - 60) < 6
@@ -98,6 +103,14 @@ def test_presets_have_the_shapes_of_their_papers(published, preset, shape):
         bins = x["audio"][3].argmax(axis=0) * 22_050 / 512
         assert abs(np.median(bins) - (300 + 500 * 5)) < 50
         assert (abs(bins - np.median(bins)) < 100).mean() > 0.95
+
+
+@pytest.mark.one_backend
+def test_a_comparison_takes_the_arrays_of_the_tables(published):
+    source = benchmark.Dataset(
+        lambda: tuple(table.arrays() for table in load_cremad(published, SMALL))
+    )
+    assert source.load("cremad").num_classes == 6
 
 
 @pytest.fixture(scope="module")
