@@ -20,6 +20,7 @@ from keras_mmrel.constraints import Constraint
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import refuse_unknown
+from keras_mmrel.datasets._unpacking import unpacked
 from keras_mmrel.media import MediaTable
 from keras_mmrel.media import Medium
 from keras_mmrel.optional import require
@@ -55,10 +56,13 @@ class RawSet:
     Args:
         name: Its name.
         get: How to get it: "clone ...", "unpack ...".
+        most: Bytes that an archive of it has at most when it is unpacked, or
+            0 if it has to be unpacked by hand.
     """
 
     name: str
     get: str
+    most: int = 0
 
     def folder(
         self,
@@ -70,7 +74,8 @@ class RawSet:
         """Return the folder that holds some files or folders.
 
         Args:
-            path: What the user names: it, or a folder that holds it.
+            path: What the user names: it, or a folder or an archive that
+                holds it.
             holds: Names that have to be in it; "a|b" is one of two.
             below: Names of the folder itself, where `path` holds it.
             argument: Name of the argument.
@@ -79,6 +84,8 @@ class RawSet:
             FileNotFoundError: If it is not there.
         """
         given = Path(path).expanduser()
+        if self.most and given.is_file():
+            given = unpacked(given, self.most)
         for folder in (given, *(given / name for name in below)):
             if folder.is_dir() and not self._lacking(folder, holds):
                 return folder

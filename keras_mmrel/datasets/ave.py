@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+from keras_mmrel.archives import GIBIBYTE
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import constrained
@@ -29,8 +30,8 @@ from keras_mmrel.media import Video
 
 AVE = RawSet(
     "AVE",
-    "get `AVE_Dataset.zip` from https://github.com/YapengTian/AVE-ECCV18 and "
-    "unpack it",
+    "get `AVE_Dataset.zip` from https://github.com/YapengTian/AVE-ECCV18",
+    32 * GIBIBYTE,
 )
 VIDEOS = "AVE"
 FILES = {
@@ -87,9 +88,9 @@ def load_ave(
     `drop_leaks=True` leaves the 18 videos out of the training part, and the
     other parts what they are.
 
-    Nothing is downloaded, and the archive has to be unpacked first: videos
-    are read where they are, batch by batch. A row whose video is not there
-    is left out, which a warning counts.
+    Nothing is downloaded. An archive is unpacked beside itself, into
+    `<archive>.unpacked`, once: videos are read from files, batch by batch. A
+    row whose video is not there is left out, which a warning counts.
 
     The preset is named after the paper whose preprocessing it follows,
     `"di_mml"`: the segment's sound at 16 kHz, repeated up to 10 s; densities
@@ -99,8 +100,9 @@ def load_ave(
     by ImageNet's mean.
 
     Args:
-        path: The folder `AVE_Dataset`, with the folder `AVE` of MP4 files and
-            `trainSet.txt`, `valSet.txt` and `testSet.txt`.
+        path: The archive `AVE_Dataset.zip`, or the folder `AVE_Dataset` with
+            the folder `AVE` of MP4 files and `trainSet.txt`, `valSet.txt` and
+            `testSet.txt`.
         preset: A name, or a dict of modality name -> medium, for the columns
             `"audio"` and `"video"` (one file), `"start"` and `"end"`
             (seconds).
@@ -121,7 +123,8 @@ def load_ave(
 
     Raises:
         FileNotFoundError: If a folder or a file of the split is not there.
-        ValueError: If a file of the split is not as published.
+        ValueError: If a file of the split is not as published, or an archive
+            is not whole or has more than 32 GiB when unpacked.
         ImportError: If the extra `media` is not installed.
 
     Example:

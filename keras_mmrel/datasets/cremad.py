@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
 
+from keras_mmrel.archives import GIBIBYTE
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Integer
@@ -30,6 +31,7 @@ from keras_mmrel.media import Video
 CREMAD = RawSet(
     "CREMA-D",
     "clone https://github.com/CheyneyComputerScience/CREMA-D with Git LFS",
+    64 * GIBIBYTE,
 )
 SPLIT = RawSet(
     "CREMA-D's split",
@@ -96,10 +98,10 @@ def load_cremad(
     `split="speakers"` has no actor in both: the actors 1001, 1011, 1021, ...
     are the test part of fold 0, the actors 1002, 1012, ... that of fold 1.
 
-    Nothing is downloaded, and an archive has to be unpacked first: videos
-    are read where they are, batch by batch. A clip whose sound or video is
-    not there lacks this modality; one of which neither is there is left out.
-    A warning counts both.
+    Nothing is downloaded. An archive of the folder is unpacked beside itself,
+    into `<archive>.unpacked`, once: clips are read from files, batch by
+    batch. A clip whose sound or video is not there lacks this modality; one
+    of which neither is there is left out. A warning counts both.
 
     Presets are named after the paper whose preprocessing they follow. Both
     have one frame, from the middle of the clip, of 224 x 224 in [0, 1],
@@ -112,8 +114,9 @@ def load_cremad(
       overlap by 353, each clip standardised: (257, 299).
 
     Args:
-        path: The repository's folder, with `AudioWAV` and `VideoFlash` (or
-            `Image-01-FPS`, folders of pictures that OGM-GE's script makes).
+        path: The repository's folder, or an archive of it, with `AudioWAV`
+            and `VideoFlash` (or `Image-01-FPS`, folders of pictures that
+            OGM-GE's script makes).
         preset: A name, or a dict of modality name -> medium, for the columns
             `"audio"` and `"video"`.
         split: `"published"`, or `"speakers"` for one without an actor in
@@ -134,7 +137,8 @@ def load_cremad(
 
     Raises:
         FileNotFoundError: If a folder or a file of the split is not there.
-        ValueError: If a file of the split is not as published.
+        ValueError: If a file of the split is not as published, or an archive
+            is not whole or has more than 64 GiB when unpacked.
         ImportError: If the extra `media` is not installed.
 
     Example:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
+from keras_mmrel.archives import GIBIBYTE
 from keras_mmrel.constraints import ClassNames
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import constrained
@@ -30,6 +31,7 @@ from keras_mmrel.media import Video
 CLIPS = RawSet(
     "Kinetics-Sounds",
     "get clips from https://github.com/cvdfoundation/kinetics-dataset",
+    512 * GIBIBYTE,
 )
 SPLIT = RawSet(
     "Kinetics-Sounds' split",
@@ -99,10 +101,11 @@ def load_kinetics_sounds(
     are below `path`, in folders of classes or of parts, say: `<id>.wav` (or
     FLAC) for the sound, a folder `<id>` of pictures, one a second, or
     `<id>.mp4` (or AVI, FLV, MKV, WebM) for the video, whose own sound is
-    taken where there is no other file of it. Nothing is downloaded, and an
-    archive has to be unpacked first. A clip that lacks sound or video lacks
-    this modality; one of which nothing is there is left out, which is usual:
-    many videos have gone from where they were. A warning counts both.
+    taken where there is no other file of it. Nothing is downloaded. An
+    archive is unpacked beside itself, into `<archive>.unpacked`, once. A clip
+    that lacks sound or video lacks this modality; one of which nothing is
+    there is left out, which is usual: many videos have gone from where they
+    were. A warning counts both.
 
     Presets follow the preprocessing of other papers. Both have three frames,
     the middles of three equal parts, of 224 x 224 in [0, 1], without these
@@ -118,7 +121,7 @@ def load_kinetics_sounds(
       What is random is not cached.
 
     Args:
-        path: A folder of clips.
+        path: A folder of clips, or an archive of it.
         preset: A name, or a dict of modality name -> medium, for the columns
             `"audio"` and `"video"`.
         class_names: Names of the 31 classes in the order of their numbers; by
@@ -136,8 +139,9 @@ def load_kinetics_sounds(
 
     Raises:
         FileNotFoundError: If the folder or a file of the split is not there.
-        ValueError: If a file of the split is not as published, or two clips
-            have one id.
+        ValueError: If a file of the split is not as published, two clips have
+            one id, or an archive is not whole or has more than 512 GiB when
+            unpacked.
         ImportError: If the extra `media` is not installed.
 
     Example:

@@ -238,13 +238,29 @@ def test_what_lacks_is_named_with_how_to_get_it(copy, tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         load_ave(copy)
     assert str(error.value).endswith(
-        "get `AVE_Dataset.zip` from https://github.com/YapengTian/AVE-ECCV18 "
-        f"and unpack it. Received: path={str(copy)!r}, without 'valSet.txt'"
+        "get `AVE_Dataset.zip` from https://github.com/YapengTian/AVE-ECCV18. "
+        f"Received: path={str(copy)!r}, without 'valSet.txt'"
     )
-    archive = tmp_path / "AVE_Dataset.zip"
-    archive.touch()
-    with pytest.raises(FileNotFoundError, match="an archive: unpack it"):
-        load_ave(archive)
+    with pytest.raises(FileNotFoundError, match="which does not exist"):
+        load_ave(tmp_path / "nowhere")
+
+
+def test_the_archive_is_read_as_published(copy, whole, tmp_path, capsys):
+    write_split(copy, whole)
+    made = shutil.make_archive(
+        str(tmp_path / "packed"), "zip", tmp_path, "AVE_Dataset"
+    )
+    expected = load_ave(copy, SMALL, shuffle=False)
+    for _ in range(2):
+        tables = load_ave(made, SMALL, shuffle=False)
+        for table, other in zip(tables, expected, strict=True):
+            values, others = table.arrays()[0], other.arrays()[0]
+            np.testing.assert_array_equal(values["video"], others["video"])
+    # The second call has found what the first one unpacked.
+    assert capsys.readouterr().out.count("Unpacking") == 1
+    (copy / "archive.zip").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="must be a whole ZIP or TAR archive"):
+        load_ave(copy / "archive.zip")
 
 
 @pytest.mark.parametrize("name", load_ave.constraints)

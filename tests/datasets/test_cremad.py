@@ -269,10 +269,11 @@ def test_repeated_clips_are_counted_and_shared_ones_refused(copy):
 def test_what_lacks_is_named_with_how_to_get_it(copy, tmp_path):
     with pytest.raises(FileNotFoundError, match="clone https.*not exist"):
         load_cremad(tmp_path / "nowhere")
-    archive = tmp_path / "CREMA-D.zip"
-    archive.touch()
-    with pytest.raises(FileNotFoundError, match="an archive: unpack it"):
-        load_cremad(archive)
+    packed = shutil.make_archive(
+        str(tmp_path / "own"), "gztar", copy, "VideoFlash"
+    )
+    with pytest.raises(FileNotFoundError, match="own.tar.gz', without 'Audio"):
+        load_cremad(packed)
     (copy / "test.csv").unlink()
     with pytest.raises(FileNotFoundError) as error:
         load_cremad(copy)
