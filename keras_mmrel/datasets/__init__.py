@@ -1,18 +1,28 @@
-"""Loaders of real multimodal data, as dicts of NumPy arrays."""
+"""Loaders of real multimodal data.
+
+Features come as dicts of NumPy arrays; sounds, videos, pictures and texts as
+`keras_mmrel.media.MediaTable`, which reads files where they are.
+"""
 
 from keras_mmrel.datasets.av_digits import load_av_digits
+from keras_mmrel.datasets.ave import load_ave
 from keras_mmrel.datasets.brca import load_brca
 from keras_mmrel.datasets.breast_tcga import load_breast_tcga
+from keras_mmrel.datasets.cremad import load_cremad
 from keras_mmrel.datasets.cub import load_cub
+from keras_mmrel.datasets.kinetics_sounds import load_kinetics_sounds
 from keras_mmrel.datasets.multiview_digits import load_multiview_digits
 from keras_mmrel.datasets.rosmap import load_rosmap
 from keras_mmrel.datasets.wiki import load_wiki
 
 __all__ = [
     "load_av_digits",
+    "load_ave",
     "load_brca",
     "load_breast_tcga",
+    "load_cremad",
     "load_cub",
+    "load_kinetics_sounds",
     "load_multiview_digits",
     "load_rosmap",
     "load_wiki",

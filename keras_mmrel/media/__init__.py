@@ -17,8 +17,10 @@ from keras_mmrel.media.array import Array
 from keras_mmrel.media.audio import Audio
 from keras_mmrel.media.file_medium import FileMedium
 from keras_mmrel.media.image import Image
+from keras_mmrel.media.kaldi_filter_bank import KaldiFilterBank
 from keras_mmrel.media.media_table import MediaTable
 from keras_mmrel.media.medium import Medium
+from keras_mmrel.media.spectrogram import Spectrogram
 from keras_mmrel.media.tabular import Tabular
 from keras_mmrel.media.text import Text
 from keras_mmrel.media.video import Video
@@ -28,8 +30,10 @@ __all__ = [
     "Audio",
     "FileMedium",
     "Image",
+    "KaldiFilterBank",
     "MediaTable",
     "Medium",
+    "Spectrogram",
     "Tabular",
     "Text",
     "Video",

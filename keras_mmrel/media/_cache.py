@@ -42,7 +42,17 @@ class Cache:
         return digest.hexdigest()
 
     def _content(self, path: Path) -> bytes:
-        """Digest of a file, which is read again if it has changed."""
+        """Digest of a file, which is read again if it has changed.
+
+        That of a folder is made of the names and the digests of its files.
+        """
+        if path.is_dir():
+            together = hashlib.blake2b()
+            for inner in sorted(path.iterdir()):
+                if inner.is_file():
+                    together.update(_digest(os.fsencode(inner.name)))
+                    together.update(self._content(inner))
+            return together.digest()
         status = path.stat()
         size, time = status.st_size, status.st_mtime_ns
         known = self._known.get(path)

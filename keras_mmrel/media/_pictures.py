@@ -1,5 +1,7 @@
 """From a picture of Pillow to an array of one size."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ USER = "media"
 MOST_PIXELS = 100_000_000
 # Modes of one channel with more than 8 bits, and their largest value.
 DEEP = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535}
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -31,6 +34,24 @@ def opened(path: Any) -> Any:
         raise ValueError("no picture that Pillow knows") from None
     except (pillow.DecompressionBombError, SyntaxError) as error:
         raise ValueError(str(error)) from None
+
+
+def in_folder(folder: Path) -> list[Path]:
+    """Return the pictures in a folder, as their names count them."""
+    files = [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    ]
+    if not files:
+        raise ValueError("no picture in the folder")
+    return sorted(files, key=lambda file: _counted(file.name))
+
+
+def _counted(name: str) -> list[tuple[int, int | str]]:
+    """Return what orders names by the numbers in them."""
+    parts = re.findall("[0-9]+|[^0-9]+", name)
+    return [(0, int(p)) if p.isdecimal() else (1, p) for p in parts]
 
 
 def as_array(

@@ -108,7 +108,8 @@ class FileSource:
     ) -> Array:
         medium = self.medium
         key = ""
-        if not path.is_file():
+        is_folder = path.is_dir() and medium.takes_folders
+        if not path.is_file() and not is_folder:
             raise ValueError("no file, but a folder or a device")
         if self.cache is not None:
             kind = type(medium)
@@ -125,7 +126,7 @@ class FileSource:
             known = self.cache.get(key, *form)
             if known is not None:
                 return known
-        if not path.stat().st_size:
+        if not is_folder and not path.stat().st_size:
             raise ValueError("an empty file")
         decoded = np.asarray(
             medium.decode(path, cells, rng), medium.decoded_dtype

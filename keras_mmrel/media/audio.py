@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from keras_mmrel.media._constraints import TRANSFORM
 from keras_mmrel.media.file_medium import FileMedium
 
 RANDOM = "random"
+# Names of places that are those of no column.
+PLACES = ("middle", RANDOM)
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -27,6 +30,7 @@ RANDOM = "random"
     sample_rate=Integer(1, 768_000),
     seconds=Number(0, 3600, low_open=True),
     start=Either(Number(0), COLUMN),
+    end=Either(Number(0, low_open=True), COLUMN, None),
     mono=Flag(),
     padding=Choice("zeros", "repeat"),
     decoder=Choice("auto", *_decoders.AUDIO),
@@ -44,9 +48,12 @@ class Audio(FileMedium):
         sample_rate: Samples a second, 1 to 768,000.
         seconds: Length, up to 3,600; a sample has
             `round(seconds * sample_rate)` values.
-        start: Where it begins: seconds from the beginning, `"random"` for
-            another place in every epoch, or the name of a column that holds
-            seconds.
+        start: Where it begins: seconds from the beginning, `"middle"` for
+            as much before as behind it, `"random"` for another place in every
+            epoch, or the name of a column that holds seconds.
+        end: Second at which it ends at the latest, or the name of a column
+            that holds them; what follows is as where a file ends. `None` for
+            the file's own end.
         mono: Whether the channels are averaged. Otherwise there are two: the
             first two of a file, or its only one twice.
         padding: What follows where a file ends before: `"zeros"`, or
@@ -72,6 +79,7 @@ class Audio(FileMedium):
         sample_rate: int = 16_000,
         seconds: float = 3.0,
         start: float | str = 0.0,
+        end: float | str | None = None,
         mono: bool = True,
         padding: str = "zeros",
         decoder: str = "auto",
@@ -81,27 +89,32 @@ class Audio(FileMedium):
         self.sample_rate = sample_rate
         self.seconds = seconds
         self.start = start
+        self.end = end
         self.mono = mono
         self.padding = padding
         self.decoder = decoder
         self.is_random = start == RANDOM
         self.samples = max(1, round(seconds * sample_rate))
         self.decoded_shape = (self.samples,) if mono else (self.samples, 2)
-        if isinstance(start, str) and not self.is_random:
-            self.columns = (column, start)
+        self.columns = (column, *columns_of(start, end))
 
     def decode(
         self, path: Path, cells: Mapping[str, Any], rng: np.random.Generator
     ) -> Array:
         decoder = _decoders.audio_decoder(self.decoder, path)
-        begin = start_of(self.start, cells)
-        if self.is_random:
-            spare = decoder.duration(path) - self.seconds
-            begin = rng.uniform(0, spare) if spare > 0 else 0.0
-        sound = decoder.audio(path, self.sample_rate, begin, self.seconds)
+        end = math.inf if self.end is None else second_of(self.end, cells)
+        if self.start in PLACES:
+            spare = max(min(decoder.duration(path), end) - self.seconds, 0.0)
+            begin = rng.uniform(0, spare) if self.is_random else spare / 2
+        else:
+            begin = second_of(self.start, cells)
+        check_order(begin, end)
+        seconds = min(self.seconds, end - begin)
+        sound = decoder.audio(path, self.sample_rate, begin, seconds)
         if not len(sound):
             raise ValueError(f"no sound from second {begin:g} on")
-        sound = self._channels(sound)[: self.samples]
+        samples = max(1, round(seconds * self.sample_rate))
+        sound = self._channels(sound)[:samples]
         lacking = self.samples - len(sound)
         if lacking and self.padding == "repeat":
             return np.resize(sound, self.decoded_shape)
@@ -120,22 +133,33 @@ class Audio(FileMedium):
             "sample_rate": self.sample_rate,
             "seconds": self.seconds,
             "start": self.start,
+            "end": self.end,
             "mono": self.mono,
             "padding": self.padding,
             "decoder": self.decoder,
         }
 
 
-def start_of(start: float | str, cells: Mapping[str, Any]) -> float:
-    """Return the second at which a segment begins, for one row."""
-    if not isinstance(start, str):
-        return start
-    if start == RANDOM:
-        return 0.0
+def columns_of(start: float | str, end: float | str | None) -> list[str]:
+    """Return the columns that say where segments are."""
+    named = [s for s in (start, end) if isinstance(s, str) and s not in PLACES]
+    return list(dict.fromkeys(named))
+
+
+def second_of(second: float | str, cells: Mapping[str, Any]) -> float:
+    """Return a second, which may be that of a column, of one row."""
+    if not isinstance(second, str):
+        return second
     try:
-        second = float(cells[start])
+        value = float(cells[second])
     except (TypeError, ValueError):
-        second = -1.0
-    if not 0 <= second < 1e9:
-        raise ValueError(f"{start}={cells[start]!r}, which is no second")
-    return second
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise ValueError(f"{second}={cells[second]!r}, which is no second")
+    return value
+
+
+def check_order(start: float, end: float) -> None:
+    """Refuse a segment that ends before it begins."""
+    if end <= start:
+        raise ValueError(f"an end at {end:g}, not after the start at {start:g}")

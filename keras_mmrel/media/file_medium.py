@@ -45,6 +45,8 @@ class FileMedium(Medium):
     decoded_dtype = "float32"
     # Whether two calls of `decode` may differ; a cache would freeze it.
     is_random = False
+    # Whether a cell may name a folder of files, too.
+    takes_folders = False
 
     def __init__(
         self,

@@ -103,6 +103,36 @@ def test_the_segment_of_a_row_is_where_its_column_says(tmp_path):
             read(path, {"begins": bad}, start="begins")
 
 
+def test_what_follows_an_end_is_as_after_the_file(tmp_path):
+    path = write_sound(tmp_path / "a.wav", tone(1.0))
+    cells = {"begins": 0.25, "ends": "0.5"}
+    segment = {"start": "begins", "end": "ends", "seconds": 0.625}
+    expected = tone(1.0)[2000:4000]
+    values = read(path, cells, **segment)
+    np.testing.assert_allclose(values[:2000], expected, atol=1 / 32767)
+    assert not values[2000:].any()
+    again = read(path, cells, padding="repeat", **segment)
+    np.testing.assert_array_equal(again[2000:4000], values[:2000])
+    np.testing.assert_array_equal(again[4000:], values[:1000])
+    # The file's own end comes first.
+    late = read(path, {"ends": 9}, start=0.75, end="ends", seconds=0.5)
+    assert late[1999] != 0 and not late[2000:].any()
+    for wrong in ({"begins": 0.5, "ends": 0.5}, {"begins": 0, "ends": "x"}):
+        with pytest.raises(ValueError, match="not after the start|no second"):
+            read(path, wrong, **segment)
+
+
+def test_the_middle_is_as_far_from_both_ends(tmp_path):
+    path = write_sound(tmp_path / "a.wav", tone(1.0))
+    values = read(path, start="middle", seconds=0.5)
+    np.testing.assert_allclose(values, tone(1.0)[2000:6000], atol=1 / 32767)
+    np.testing.assert_array_equal(
+        read(path, start="middle", seconds=1.5)[:8000], read(path)
+    )
+    assert Audio("path", start="middle").columns == ("path",)
+    assert not Audio("path", start="middle").is_random
+
+
 def test_a_random_segment_is_the_seeds(tmp_path):
     path = write_wav(tmp_path / "a.wav", np.linspace(0, 0.9, 5 * RATE))
     starts = {

@@ -1,8 +1,14 @@
 """Moving pictures from real files: which frames, which way up, and refusal."""
 
-import numpy as np
-import pytest
+import shutil
 
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Pillow
+
+from keras_mmrel.media import Image
+from keras_mmrel.media import MediaTable
 from keras_mmrel.media import Video
 from tests.media.files import cut
 from tests.media.files import turn_video
@@ -49,6 +55,84 @@ def test_a_segment_is_where_it_was_said_to_be(clip):
     assert numbers(read(clip, cells, start="begins", frames=1)) == [17]
     with pytest.raises(ValueError, match="no picture from second 2 on"):
         read(clip, start=2.0)
+
+
+def test_an_end_may_be_that_of_a_column(clip):
+    cells = {"begins": 0.5, "ends": 0.9}
+    segment = {"start": "begins", "end": "ends"}
+    assert numbers(read(clip, cells, **segment)) == [5, 6, 7, 8]
+    assert numbers(read(clip, end=0.4)) == [0, 1, 2, 3]
+    assert numbers(read(clip, end=99.0)) == numbers(read(clip))
+    shorter = read(clip, start=0.5, seconds=0.4, end=1.9)
+    assert numbers(shorter) == [5, 6, 7, 8]
+    assert Video("clip", frames=1, size=8, **segment).columns == (
+        "clip",
+        *cells,
+    )
+    with pytest.raises(ValueError, match="an end at 0.5, not after the start"):
+        read(clip, start=0.5, end=0.5)
+
+
+@pytest.fixture(scope="module")
+def pictures(folder):
+    """Twelve pictures in a folder, of which names count from 1."""
+    frames = folder / "frames of a clip"
+    frames.mkdir()
+    for index in range(12):
+        grey = np.full((32, 48), 10 * index, "uint8")
+        Pillow.fromarray(grey).save(frames / f"frame_{index + 1}.png")
+    (frames / "._frame_1.png").write_bytes(b"left by a file manager")
+    (frames / "notes.txt").write_text("no picture")
+    return frames
+
+
+def test_a_folder_of_pictures_is_a_video(pictures):
+    assert numbers(read(pictures, frames=3)) == [2, 6, 10]
+    assert numbers(read(pictures, frames=12)) == list(range(12))
+    twice = sorted([*range(12), *range(12)])
+    assert numbers(read(pictures, frames=24)) == twice
+    drawn = [
+        numbers(read(pictures, sampling="random", seed=s)) for s in (0, 1, 0)
+    ]
+    assert drawn[0] == drawn[2] != drawn[1]
+    assert [int(n) // 3 for n in drawn[0]] == [0, 1, 2, 3]
+
+
+def test_a_folder_has_no_seconds_and_must_have_a_picture(pictures, tmp_path):
+    for segment in ({"start": 1.0}, {"seconds": 1.0}, {"end": 1.0}):
+        with pytest.raises(ValueError, match="which has no seconds"):
+            read(pictures, **segment)
+    with pytest.raises(ValueError, match="no picture in the folder"):
+        read(tmp_path)
+    (tmp_path / "1.jpg").write_bytes(b"broken")
+    with pytest.raises(ValueError, match="no picture that Pillow knows"):
+        read(tmp_path)
+
+
+def test_a_table_takes_folders_and_files_and_caches_them(
+    clip, pictures, tmp_path
+):
+    pictures = shutil.copytree(pictures, tmp_path / "pictures")
+    frame = pd.DataFrame({"clip": [str(clip), str(pictures)]})
+    video = Video("clip", frames=2, size=(32, 48), pixels="uint8")
+
+    def read_table(**options):
+        return MediaTable(frame, {"video": video}, **options).arrays()[0]
+
+    plain = read_table()["video"]
+    assert numbers(plain[0]) == [5, 15] and numbers(plain[1]) == [3, 9]
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        kept = read_table(cache=cache)["video"]
+        np.testing.assert_array_equal(kept, plain)
+    assert len([p for p in cache.rglob("*") if p.is_file()]) == 2
+    # Another picture is another folder.
+    Pillow.new("L", (48, 32), 240).save(pictures / "frame_4.png")
+    assert numbers(read_table(cache=cache)["video"][1]) == [24, 9]
+    # Only moving pictures may be folders.
+    image = Image("clip", size=8)
+    with pytest.raises(ValueError, match="no file, but a folder"):
+        MediaTable(frame[1:], {"image": image}).arrays()
 
 
 def test_random_moments_are_one_a_part_and_the_seeds(clip):
