@@ -46,6 +46,7 @@ MINIMAL = {
     "TrainingState": lambda: {"folder": "unused"},
     "PrototypeConfidence": lambda: {"num_classes": 3},
     "ResidualBlock": lambda: {"filters": 4},
+    "Scaling": lambda: {"shape": (4,)},
     "SampleHistory": lambda: {"num_samples": 5},
     "Tabular": lambda: {"columns": ("a",)},
     "Text": lambda: {"column": "a", "tokenizer": str.encode},

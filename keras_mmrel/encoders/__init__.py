@@ -7,6 +7,7 @@ from keras_mmrel.encoders.log_mel_spectrogram import LogMelSpectrogram
 from keras_mmrel.encoders.mlp_encoder import MLPEncoder
 from keras_mmrel.encoders.pooled_encoder import PooledEncoder
 from keras_mmrel.encoders.residual_block import ResidualBlock
+from keras_mmrel.encoders.scaling import Scaling
 from keras_mmrel.encoders.text_encoder import TextEncoder
 from keras_mmrel.encoders.video_encoder import VideoEncoder
 
@@ -19,6 +20,7 @@ __all__ = [
     "MLPEncoder",
     "PooledEncoder",
     "ResidualBlock",
+    "Scaling",
     "TextEncoder",
     "VideoEncoder",
     "split_backbone",

@@ -213,12 +213,17 @@ def _warn_of_nothing(model: Model, y: Array) -> None:
 
 
 @contextlib.contextmanager
-def judge_put_back(model: Model) -> Iterator[None]:
-    """Let a `fit` that fails before its first step teach the judge nothing."""
-    layer = model.quality
+def put_back(model: Model, *layers: keras.layers.Layer | None) -> Iterator:
+    """Let a `fit` that fails before its first step teach layers nothing.
+
+    Args:
+        model: The model.
+        *layers: Those that learn from data before the first step.
+    """
     before: list = []
-    if layer is not None and not float(ops.convert_to_numpy(model.clock.step)):
-        before = [(v, ops.convert_to_numpy(v).copy()) for v in layer.variables]
+    if not float(ops.convert_to_numpy(model.clock.step)):
+        variables = [v for layer in layers if layer for v in layer.variables]
+        before = [(v, ops.convert_to_numpy(v).copy()) for v in variables]
     try:
         yield
     except BaseException:

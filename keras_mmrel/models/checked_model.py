@@ -22,9 +22,11 @@ from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
 from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._quality import adapt_quality
-from keras_mmrel.models._quality import judge_put_back
+from keras_mmrel.models._quality import put_back
 from keras_mmrel.models._quality import training_part
 from keras_mmrel.models._sampled_rows import counted
+from keras_mmrel.models._scaled import adapt_scaling
+from keras_mmrel.models._scaled import scaling_layers
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.clock import Clock
@@ -132,7 +134,7 @@ class CheckedModel(keras.Model):
         if shapes and not self.built:
             self.build(shapes)
         validation.check_weights(self)
-        with judge_put_back(self):
+        with put_back(self, self.quality, *scaling_layers(self).values()):
             parts = training_part(x, y, sample_weight, validation_split)
             self._look_at(*parts, class_weight)
             # TensorFlow would trace the step once to make them, once to run.
@@ -320,6 +322,7 @@ class CheckedModel(keras.Model):
             kept = counted(numbers, sample_weight, class_weight)
         note_informative(self, x, kept)
         adapt_quality(self, x, y, sample_weight, class_weight)
+        adapt_scaling(self, x, y, sample_weight, class_weight)
 
     def _build_training(self, x: DataSource) -> None:
         """Build what a training needs beside the model's own weights."""

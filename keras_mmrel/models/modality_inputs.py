@@ -22,6 +22,7 @@ from keras_mmrel.models import validation
 from keras_mmrel.models._absent import with_absent
 from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._batch_form import read_by
+from keras_mmrel.models._scaled import scaling_layers
 from keras_mmrel.models.input_ranges import InputRanges
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.uninformative import check_something
@@ -301,11 +302,12 @@ class ModalityInputs:
         """
         labels = None
         plain = self.modalities(x) if isinstance(x, Mapping) else x
+        scaled = scaling_layers(self.model)
         count, sizes = validation.check_arrays(
             plain,
             self.model.modality_shapes,
             rows,
-            hints=fits,
+            hints=[n for n in self.names if fits and n not in scaled],
             limit=largest_value(self.model.compute_dtype),
             encoded=[
                 name

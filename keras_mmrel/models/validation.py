@@ -310,7 +310,7 @@ def check_arrays(
     inputs: Modalities,
     shapes: Shapes,
     rows: int | None = None,
-    hints: bool = False,
+    hints: Sequence[str] = (),
     limit: float = LARGEST,
     encoded: Sequence[str] = (),
 ) -> tuple[int, dict[str, float]]:
@@ -321,7 +321,7 @@ def check_arrays(
         shapes: As in `check_structure`.
         rows: Number of the first samples whose values are looked at, or
             `None` for all.
-        hints: Whether to warn of values that look unscaled.
+        hints: Modalities of which to warn if values look unscaled.
         limit: Largest size of a value.
         encoded: Modalities whose encoder is the user's: what it makes of
             integers (numbers of tokens, say) is its own affair.
@@ -355,7 +355,7 @@ def check_arrays(
                 continue
             if first.dtype.name == "uint8" and first.ndim > 3:
                 largest /= 255
-            elif hints and (
+            elif name in hints and (
                 largest > RAW or _mean_size(array, present) > RAW_MEAN
             ):
                 warnings.warn(

@@ -1,0 +1,152 @@
+"""An encoder that scales learns how from the training data."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mmrel
+from keras_mmrel import encoders
+from tests.helpers import EAGER
+from tests.helpers import run_layer_checks
+from tests.helpers import to_numpy
+from tests.helpers import vectors
+
+SHAPES = {"a": (6,), "b": (4,)}
+X, Y = vectors(shapes=SHAPES)
+RNG = np.random.default_rng(0)
+
+
+def made(method="ConcatFusion", **options):
+    keras.utils.set_random_seed(0)
+    modalities = {"a": (6,), "b": encoders.Scaling((4,), seed=1)}
+    model = getattr(keras_mmrel, method)(modalities, 3, seed=0, **options)
+    model.compile(run_eagerly=EAGER)
+    return model
+
+
+def test_scaling():
+    run_layer_checks(
+        encoders.Scaling((5, 4), encoders.ConvEncoder((3,))),
+        RNG.normal(size=(3, 5, 4)).astype("float32"),
+        output_shapes=(3, 3),
+    )
+
+
+def test_statistics_are_those_of_the_samples_that_count():
+    x = RNG.normal(-60, [1, 2, 4], size=(500, 7, 3))
+    present = np.arange(500) % 2 == 0
+    layer = encoders.Scaling((7, 3))
+    layer.adapt(np.where(present[:, None, None], x, 1e3), present)
+    some = x[present].reshape(-1, 3)
+    np.testing.assert_allclose(
+        to_numpy(layer.front.mean), some.mean(axis=0), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        to_numpy(layer.front.variance), some.var(axis=0), rtol=1e-5
+    )
+    scaled = to_numpy(layer.front(x.astype("float32")))
+    assert np.abs(scaled.mean(axis=(0, 1))).max() < 0.1
+    assert np.abs(scaled.std(axis=(0, 1)) - 1).max() < 0.1
+
+
+def test_values_that_never_vary_are_not_blown_up():
+    x = RNG.normal(size=(200, 3))
+    x[:, 0] = 5.0
+    layer = encoders.Scaling((3,))
+    layer.adapt(x)
+    x[:, 0] += 0.01
+    assert np.abs(to_numpy(layer.front(x))[:, 0]).max() < 1
+
+
+@pytest.mark.parametrize("method", ["ConcatFusion", "AIM"])
+def test_a_fit_learns_how_to_scale_and_saves_it(method, tmp_path):
+    mask = np.ones((48, 2), "float32")
+    mask[::3, 1] = 0
+    raw = {"a": X["a"], "b": 50 * X["b"] - 60, "modality_mask": mask}
+    raw["b"] = np.where(mask[:, 1:] > 0, raw["b"], 1e4).astype("float32")
+    model = made(method)
+    model.fit(raw, Y, verbose=0)
+    front = keras_mmrel.models._scaled.scaling_layers(model)["b"]
+    there = raw["b"][mask[:, 1] > 0]
+    np.testing.assert_allclose(
+        to_numpy(front.mean), there.mean(axis=0), rtol=1e-4
+    )
+    out = model.predict(raw, verbose=0)["logits"]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(raw, verbose=0)["logits"], out, atol=1e-5
+    )
+
+
+def test_the_unit_of_the_data_plays_no_part():
+    model, other = made(), made()
+    raw = {"a": X["a"], "b": (200 * X["b"] - 60).astype("float32")}
+    run = {"batch_size": 24, "epochs": 3, "shuffle": False, "verbose": 0}
+    history = model.fit(X, Y, **run).history
+    with warnings.catch_warnings():
+        # Nothing is to be said of values that are scaled.
+        warnings.simplefilter("error")
+        again = other.fit(raw, Y, **run).history
+    np.testing.assert_allclose(history["loss"], again["loss"], rtol=1e-3)
+
+
+@pytest.mark.one_backend
+def test_rows_of_weight_0_and_of_validation_are_none():
+    model = made()
+    weight = np.ones(48)
+    weight[:8] = 0
+    model.fit(X, Y, sample_weight=weight, validation_split=0.25, verbose=0)
+    front = model.encoders[1].front
+    np.testing.assert_allclose(
+        to_numpy(front.mean), X["b"][8:36].mean(axis=0), rtol=1e-4
+    )
+    assert float(front.count) == 28
+
+
+@pytest.mark.one_backend
+def test_it_learns_once():
+    model = made()
+    model.encoders[1].adapt(X["b"] + 7)
+    model.fit(X, Y, verbose=0)
+    np.testing.assert_allclose(
+        to_numpy(model.encoders[1].front.mean),
+        X["b"].mean(axis=0) + 7,
+        rtol=1e-4,
+    )
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        part = slice(12 * index, 12 * index + 12)
+        return {k: v[part] for k, v in X.items()}, Y[part]
+
+
+@pytest.mark.one_backend
+def test_it_learns_from_a_pipeline_but_not_from_a_generator():
+    model = made()
+    with pytest.raises(ValueError, match="must be adapted before `fit`"):
+        model.fit(iter([(X, Y)]), verbose=0)
+    assert not model.encoders[1].adapted
+    model.fit(Batches(), verbose=0)
+    np.testing.assert_allclose(
+        to_numpy(model.encoders[1].front.mean), X["b"].mean(axis=0), rtol=1e-4
+    )
+
+
+@pytest.mark.one_backend
+def test_a_fit_that_fails_teaches_nothing():
+    model = made()
+    with pytest.raises(ValueError, match="seven"):
+        model.fit(X, Y, callbacks=[Failing()], verbose=0)
+    assert not model.encoders[1].adapted
+
+
+class Failing(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        raise ValueError("seven")
