@@ -47,6 +47,7 @@ MINIMAL = {
     "PrototypeConfidence": lambda: {"num_classes": 3},
     "ResidualBlock": lambda: {"filters": 4},
     "Scaling": lambda: {"shape": (4,)},
+    "Series": lambda: {"column": "a", "features": 3, "length": 5},
     "SampleHistory": lambda: {"num_samples": 5},
     "Tabular": lambda: {"columns": ("a",)},
     "Text": lambda: {"column": "a", "tokenizer": str.encode},

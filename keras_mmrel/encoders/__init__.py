@@ -8,6 +8,7 @@ from keras_mmrel.encoders.mlp_encoder import MLPEncoder
 from keras_mmrel.encoders.pooled_encoder import PooledEncoder
 from keras_mmrel.encoders.residual_block import ResidualBlock
 from keras_mmrel.encoders.scaling import Scaling
+from keras_mmrel.encoders.sequence_encoder import SequenceEncoder
 from keras_mmrel.encoders.text_encoder import TextEncoder
 from keras_mmrel.encoders.video_encoder import VideoEncoder
 
@@ -21,6 +22,7 @@ __all__ = [
     "PooledEncoder",
     "ResidualBlock",
     "Scaling",
+    "SequenceEncoder",
     "TextEncoder",
     "VideoEncoder",
     "split_backbone",

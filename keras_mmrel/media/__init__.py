@@ -20,6 +20,7 @@ from keras_mmrel.media.image import Image
 from keras_mmrel.media.kaldi_filter_bank import KaldiFilterBank
 from keras_mmrel.media.media_table import MediaTable
 from keras_mmrel.media.medium import Medium
+from keras_mmrel.media.series import Series
 from keras_mmrel.media.spectrogram import Spectrogram
 from keras_mmrel.media.tabular import Tabular
 from keras_mmrel.media.text import Text
@@ -33,6 +34,7 @@ __all__ = [
     "KaldiFilterBank",
     "MediaTable",
     "Medium",
+    "Series",
     "Spectrogram",
     "Tabular",
     "Text",

@@ -14,6 +14,7 @@ from keras_mmrel.media._reading import UnreadableFiles
 from keras_mmrel.media._reading import reason_of
 from keras_mmrel.media._reading import unreadable
 from keras_mmrel.media.file_medium import FileMedium
+from keras_mmrel.media.medium import each
 
 
 class CellSource:
@@ -68,15 +69,23 @@ class FileSource:
 
     def rows(self, rows: Array, seeds: Sequence[Any]) -> tuple[Any, Array]:
         blank = self.medium.blank()
-        values = np.zeros((len(rows), *blank.shape), blank.dtype)
+        values = each(
+            lambda one: np.zeros((len(rows), *one.shape), one.dtype), blank
+        )
         there = np.zeros(len(rows), bool)
         for place, (row, seed) in enumerate(zip(rows, seeds, strict=True)):
             value = self._row(int(row), seed)
-            if value is not None:
-                values[place], there[place] = value, True
+            if value is None:
+                continue
+            there[place] = True
+            if isinstance(value, Mapping):
+                for name, part in value.items():
+                    values[name][place] = part
+            else:
+                values[place] = value
         return values, there
 
-    def _row(self, row: int, seed: Any) -> Array | None:
+    def _row(self, row: int, seed: Any) -> Any:
         path = self.paths[row]
         if path is None:
             return None
@@ -94,12 +103,11 @@ class FileSource:
             self.log.add(row, self.medium.column, str(path), reason_of(error))
             return None
         value = self.medium.transformed(decoded)
-        expected = self.medium.blank()
-        if value.shape != expected.shape:
+        shape = each(lambda one: one.shape, value)
+        if shape != self.medium.shape:
             raise ValueError(
                 "`transform` must return one shape for all arrays. Received: "
-                f"{value.shape} for {str(path)!r}, and {expected.shape} for "
-                "zeros"
+                f"{shape} for {str(path)!r}, and {self.medium.shape} for zeros"
             )
         return value
 

@@ -14,6 +14,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array as Values
 from keras_mmrel.media._constraints import COLUMN
 from keras_mmrel.media._constraints import TRANSFORM
+from keras_mmrel.media._npy import read_npy
 from keras_mmrel.media.file_medium import FileMedium
 
 DTYPES = ("float32", "float16", "uint8", "int8", "int16", "int32", "bool")
@@ -61,21 +62,7 @@ class Array(FileMedium):
     def decode(
         self, path: Path, cells: Mapping[str, Any], rng: np.random.Generator
     ) -> Values:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version not in ((1, 0), (2, 0)):
-                raise ValueError(f"an array file of version {version}")
-            read = getattr(
-                np.lib.format, f"read_array_header_{version[0]}_{version[1]}"
-            )
-            shape, _, dtype = read(file)
-            if shape != self.decoded_shape:
-                raise ValueError(f"shape {shape}, not {self.decoded_shape}")
-            if not np.can_cast(dtype, self.decoded_dtype, "same_kind"):
-                raise ValueError(f"{dtype}, which is no {self.decoded_dtype}")
-            file.seek(0)
-            values = np.load(file, allow_pickle=False)
-        return values.astype(self.decoded_dtype)
+        return read_npy(path, self.decoded_shape, self.decoded_dtype)
 
     def settings(self) -> dict[str, Any]:
         return {

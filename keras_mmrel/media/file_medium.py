@@ -11,6 +11,7 @@ from keras_mmrel.contract import Array
 from keras_mmrel.media._constraints import COLUMN
 from keras_mmrel.media._constraints import TRANSFORM
 from keras_mmrel.media.medium import Medium
+from keras_mmrel.media.medium import each
 from keras_mmrel.media.medium import zeros
 
 
@@ -57,7 +58,7 @@ class FileMedium(Medium):
         super().__init__((column,))
         self.column = column
         self.transform = transform
-        self._blank: Array | None = None
+        self._blank: Any = None
 
     def decode(
         self, path: Path, cells: Mapping[str, Any], rng: np.random.Generator
@@ -75,17 +76,19 @@ class FileMedium(Medium):
         """
         raise NotImplementedError
 
-    def transformed(self, decoded: Array) -> Array:
-        """Return what the transform makes of a decoded array."""
+    def transformed(self, decoded: Array) -> Any:
+        """Return what a sample has of a decoded array: an array, or a dict."""
         if self.transform is None:
             return decoded
         return np.asarray(self.transform(decoded))
 
-    def blank(self) -> Array:
+    def blank(self) -> Any:
         if self._blank is None:
             decoded = np.zeros(self.decoded_shape, self.decoded_dtype)
             made = self.transformed(decoded)
-            self._blank = zeros(made.shape, made.dtype.name)
+            self._blank = each(
+                lambda array: zeros(array.shape, array.dtype.name), made
+            )
         return self._blank
 
     def settings(self) -> dict[str, Any]:

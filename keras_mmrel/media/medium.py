@@ -64,12 +64,12 @@ class Medium:
     @property
     def shape(self) -> Any:
         """Shape of a sample, or a dict of them, for a model's `modalities`."""
-        return _each(lambda array: tuple(array.shape), self.blank())
+        return each(lambda array: tuple(array.shape), self.blank())
 
     @property
     def dtype(self) -> Any:
         """Name of the dtype of a sample, or a dict of them."""
-        return _each(lambda array: array.dtype.name, self.blank())
+        return each(lambda array: array.dtype.name, self.blank())
 
     def get_config(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -79,7 +79,8 @@ class Medium:
         return cls(**keras.saving.deserialize_keras_object(config))
 
 
-def _each(function: Any, arrays: Any) -> Any:
+def each(function: Any, arrays: Any) -> Any:
+    """Apply a function to an array, or to each one of a dict."""
     if isinstance(arrays, Mapping):
         return {name: function(array) for name, array in arrays.items()}
     return function(arrays)

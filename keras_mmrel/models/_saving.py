@@ -10,6 +10,7 @@ import keras
 
 from keras_mmrel.backend import upstream
 from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.models.modality_encoders import map_shapes
 
 PREFIX = "seed_"
 
@@ -45,7 +46,7 @@ def serialize_specs(specs: ModalitySpecs) -> dict[str, Any]:
     return {
         name: serialize(spec)
         if isinstance(spec, keras.layers.Layer)
-        else list(spec)
+        else map_shapes(list, spec)
         for name, spec in specs.items()
     }
 
@@ -87,7 +88,7 @@ def restore_config(
         )
 
     config["modalities"] = {
-        name: restore(spec) if isinstance(spec, dict) else tuple(spec)
+        name: restore(spec) if "class_name" in spec else map_shapes(tuple, spec)
         for name, spec in config["modalities"].items()
     }
     for key in ("augmentation", "quality", "fusion"):

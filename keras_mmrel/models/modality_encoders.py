@@ -11,7 +11,9 @@ import keras
 from keras_mmrel.encoders import BlockEncoder
 from keras_mmrel.encoders import ConvEncoder
 from keras_mmrel.encoders import MLPEncoder
+from keras_mmrel.encoders import SequenceEncoder
 from keras_mmrel.encoders import VideoEncoder
+from keras_mmrel.encoders._pooling import PADDING
 from keras_mmrel.models import validation
 
 
@@ -19,11 +21,15 @@ def layer_or_shape(spec: Any) -> Any:
     """Normalise what describes a modality: a list of blocks is a layer."""
     if isinstance(spec, keras.layers.Layer):
         return spec
+    if isinstance(spec, Mapping):
+        return map_shapes(tuple, dict(spec))
     return BlockEncoder(spec) if validation.is_block_list(spec) else tuple(spec)
 
 
 def known_shape(spec: Any) -> Any:
     """Input shape without the batch axis, or `None` if nobody knows it yet."""
+    if isinstance(spec, Mapping):
+        return dict(spec)
     if not isinstance(spec, keras.layers.Layer):
         return tuple(spec)
     try:
@@ -57,17 +63,20 @@ def derive_seed(seed: int, name: str) -> int:
 
 
 def default_encoder(
-    name: str, shape: tuple[int, ...], dtype: Any, seed: int
+    name: str, shape: Any, dtype: Any, seed: int
 ) -> keras.layers.Layer:
     """An MLP for a vector, a convolutional network for what has more axes.
 
-    A video's frames go through one such network.
+    A video's frames go through one such network. A padded sequence, a dict of
+    two shapes, has one over time.
     """
     options: dict[str, Any] = {
         "name": encoder_name(name),
         "dtype": dtype,
         "seed": derive_seed(seed, name),
     }
+    if isinstance(shape, Mapping):
+        return _sequence_encoder(name, shape, options)
     if len(shape) == 1:
         return MLPEncoder(**options)
     if len(shape) in (2, 3):
@@ -83,3 +92,17 @@ def default_encoder(
         "default encoder; pass a Keras layer for any other. Received: "
         f"shape={shape}"
     )
+
+
+def _sequence_encoder(
+    name: str, shapes: Mapping[str, tuple], options: dict[str, Any]
+) -> keras.layers.Layer:
+    others = [shape for key, shape in shapes.items() if key != PADDING]
+    if PADDING not in shapes or [len(shape) for shape in others] != [2]:
+        raise ValueError(
+            f"`modalities['{name}']` must hold values (time, features) and "
+            f"'{PADDING}' (time,) to get a default encoder; pass a Keras "
+            "layer, such as `keras_mmrel.encoders.TextEncoder`, for any other. "
+            f"Received: {dict(shapes)}"
+        )
+    return SequenceEncoder(**options)

@@ -126,7 +126,8 @@ class MultimodalModel(CheckedModel):
 
     Args:
         modalities: Dict of modality name -> input shape without the batch
-            axis (a default encoder is made), or -> a `keras.Layer` or
+            axis (a default encoder is made), or -> a dict of the shapes of
+            values and their `"padding_mask"`, or -> a `keras.Layer` or
             `keras.Model` that encodes the modality into `(batch, d)`, or -> a
             list of layers, the blocks of an encoder. Its order is the order
             of `modality_names`.
@@ -205,9 +206,7 @@ class MultimodalModel(CheckedModel):
         self.augmentation = augmentation
         self.quality = quality
         self.encoders = [
-            spec
-            if isinstance(spec, keras.layers.Layer)
-            else self.default_encoder(name, spec)
+            self._encoder_of(name, spec)
             for name, spec in self.modality_specs.items()
         ]
         self.auxiliary_trackers = {
@@ -220,9 +219,15 @@ class MultimodalModel(CheckedModel):
 
     # -- Building ------------------------------------------------------------
 
-    def default_encoder(
-        self, name: str, shape: tuple[int, ...]
-    ) -> keras.layers.Layer:
+    def _encoder_of(self, name: str, spec: Any) -> keras.layers.Layer:
+        if isinstance(spec, keras.layers.Layer):
+            return spec
+        if isinstance(spec, Mapping):
+            # No method has an encoder of its own for several tensors.
+            return MultimodalModel.default_encoder(self, name, spec)
+        return self.default_encoder(name, spec)
+
+    def default_encoder(self, name: str, shape: Any) -> keras.layers.Layer:
         """Return the encoder of a modality that is given by its shape."""
         return modality_encoders.default_encoder(
             name, shape, self.dtype_policy, self.seed

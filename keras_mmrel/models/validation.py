@@ -72,18 +72,23 @@ def check_modalities(modalities: ModalitySpecs) -> None:
             )
         if isinstance(spec, keras.layers.Layer) or is_block_list(spec):
             continue
-        is_shape = isinstance(spec, Sequence) and not isinstance(spec, str)
-        if (
-            not is_shape
-            or len(spec) == 0
-            or not all(isinstance(n, int | np.integer) and n > 0 for n in spec)
-        ):
+        shapes = list(spec.values()) if isinstance(spec, Mapping) else [spec]
+        if not shapes or not all(map(_is_shape, shapes)):
             raise ValueError(
                 f"`modalities['{name}']` must be a shape of positive integers "
-                "without the batch axis, a Keras layer or model, or a list of "
-                "Keras layers. "
+                "without the batch axis, a dict of such shapes, a Keras layer "
+                "or model, or a list of Keras layers. "
                 f"Received: {spec!r}"
             )
+
+
+def _is_shape(spec: object) -> bool:
+    return (
+        isinstance(spec, Sequence)
+        and not isinstance(spec, str)
+        and len(spec) > 0
+        and all(isinstance(n, int | np.integer) and n > 0 for n in spec)
+    )
 
 
 def is_block_list(spec: object) -> bool:

@@ -88,7 +88,7 @@ def test_the_unit_of_the_data_plays_no_part():
     history = model.fit(X, Y, **run).history
     with warnings.catch_warnings():
         # Nothing is to be said of values that are scaled.
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         again = other.fit(raw, Y, **run).history
     np.testing.assert_allclose(history["loss"], again["loss"], rtol=1e-3)
 
