@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array as Values
 from keras_mmrel.media._constraints import COLUMN
+from keras_mmrel.media._constraints import TRANSFORM
 from keras_mmrel.media._npy import read_npy
 from keras_mmrel.media.file_medium import FileMedium
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    column=COLUMN, features=Integer(1, 10**6), length=Integer(1, 10**6)
+    column=COLUMN,
+    features=Integer(1, 10**6),
+    length=Integer(1, 10**6),
+    transform=TRANSFORM,
 )
 class Series(FileMedium):
     """Sequences of any length from `.npy` files, padded to one length.
@@ -30,6 +35,8 @@ class Series(FileMedium):
         column: Name of the column of paths.
         features: Numbers of a step.
         length: Steps of a sample.
+        transform: As in `keras_mmrel.media.FileMedium`, of the padded values;
+            it keeps the steps.
 
     Example:
 
@@ -38,8 +45,15 @@ class Series(FileMedium):
     {'values': (100, 6), 'padding_mask': (100,)}
     """
 
-    def __init__(self, column: str, *, features: int, length: int) -> None:
-        super().__init__(column)
+    def __init__(
+        self,
+        column: str,
+        *,
+        features: int,
+        length: int,
+        transform: Callable[[Values], Values] | None = None,
+    ) -> None:
+        super().__init__(column, transform=transform)
         self.features = features
         self.length = length
         # The last number of a step says whether it is there.
@@ -56,10 +70,8 @@ class Series(FileMedium):
         return decoded
 
     def transformed(self, decoded: Values) -> dict[str, Values]:
-        return {"values": decoded[:, :-1], "padding_mask": decoded[:, -1] > 0}
+        values = super().transformed(decoded[:, :-1])
+        return {"values": values, "padding_mask": decoded[:, -1] > 0}
 
     def settings(self) -> dict[str, Any]:
         return {"features": self.features, "length": self.length}
-
-    def get_config(self) -> dict[str, Any]:
-        return {"column": self.column, **self.settings()}
