@@ -7,6 +7,7 @@ from types import ModuleType
 PACKAGES = {
     "PIL": ("Pillow", "media"),
     "av": ("PyAV", "media"),
+    "h5py": ("h5py", "data"),
     "keras_hub": ("keras-hub", "hub"),
     "matplotlib": ("matplotlib", "report"),
     "pandas": ("pandas", "report"),

@@ -32,6 +32,7 @@ MINIMAL = {
     "FeatureGate": lambda: {"num_classes": 3},
     "GlobalICI": lambda: {"num_classes": 3},
     "ICIFusion": lambda: {"num_classes": 3},
+    "HalfPicture": lambda: {"column": "a", "side": "left", "size": (4, 6)},
     "Image": lambda: {"column": "a", "size": (4, 6)},
     "MediaTable": lambda: {"table": frame(), "modalities": {"a": column()}},
     "ImageEncoder": lambda: {
@@ -49,6 +50,12 @@ MINIMAL = {
     "Scaling": lambda: {"shape": (4,)},
     "Series": lambda: {"column": "a", "features": 3, "length": 5},
     "SampleHistory": lambda: {"num_samples": 5},
+    "StoredPicture": lambda: {
+        "column": "a",
+        "index": "b",
+        "variable": "c",
+        "size": (4, 6),
+    },
     "Tabular": lambda: {"columns": ("a",)},
     "Text": lambda: {"column": "a", "tokenizer": str.encode},
     "TextEncoder": lambda: {"backbone": tokens_model(), "length": 4},
@@ -145,13 +152,26 @@ def test_every_bad_value_is_refused_by_name(cls, name):
 
 
 @pytest.mark.parametrize(
-    "name", keras_mmrel.datasets.load_av_digits.constraints
+    ("loader", "name"),
+    [
+        (loader, name)
+        for loader in keras_mmrel.datasets.__all__
+        for name in getattr(
+            getattr(keras_mmrel.datasets, loader), "constraints", ()
+        )
+    ],
 )
-def test_a_loader_refuses_bad_values_before_it_reads(name):
-    load = keras_mmrel.datasets.load_av_digits
+def test_a_loader_refuses_bad_values_before_it_reads(loader, name):
+    load = getattr(keras_mmrel.datasets, loader)
     for value in load.constraints[name].bad:
+        if name == "path" and isinstance(value, str):
+            # A path like any other.
+            continue
+        arguments = {name: value}
+        if "path" in load.constraints:
+            arguments = {"path": "no such folder", **arguments}
         with pytest.raises(ValueError, match=f"^`{name}` must be "):
-            load(**{"path": "no such folder", name: value})
+            load(**arguments)
 
 
 @pytest.mark.parametrize("name", ["backbone", "layer_names"])

@@ -29,6 +29,7 @@ FRAMEWORKS = {"jax", "jaxlib", "tensorflow", "torch"}
 OPTIONAL = {
     "PIL",
     "av",
+    "h5py",
     "keras_hub",
     "matplotlib",
     "pandas",

@@ -33,6 +33,8 @@ from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.media import MediaTable
+from keras_mmrel.media.text import TOKENS
 
 TEST_FRACTION = 0.3
 LOADERS: dict[str, tuple[str, ...]] = {
@@ -43,6 +45,7 @@ LOADERS: dict[str, tuple[str, ...]] = {
     "cub": ("path",),
     "wiki": ("path",),
     "av_digits": ("path", "fold", "image_noise", "distractor"),
+    "emoji": ("path", "preset", "length"),
 }
 FILES: dict[str, tuple[str, ...]] = {
     "npz": ("path", "labels", "modalities", "index"),
@@ -50,7 +53,7 @@ FILES: dict[str, tuple[str, ...]] = {
 }
 SOURCES = {**LOADERS, **FILES}
 # Loaders that cannot do without a path.
-NOT_DOWNLOADED = ("breast_tcga", "cub", "wiki")
+NOT_DOWNLOADED = ("breast_tcga", "cub", "emoji", "wiki")
 # Folder of a loader's files where it is not called like the loader.
 FOLDERS = {"av_digits": "fsdd"}
 
@@ -63,11 +66,15 @@ class Dataset:
         source: A function that returns `((x, y), (x_test, y_test))`, or
             `(x, y)` without a split of its own; the name of a loader
             (`"multiview_digits"`, `"rosmap"`, `"brca"`, `"breast_tcga"`,
-            `"cub"`, `"wiki"`, `"av_digits"`), of a kind of file (`"npz"`,
-            `"csv"`), or a path to a function
+            `"cub"`, `"wiki"`, `"av_digits"`, `"emoji"`), of a kind of file
+            (`"npz"`, `"csv"`), or a path to a function
             (`"my_package.my_module.load"`). `x` is a dict of modality name ->
             array, with or without `"modality_mask"`; `y` holds class numbers,
-            one-hot rows, or names of classes.
+            one-hot rows, or names of classes. In the place of `(x, y)` there
+            may be a `keras_mmrel.media.MediaTable`, which is read into
+            memory; of its texts the token numbers are taken, 0 where padded,
+            for which `scale` is to be `"none"`, and methods need an encoder
+            of tokens.
         options: Dict of arguments of the source: `path`; the `modalities`,
             names of arrays or name -> CSV file; the `labels`, an array's
             name or a CSV file; `header` and `index` of CSV files, see below;
@@ -323,8 +330,13 @@ def _text(where: str, value: Any) -> str:
 
 def _parts(loaded: Any) -> list[tuple[dict[str, Any], Any]]:
     """Training part and test part, or the only one."""
+    if isinstance(loaded, MediaTable):
+        loaded = _in_memory(loaded)
     try:
-        loaded = tuple(loaded)
+        loaded = tuple(
+            _in_memory(part) if isinstance(part, MediaTable) else part
+            for part in loaded
+        )
         if not isinstance(loaded[0], Mapping):
             if len(loaded) not in (2, 3):
                 raise ValueError(f"{len(loaded)} parts")
@@ -338,6 +350,15 @@ def _parts(loaded: Any) -> list[tuple[dict[str, Any], Any]]:
             f"dicts of arrays. Received: {type(loaded).__name__} ({error})"
         ) from error
     return [(dict(x), y)]
+
+
+def _in_memory(table: MediaTable) -> tuple[dict[str, Any], Any]:
+    """Return the arrays of a table, of texts the numbers of tokens."""
+    x, y = table.arrays()
+    for name, value in x.items():
+        if isinstance(value, Mapping) and TOKENS in value:
+            x[name] = value[TOKENS]
+    return x, y
 
 
 def _warn_of_counting(x: Mapping[str, Array]) -> None:

@@ -10,8 +10,13 @@ from keras_mmrel.datasets.brca import load_brca
 from keras_mmrel.datasets.breast_tcga import load_breast_tcga
 from keras_mmrel.datasets.cremad import load_cremad
 from keras_mmrel.datasets.cub import load_cub
+from keras_mmrel.datasets.cub_raw import load_cub_raw
+from keras_mmrel.datasets.emoji import load_emoji
+from keras_mmrel.datasets.food101 import load_food101
 from keras_mmrel.datasets.kinetics_sounds import load_kinetics_sounds
 from keras_mmrel.datasets.multiview_digits import load_multiview_digits
+from keras_mmrel.datasets.mvsa import load_mvsa
+from keras_mmrel.datasets.nyud2 import load_nyud2
 from keras_mmrel.datasets.rosmap import load_rosmap
 from keras_mmrel.datasets.wiki import load_wiki
 
@@ -22,8 +27,13 @@ __all__ = [
     "load_breast_tcga",
     "load_cremad",
     "load_cub",
+    "load_cub_raw",
+    "load_emoji",
+    "load_food101",
     "load_kinetics_sounds",
     "load_multiview_digits",
+    "load_mvsa",
+    "load_nyud2",
     "load_rosmap",
     "load_wiki",
 ]

@@ -41,7 +41,7 @@ def read_views(
     """
     cell, features = views
     truth, num_classes = labels
-    variables = _read(content, [cell, truth], user)
+    variables = read_variables(content, [cell, truth], user)
     arrays = _entries(variables, cell)
     if len(arrays) != len(features):
         raise ValueError(f"{len(arrays)} views, not {len(features)}")
@@ -59,7 +59,15 @@ def read_views(
     return x, y.astype("int32") - 1
 
 
-def _read(content: bytes, names: list[str], user: str) -> dict[str, Any]:
+def read_variables(
+    content: bytes, names: list[str], user: str
+) -> dict[str, Any]:
+    """Return some variables of a file's bytes.
+
+    Raises:
+        ValueError: If the content is damaged, unpacks to too much, or has no
+            such variable.
+    """
     scipy_io = require("scipy.io", user)
     _check_sizes(content)
     try:

@@ -152,10 +152,9 @@ def read_rows(
     is_first = True
     try:
         for cells in reader:
-            cells = [cell.strip() for cell in cells]
-            if not any(cells):
+            lowered = tuple(cell.strip().lower() for cell in cells)
+            if not any(lowered):
                 continue
-            lowered = tuple(cell.lower() for cell in cells)
             was_first, is_first = is_first, False
             if was_first and lowered in known:
                 continue
@@ -181,7 +180,8 @@ def _named(
     if len(cells) != len(columns):
         text = delimiter.join(cells)[:80]
         raise ValueError(f"{len(cells)} cells, {text!r}")
-    return dict(zip(columns, cells, strict=True))
+    stripped = [cell.strip() for cell in cells]
+    return dict(zip(columns, stripped, strict=True))
 
 
 def read_text(file: Path, encodings: Sequence[str] = ("utf-8-sig",)) -> str:

@@ -1,6 +1,7 @@
 """Split a data set that was published whole, and scale it."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,6 +32,27 @@ def stratified_split(
     )
     x_train, x_test = scale_by_training(*parts)
     return (x_train, y[train]), (x_test, y[test])
+
+
+def stratified_parts(
+    labels: Sequence[str], shares: Sequence[float]
+) -> list[np.ndarray]:
+    """Return the rows of some parts, the same on every call, in their order.
+
+    Args:
+        labels: Class of each row.
+        shares: Share of the rows of each class in each part but the first,
+            which has the others.
+    """
+    rng = np.random.RandomState(SPLIT_SEED)
+    names = np.asarray(labels)
+    part = np.zeros(len(names), int)
+    for name in sorted(set(labels)):
+        rows = rng.permutation(np.flatnonzero(names == name))
+        ends = np.rint(np.cumsum(shares) * len(rows)).astype(int)
+        for number, some in enumerate(np.split(rows, ends)[:-1], start=1):
+            part[some] = number
+    return [np.flatnonzero(part == n) for n in range(len(shares) + 1)]
 
 
 def scale_by_training(

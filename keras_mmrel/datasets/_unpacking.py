@@ -1,4 +1,4 @@
-"""Unpack an archive of many files once, beside itself, and only as a whole."""
+"""Unpack an archive of many files once, and only as a whole."""
 
 import json
 import lzma
@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from keras_mmrel.archives import GIBIBYTE
+from keras_mmrel.archives import MEBIBYTE
 
 # No published data set has a tenth of it.
 MEMBERS = 1_000_000
@@ -33,8 +34,8 @@ BROKEN = (
 Member = tuple[PurePosixPath, int, IO[bytes]]
 
 
-def unpacked(archive: Path, most: int) -> Path:
-    """Return the folder `<archive>.unpacked`, which is made if it lacks.
+def unpacked(archive: Path, most: int, target: Path | None = None) -> Path:
+    """Return the folder of what an archive holds, which is made if it lacks.
 
     Whatever stops it, a part of an archive never counts as all of it. Of a
     ZIP or TAR archive there are regular files only, links are passed over,
@@ -43,14 +44,19 @@ def unpacked(archive: Path, most: int) -> Path:
     Args:
         archive: The archive.
         most: Number of bytes that its files have at most, together.
+        target: The folder, named after the content of the archive; by default
+            `<archive>.unpacked`.
 
     Raises:
         ValueError: If it is no whole archive, or larger than that.
         OSError: If the folder cannot be written.
     """
-    target = archive.with_name(f"{archive.name}.unpacked")
     status = archive.stat()
-    record = {"bytes": status.st_size, "time": status.st_mtime_ns}
+    record: dict = {"bytes": status.st_size, "time": status.st_mtime_ns}
+    if target is None:
+        target = archive.with_name(f"{archive.name}.unpacked")
+    else:
+        record = {"content": target.name}
     if target.exists():
         if _read_record(target) != record:
             raise ValueError(
@@ -62,25 +68,40 @@ def unpacked(archive: Path, most: int) -> Path:
     partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     print(f"Unpacking {archive} into {target}")
     try:
-        partial.mkdir()
+        partial.mkdir(parents=True)
         _unpack(archive, partial, most)
         (partial / RECORD).write_text(json.dumps(record))
-        os.replace(partial, target)
+        _keep(partial, target, record)
     except (*BROKEN, ValueError) as error:
         raise ValueError(
             f"{archive} must be a whole ZIP or TAR archive of files, "
-            f"{most / GIBIBYTE:,.0f} GiB of them at most; nothing was kept. "
+            f"{_size(most)} of them at most; nothing was kept. "
             f"Received: {error or type(error).__name__}"
         ) from None
     except OSError as error:
         raise OSError(
-            f"{archive} must be in a folder with room for what is in it; "
-            "nothing was kept, so unpack it elsewhere and pass that folder. "
-            f"Received: {error.strerror}"
+            f"{target.parent} must be a folder with room for what is in "
+            f"{archive}; nothing was kept, so unpack it elsewhere and pass "
+            f"that folder. Received: {error.strerror}"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _keep(partial: Path, target: Path, record: dict) -> None:
+    try:
+        os.replace(partial, target)
+    except OSError:
+        # Another process may have been faster with the same archive.
+        if _read_record(target) != record:
+            raise
+
+
+def _size(number: int) -> str:
+    if number >= GIBIBYTE:
+        return f"{number / GIBIBYTE:,.0f} GiB"
+    return f"{number / MEBIBYTE:,.0f} MiB"
 
 
 def _read_record(folder: Path) -> object:

@@ -16,6 +16,7 @@
 from keras_mmrel.media.array import Array
 from keras_mmrel.media.audio import Audio
 from keras_mmrel.media.file_medium import FileMedium
+from keras_mmrel.media.hashing_tokenizer import HashingTokenizer
 from keras_mmrel.media.image import Image
 from keras_mmrel.media.kaldi_filter_bank import KaldiFilterBank
 from keras_mmrel.media.media_table import MediaTable
@@ -30,6 +31,7 @@ __all__ = [
     "Array",
     "Audio",
     "FileMedium",
+    "HashingTokenizer",
     "Image",
     "KaldiFilterBank",
     "MediaTable",

@@ -41,6 +41,7 @@ LARGEST_FILE = 16 * 1024 * 1024
     encodings=Every(Encoding()),
     normalization=Either(Choice("NFC", "NFKC", "NFD", "NFKD"), None),
     pad_id=Integer(0),
+    clean=Either(Instance(Callable, "a function of a text"), None),  # type: ignore[arg-type]
 )
 class Text(Medium):
     """Texts, in the cells of a table or in files, as numbers of tokens.
@@ -69,6 +70,8 @@ class Text(Medium):
         normalization: Unicode form, or `None`. By the default the same
             letters are the same characters.
         pad_id: Token number of padding, at the end of texts.
+        clean: Function of a text that returns what of it is tokenised, or
+            `None`. Where nothing is left, the text is missing.
 
     Example:
 
@@ -91,6 +94,7 @@ class Text(Medium):
         encodings: Sequence[str] = ("utf-8-sig", "latin-1"),
         normalization: str | None = "NFC",
         pad_id: int = 0,
+        clean: Callable[[str], str] | None = None,
     ) -> None:
         super().__init__((column,))
         self.column = column
@@ -100,6 +104,7 @@ class Text(Medium):
         self.encodings = tuple(encodings)
         self.normalization = normalization
         self.pad_id = pad_id
+        self.clean = clean
         self._blank: Any = None
 
     def blank(self) -> Any:
@@ -141,10 +146,9 @@ class Text(Medium):
         """Return the text of every row, `None` where there is none."""
         if not self.files:
             cells = table[self.column]
-            there = cells.notna() & (cells.astype(str).str.strip() != "")
             return [
-                str(cell) if known else None
-                for cell, known in zip(cells, there, strict=True)
+                self._cleaned(str(cell)) if known else None
+                for cell, known in zip(cells, cells.notna(), strict=True)
             ], {}
         texts: list[Any] = []
         unreadable = {}
@@ -207,10 +211,15 @@ class Text(Medium):
             raise ValueError(f"more than {LARGEST_FILE:,} bytes")
         for encoding in self.encodings:
             try:
-                return content.decode(encoding).strip() or None
+                return self._cleaned(content.decode(encoding).strip())
             except UnicodeError:
                 continue
         raise ValueError(f"text in none of {self.encodings}")
+
+    def _cleaned(self, text: str) -> str | None:
+        """Return what is tokenised, `None` if that is nothing."""
+        text = text if self.clean is None else self.clean(text)
+        return text if text.strip() else None
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -221,4 +230,5 @@ class Text(Medium):
             "encodings": list(self.encodings),
             "normalization": self.normalization,
             "pad_id": self.pad_id,
+            "clean": keras.saving.serialize_keras_object(self.clean),
         }

@@ -123,6 +123,32 @@ def test_one_name_twice_is_refused(tmp_path):
     refused(tmp_path / "own.zip", "'a' twice")
 
 
+def test_another_folder_may_be_named_after_the_content(tmp_path):
+    archive = write(tmp_path / "own.zip")
+    target = tmp_path / "some/where/else"
+    assert unpacked(archive, MOST, target) == target
+    assert content(target) == FILES
+    # The archive's size and time say nothing of it.
+    os.utime(archive, (1, 1))
+    assert unpacked(archive, MOST, target) == target
+
+
+def test_a_faster_process_wins(tmp_path, monkeypatch):
+    archive = write(tmp_path / "own.zip")
+    keep = _unpacking._keep
+
+    def late(partial, target, record):
+        target.mkdir()
+        (target / "c").write_text("theirs")
+        (target / RECORD).write_text((partial / RECORD).read_text())
+        keep(partial, target, record)
+
+    monkeypatch.setattr(_unpacking, "_keep", late)
+    folder = unpacked(archive, MOST)
+    assert content(folder) == {"c": b"theirs"}
+    assert {p.name for p in tmp_path.iterdir()} == {"own.zip", folder.name}
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_mmrel.media import HashingTokenizer
 from keras_mmrel.media import Text
 
 pytestmark = pytest.mark.one_backend
@@ -93,3 +94,37 @@ def test_encodings_are_tried_in_order(tmp_path):
     texts, wrong = strict.texts(None, [paths[1], tmp_path])
     assert texts == [None, None]
     assert "in none of" in wrong[0] and "folder" in wrong[1]
+
+
+def test_a_text_is_cleaned_before_it_is_read(tmp_path):
+    def clean(text):
+        return text.replace("#", "")
+
+    x, present, _ = read(["#ab", "##", "a#", None], clean=clean)
+    assert present.tolist() == [True, False, True, False]
+    assert x["token_ids"][:, :3].tolist() == [
+        [97, 98, 0],
+        [0, 0, 0],
+        [97, 0, 0],
+        [0, 0, 0],
+    ]
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    files[0].write_text("#c\n")
+    files[1].write_text(" # ")
+    x, present, _ = read(["a", "b"], files, files=True, clean=clean)
+    assert present.tolist() == [True, False]
+    assert x["token_ids"][0, :2].tolist() == [99, 0]
+
+
+def test_hashed_words_are_the_same_everywhere_and_never_padding():
+    words = HashingTokenizer(50)
+    texts = "A dog, a DOG and the na\u00efve_cat 42"
+    first = words(texts)
+    # A hash of the letters alone: no process draws another one.
+    assert first == [40, 4, 40, 4, 9, 18, 39, 18]
+    assert words("\u2014 !?") == []
+    many = [words(f"w{n}")[0] for n in range(2000)]
+    assert (min(many), max(many)) == (1, 49) and len(set(many)) == 49
+    assert HashingTokenizer(2)("any word") == [1, 1]
+    again = Text.from_config(Text("t", tokenizer=words).get_config())
+    assert again.tokenizer == words and again.tokenizer is not words
