@@ -17,8 +17,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._pooling import masked_mean
 from keras_mmrel.encoders._pooling import usable_mask
 from keras_mmrel.encoders._split_backbone import graph_ends
-from keras_mmrel.encoders._split_backbone import natural_cuts
-from keras_mmrel.encoders._split_backbone import split_backbone
+from keras_mmrel.encoders._split_backbone import natural_blocks
 from keras_mmrel.encoders.block_encoder import symbolic_outputs
 from keras_mmrel.optional import require
 from keras_mmrel.tensor_layer import TensorLayer
@@ -91,11 +90,7 @@ class BackboneEncoder(TensorLayer):
 
         Their mean over positions is its feature, where `pooling` is `"mean"`.
         """
-        try:
-            blocks = split_backbone(self.backbone, natural_cuts(self.backbone))
-        except ValueError:
-            blocks = []
-        first, *rest = blocks or [self.backbone]
+        first, *rest = natural_blocks(self.backbone) or [self.backbone]
         return [FrontedBlock(self.front, first, name="block_0"), *rest]
 
     def call(self, inputs: Any, training: bool | None = None) -> Tensor:

@@ -101,12 +101,45 @@ def _crossing(name: str) -> ValueError:
 def graph_ends(layer: keras.layers.Layer) -> tuple[Any, Any] | None:
     """Inputs and outputs of a graph of layers; `None` for another layer."""
     if isinstance(layer, keras.Sequential):
-        ends = layer.inputs, layer.outputs
-        return (ends[0][0], ends[1][0]) if ends[0] and ends[1] else None
+        inputs = getattr(layer, "inputs", None)
+        return (inputs[0], layer.outputs[0]) if inputs else None
     try:
         return layer.input, layer.output
     except (AttributeError, ValueError):
         return None
+
+
+def natural_blocks(encoder: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Return the blocks that an encoder is made of, none if nobody knows.
+
+    These are its own; or the layers of a built `keras.Sequential` that have a
+    kernel, each with what follows it; or what `natural_cuts` makes of a graph.
+    """
+    own = getattr(encoder, "blocks", None)
+    if isinstance(own, list | tuple) and own:
+        return list(own)
+    if isinstance(encoder, keras.Sequential):
+        return _sequential_blocks(encoder) if graph_ends(encoder) else []
+    try:
+        names = natural_cuts(encoder)
+        return split_backbone(encoder, names) if names else []  # type: ignore[arg-type]
+    except ValueError:
+        return []
+
+
+def _sequential_blocks(model: keras.Sequential) -> list[keras.layers.Layer]:
+    groups: list[list] = [list(model.inputs)]
+    complete = False
+    for layer in model.layers:
+        has_kernel = any(len(weight.shape) > 1 for weight in layer.weights)
+        if has_kernel and complete:
+            groups.append([])
+        groups[-1].append(layer)
+        complete = complete or has_kernel
+    return [
+        keras.Sequential(group, name=f"block_{index}")
+        for index, group in enumerate(groups)
+    ]
 
 
 def natural_cuts(network: keras.layers.Layer) -> list[str]:

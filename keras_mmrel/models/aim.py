@@ -42,10 +42,11 @@ class AIM(SharedHeadModel):
     Args:
         modalities: As in `MultimodalModel`; an encoder must be made of blocks:
             a list of layers, a layer with a list `blocks` (such as
-            `MLPEncoder`, `ConvEncoder` or `BlockEncoder`), or a shape for
+            `MLPEncoder`, `ConvEncoder`, `ImageEncoder` or `TextEncoder`), a
+            `keras.Sequential` that begins with `keras.Input`, or a shape for
             which one is made. What such a layer does after its blocks is
             replaced by the mean over positions. Encoders may differ in
-            depth. For a backbone see `encoders.split_backbone`.
+            depth. `encoders.split_backbone` cuts a backbone.
         num_classes: Integer of at least 2.
         rely_weight: Non-negative float, as in
             `keras_mmrel.models.AuxiliaryPaths`.

@@ -19,6 +19,7 @@ from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.encoders._pooling import mean_over_positions
+from keras_mmrel.encoders._split_backbone import natural_blocks
 from keras_mmrel.layers._auxiliary_block_encoder import SELECTIONS
 from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
 from keras_mmrel.models._quality import relative_quality
@@ -427,12 +428,13 @@ class AuxiliaryPaths:
 
 
 def _blocks(name: str, encoder: keras.layers.Layer) -> list:
-    blocks = getattr(encoder, "blocks", None)
-    if not isinstance(blocks, list | tuple) or not blocks:
+    blocks = natural_blocks(encoder)
+    if not blocks:
         raise ValueError(
-            f"`modalities['{name}']` must be a shape, a list of layers, or "
-            "an encoder with a list `blocks`; "
-            "`keras_mmrel.encoders.split_backbone` cuts a backbone into "
+            f"`modalities['{name}']` must be a shape, a list of layers, an "
+            "encoder with a list `blocks`, a `keras.Sequential` that begins "
+            "with `keras.Input`, or a backbone of stages; "
+            "`keras_mmrel.encoders.split_backbone` cuts another one into "
             f"blocks. Received: {encoder!r}"
         )
-    return list(blocks)
+    return blocks

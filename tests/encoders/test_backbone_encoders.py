@@ -335,6 +335,50 @@ def test_a_preset_that_cannot_be_had_is_named_in_one_sentence(tmp_path):
         assert preset in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize("whole", [False, True])
+def test_texts_of_a_table_come_from_the_tokenizer_of_a_backbone(whole):
+    import keras_hub
+    import pandas as pd
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "blue"]
+    made = keras_hub.tokenizers.BertTokenizer(vocabulary=words)
+    if whole:
+        made = keras_hub.models.BertTextClassifierPreprocessor(
+            made, sequence_length=TOKENS
+        )
+    table = pd.DataFrame(
+        {
+            "text": ["red blue", "blue", None, "red red red"] * 3,
+            "shade": [0.0, 1.0, 0.5, 0.2] * 3,
+            "y": [0, 1, 0, 1] * 3,
+        }
+    )
+    data = keras_mmrel.media.MediaTable(
+        table,
+        {
+            "text": keras_mmrel.media.Text(
+                "text", tokenizer=made, length=TOKENS
+            ),
+            "shade": keras_mmrel.media.Tabular(["shade"]),
+        },
+        label="y",
+        batch_size=6,
+    )
+    x, _ = data.arrays()
+    start = [2] * whole
+    ids = x["text"]["token_ids"][0]
+    assert ids[: 2 + whole].tolist() == [*start, 5, 6]
+    counts = x["text"]["padding_mask"].sum(axis=1)[:4]
+    assert counts.tolist() == [n and n + 2 * whole for n in (2, 1, 0, 3)]
+    assert x["modality_mask"][:4, 0].tolist() == [1, 1, 0, 1]
+    encoder = encoders.TextEncoder(bert(), TOKENS, segment_ids=whole)
+    model = keras_mmrel.LateFusion({"text": encoder, "shade": (1,)}, 2)
+    model.compile()
+    model.fit(data, verbose=0)
+    assert np.isfinite(model.predict(data, verbose=0)["logits"]).all()
+
+
 # -- In every method ---------------------------------------------------------
 
 

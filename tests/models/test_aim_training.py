@@ -112,9 +112,35 @@ def test_blocks_of_unknown_input_shape_are_built_by_fit():
 
 
 def test_an_encoder_without_blocks_is_refused():
-    encoders = {"a": layers.Dense(4), "b": (4,)}
-    with pytest.raises(ValueError, match="`modalities\\['a'\\]` must be"):
-        keras_mmrel.AIM(encoders, 3)
+    unbuilt = keras.Sequential([layers.Dense(4), layers.Dense(4)])
+    for encoder in (layers.Dense(4), unbuilt):
+        with pytest.raises(ValueError, match="`modalities\\['a'\\]` must be"):
+            keras_mmrel.AIM({"a": encoder, "b": (4,)}, 3)
+
+
+def test_a_sequential_is_cut_before_each_kernel():
+    sequential = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Dropout(0.1),
+            layers.Conv2D(4, 3, padding="same"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2D(6, 3, padding="same"),
+            layers.GlobalAveragePooling2D(),
+        ]
+    )
+    model = keras_mmrel.AIM({"a": sequential, "b": (4,)}, 3, **OPTIONS)
+    blocks = model.encoders[0].blocks
+    names = [[type(x).__name__ for x in b.layers] for b in blocks]
+    first = ["Dropout", "Conv2D", "BatchNormalization", "ReLU"]
+    assert names == [first, ["Conv2D", "GlobalAveragePooling2D"]]
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(
+        to_numpy(model.encoders[0](x)), to_numpy(sequential(x)), atol=1e-5
+    )
+    held = {id(w) for block in blocks for w in block.weights}
+    assert held == {id(w) for w in sequential.weights}
 
 
 def test_a_modality_missing_in_a_whole_batch_changes_nothing_of_its_own():
