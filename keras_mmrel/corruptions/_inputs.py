@@ -43,8 +43,14 @@ class Target(Constraint):
 TARGET = Target()
 
 
-def read_inputs(inputs: Modalities) -> tuple[dict[str, Array], Array]:
+def read_inputs(
+    inputs: Modalities, texts: Sequence[str] = ()
+) -> tuple[dict[str, Array], Array]:
     """Return the modalities as new floating arrays, and who is present.
+
+    Args:
+        inputs: Dict of modality name -> array.
+        texts: Names of those that hold texts, and become arrays of objects.
 
     Returns:
         A dict of modality name -> array, and a boolean array
@@ -55,7 +61,10 @@ def read_inputs(inputs: Modalities) -> tuple[dict[str, Array], Array]:
             "`inputs` must be a non-empty dict of modality names to arrays. "
             f"Received: {type(inputs).__name__}"
         )
-    arrays = {k: _floating(k, v) for k, v in modality_arrays(inputs).items()}
+    arrays = {
+        name: _objects(values) if name in texts else _floating(name, values)
+        for name, values in modality_arrays(inputs).items()
+    }
     rows = {name: len(array) for name, array in arrays.items()}
     if len(set(rows.values())) != 1:
         raise ValueError(
@@ -65,6 +74,9 @@ def read_inputs(inputs: Modalities) -> tuple[dict[str, Array], Array]:
     present = _present(inputs, (next(iter(rows.values())), len(rows)))
     for column, (name, array) in enumerate(arrays.items()):
         values = array[present[:, column]]
+        if name in texts:
+            present[:, column] &= [isinstance(text, str) for text in array]
+            continue
         bad = values.size - int(np.isfinite(values).sum())
         if bad:
             raise ValueError(
@@ -73,6 +85,43 @@ def read_inputs(inputs: Modalities) -> tuple[dict[str, Array], Array]:
                 "infinite values"
             )
     return arrays, present
+
+
+def is_text(values: ArrayLike) -> bool:
+    """Whether it holds texts and cells without one, and nothing else."""
+    array = _cells(values)
+    if array.dtype.kind in "UT":
+        return array.ndim == 1 and array.size > 0
+    if array.dtype.kind != "O" or array.ndim != 1:
+        return False
+    known = [isinstance(cell, str) for cell in array]
+    return any(known) and all(
+        text or _is_empty(cell) for text, cell in zip(known, array, strict=True)
+    )
+
+
+def _cells(values: ArrayLike) -> Array:
+    """Return what stands in a list or a column, each thing as it is."""
+    listed = isinstance(values, list | tuple)
+    return np.array(values, object) if listed else to_numpy(values)
+
+
+def _is_empty(cell: Any) -> bool:
+    """Whether a table's cell has nothing in it: `None`, NaN, `pandas.NA`."""
+    return (
+        cell is None
+        or type(cell).__name__ == "NAType"
+        or (isinstance(cell, float) and np.isnan(cell))
+    )
+
+
+def _objects(values: ArrayLike) -> Array:
+    """Return texts as an array of plain strings, with empty cells as such."""
+    texts = np.empty(len(values), object)
+    texts[:] = [
+        str(cell) if isinstance(cell, str) else cell for cell in _cells(values)
+    ]
+    return texts
 
 
 def _floating(name: Any, values: ArrayLike) -> Array:

@@ -19,6 +19,7 @@ from keras_mmrel.corruptions._inputs import read_inputs
 from keras_mmrel.corruptions._inputs import read_labels
 
 FRACTION = Number(0, 1)
+RANDOM = ("all", "one", "independent")
 SEED_OF_A_CALL = Integer(0)
 
 
@@ -103,8 +104,7 @@ class Corruption:
     def __call__(
         self, inputs: Modalities, seed: int = 0, labels: Labels | None = None
     ) -> dict[str, Array]:
-        inputs, labels, _ = read_tables(inputs, labels)
-        arrays, present = read_inputs(inputs)
+        arrays, present, labels = self._read(inputs, labels)
         extra = self._labels(labels, len(present))
         corrupted = self._select(list(arrays), present, seed, **extra)
         for column, name in enumerate(arrays):
@@ -132,8 +132,7 @@ class Corruption:
             Boolean array `(samples, modalities)`, columns in the order of
             `inputs`.
         """
-        inputs, labels, _ = read_tables(inputs, labels)
-        arrays, present = read_inputs(inputs)
+        arrays, present, labels = self._read(inputs, labels)
         extra = self._labels(labels, len(present))
         return self._select(list(arrays), present, seed, **extra)
 
@@ -159,6 +158,13 @@ class Corruption:
     def corrupted_fraction(self) -> float:
         """Return the fraction of the samples that is taken, 1 by default."""
         return 1.0
+
+    def _read(
+        self, inputs: Modalities, labels: Labels | None
+    ) -> tuple[dict[str, Array], Array, Labels | None]:
+        """Return new arrays of the modalities, who is present, and labels."""
+        inputs, labels, _ = read_tables(inputs, labels)
+        return *read_inputs(inputs), labels
 
     def _select(
         self,
@@ -204,6 +210,10 @@ class Corruption:
                 "Received: labels=None"
             )
         return {"labels": read_labels(labels, samples)}
+
+    def _targeted(self, names: list[str]) -> list[str]:
+        """Return the modalities that may be corrupted."""
+        return names if self.target in RANDOM else self._known(names)
 
     def _known(self, names: list[str]) -> list[str]:
         target = [self.target] if isinstance(self.target, str) else self.target
