@@ -188,6 +188,8 @@ scratch.cleanup()
 
 - `media.Video` and `media.Text` read moving pictures and texts;
   `media.FileMedium` is the base of a format of your own.
+- [Corruptions of raw media](../docs/corruptions.md), with pictures: noise in decibels,
+  blur, blank frames, typing errors and more, before any front end.
 - A text is a dict of `token_ids` and `padding_mask`, as backbones of keras-hub
   take it: give such a backbone, in `encoders.PooledEncoder`, in the place of its
   shape.

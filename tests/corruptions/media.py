@@ -34,13 +34,18 @@ def texts(n, rng):
 
 
 def of(corruption):
-    """Return the function that makes its medium, `None` for features."""
+    """Return the function that makes its medium, `None` for features.
+
+    Args:
+        corruption: A corruption, or its class.
+    """
+    cls = corruption if isinstance(corruption, type) else type(corruption)
     for base, medium in (
         (WaveformCorruption, waveforms),
         (PictureCorruption, images),
         (FrameCorruption, videos),
         (TextCorruption, texts),
     ):
-        if isinstance(corruption, base):
+        if issubclass(cls, base):
             return medium
     return None
