@@ -19,6 +19,7 @@ from keras_mmrel.datasets.mvsa import load_mvsa
 from keras_mmrel.datasets.nyud2 import load_nyud2
 from keras_mmrel.datasets.rosmap import load_rosmap
 from keras_mmrel.datasets.wiki import load_wiki
+from keras_mmrel.datasets.write_av_digits import write_av_digits
 
 __all__ = [
     "load_av_digits",
@@ -36,4 +37,5 @@ __all__ = [
     "load_nyud2",
     "load_rosmap",
     "load_wiki",
+    "write_av_digits",
 ]
