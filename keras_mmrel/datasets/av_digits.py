@@ -111,10 +111,10 @@ def load_av_digits(
     """
     load_digits = require("sklearn.datasets", "load_av_digits").load_digits
     clips = load_clips(path)
-    split_of = _split_speakers(clips, fold)
+    split_of = split_speakers(clips, fold)
     digits = load_digits()
     rng = np.random.default_rng(SEED + fold)
-    images = _split_images(digits.images / 16, digits.target, rng)
+    images = split_images(digits.images / 16, digits.target, rng)
     audio = log_mel(clip.samples for clip in clips)
     labels = np.array([clip.digit for clip in clips], dtype="int32")
 
@@ -134,7 +134,7 @@ def load_av_digits(
     return tuple(splits)
 
 
-def _split_speakers(clips: list[Clip], fold: int) -> dict[str, str]:
+def split_speakers(clips: list[Clip], fold: int) -> dict[str, str]:
     """Return speaker -> split."""
     speakers = sorted({clip.speaker for clip in clips})
     test = len(speakers) // 3
@@ -151,7 +151,7 @@ def _split_speakers(clips: list[Clip], fold: int) -> dict[str, str]:
     return dict(zip(order, splits, strict=True))
 
 
-def _split_images(
+def split_images(
     images: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return split -> its images and their labels."""
@@ -173,23 +173,44 @@ def _canvas(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Return one canvas; the draws are the same for all options."""
+    image, crop, crop_place, place = draw_parts(
+        images, labels, digit, CANVAS, rng
+    )
+    noise = rng.standard_normal((CANVAS, CANVAS))
+
+    canvas = np.zeros((CANVAS, CANVAS))
+    if distractor:
+        put(canvas, crop, *crop_place)
+    put(canvas, image, *place)
+    return canvas + image_noise * noise
+
+
+def draw_parts(
+    images: np.ndarray,
+    labels: np.ndarray,
+    digit: int,
+    canvas: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw what a square canvas of some size shows, and where.
+
+    Returns:
+        A random image of the digit, a crop of any image, the place of the
+        crop, and that of the image: rows and columns of their upper left
+        corners.
+    """
     size = images.shape[1]
     image = images[rng.choice(np.flatnonzero(labels == digit))]
     other = images[rng.integers(len(images))]
     row, column = rng.integers(size - PATCH + 1, size=2)
     crop = other[row : row + PATCH, column : column + PATCH]
-    crop_place = rng.integers(CANVAS - PATCH + 1, size=2)
-    place = rng.integers(CANVAS - size + 1, size=2)
-    noise = rng.standard_normal((CANVAS, CANVAS))
-
-    canvas = np.zeros((CANVAS, CANVAS))
-    if distractor:
-        _draw(canvas, crop, *crop_place)
-    _draw(canvas, image, *place)
-    return canvas + image_noise * noise
+    crop_place = rng.integers(canvas - PATCH + 1, size=2)
+    place = rng.integers(canvas - size + 1, size=2)
+    return image, crop, crop_place, place
 
 
-def _draw(canvas: np.ndarray, image: np.ndarray, row: int, column: int) -> None:
+def put(canvas: np.ndarray, image: np.ndarray, row: int, column: int) -> None:
+    """Draw an image on a canvas, where the brighter pixel wins."""
     height, width = image.shape
     area = canvas[row : row + height, column : column + width]
     np.maximum(area, image, out=area)

@@ -14,10 +14,11 @@ from keras_mmrel.datasets._download import PATH
 from keras_mmrel.datasets._fsdd import FORMAT
 from keras_mmrel.datasets._fsdd import Clip
 from keras_mmrel.datasets._fsdd import load_clips
-from keras_mmrel.datasets.av_digits import PATCH
 from keras_mmrel.datasets.av_digits import SEED
-from keras_mmrel.datasets.av_digits import _split_images
-from keras_mmrel.datasets.av_digits import _split_speakers
+from keras_mmrel.datasets.av_digits import draw_parts
+from keras_mmrel.datasets.av_digits import put
+from keras_mmrel.datasets.av_digits import split_images
+from keras_mmrel.datasets.av_digits import split_speakers
 from keras_mmrel.optional import require
 
 USER = "write_av_digits"
@@ -111,10 +112,10 @@ def write_av_digits(
     """
     load_digits = require("sklearn.datasets", USER).load_digits
     chosen = _first(load_clips(path), clips)
-    split_of = _split_speakers(chosen, fold)
+    split_of = split_speakers(chosen, fold)
     digits = load_digits()
     rng = np.random.default_rng(SEED + fold)
-    images = _split_images(digits.images / 16, digits.target, rng)
+    images = split_images(digits.images / 16, digits.target, rng)
     root = Path(folder)
     for part in ("audio", "video"):
         (root / part).mkdir(parents=True, exist_ok=True)
@@ -158,23 +159,19 @@ def _film(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Return frames in [0, 1]; the draws are the same for all options."""
-    size = images.shape[1]
-    image = images[rng.choice(np.flatnonzero(labels == digit))]
-    other = images[rng.integers(len(images))]
-    row, column = rng.integers(size - PATCH + 1, size=2)
-    crop = other[row : row + PATCH, column : column + PATCH]
-    top, left = rng.integers(CANVAS - PATCH + 1, size=2)
-    begin = rng.integers(CANVAS - size + 1, size=2)
-    end = np.clip(begin + rng.integers(-WAY, WAY + 1, size=2), 0, CANVAS - size)
+    image, crop, crop_place, begin = draw_parts(
+        images, labels, digit, CANVAS, rng
+    )
+    way = rng.integers(-WAY, WAY + 1, size=2)
+    end = np.clip(begin + way, 0, CANVAS - len(image))
     noise = rng.standard_normal((FRAMES_A_SECOND, CANVAS, CANVAS))
 
     film = np.zeros_like(noise)
-    ways = np.linspace(begin, end, FRAMES_A_SECOND).round().astype(int)
-    for frame, (y, x) in zip(film, ways, strict=True):
-        frame[y : y + size, x : x + size] = image
+    places = np.linspace(begin, end, FRAMES_A_SECOND).round().astype(int)
+    for frame, place in zip(film, places, strict=True):
         if distractor:
-            area = frame[top : top + PATCH, left : left + PATCH]
-            np.maximum(area, crop, out=area)
+            put(frame, crop, *crop_place)
+        put(frame, image, *place)
     return np.clip(film + image_noise * noise, 0, 1)
 
 

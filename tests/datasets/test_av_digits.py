@@ -23,7 +23,7 @@ from keras_mmrel.datasets import load_av_digits
 from keras_mmrel.datasets._fsdd import Clip
 from keras_mmrel.datasets._fsdd import load_clips
 from keras_mmrel.datasets._spectrogram import log_mel
-from keras_mmrel.datasets.av_digits import _split_speakers
+from keras_mmrel.datasets.av_digits import split_speakers
 
 pytestmark = pytest.mark.one_backend
 
@@ -192,13 +192,13 @@ def test_each_speaker_is_for_the_test_once(count, sizes):
     clips = [Clip(0, name, np.ones(1)) for name in reversed(names)]
     tested = []
     for fold in range(count // sizes[2]):
-        split_of = _split_speakers(clips, fold)
+        split_of = split_speakers(clips, fold)
         found = Counter(split_of.values())
         assert (found["train"], found["val"], found["test"]) == sizes
         tested += [name for name, s in split_of.items() if s == "test"]
     assert tested == list(names)
     with pytest.raises(ValueError, match=rf"`fold` must be in \[0, {fold + 1}"):
-        _split_speakers(clips, fold + 1)
+        split_speakers(clips, fold + 1)
 
 
 def test_image_has_the_digit_of_its_clip_and_no_second_split(archive):
