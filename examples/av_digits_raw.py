@@ -29,48 +29,23 @@ os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
 )
 
 import keras
-from keras import ops
 
 from keras_mmrel import benchmark
 from keras_mmrel import corruptions
 from keras_mmrel import datasets
+from keras_mmrel import encoders
 from keras_mmrel import layers
 from keras_mmrel import media
 from keras_mmrel.evaluation import NoiseProtocol
 
 SAMPLE_RATE = 8000
-# Power of a quiet room on the scale of the layer below.
-FLOOR = 1e-2
 CONVOLUTION = {"padding": "same", "use_bias": False}
-
-
-@keras.saving.register_keras_serializable(package="av_digits_raw")
-class LogMel(keras.layers.MelSpectrogram):
-    """A waveform as the logarithm of its mel spectrogram, `(frames, bins)`.
-
-    `power_to_db=True` would do without a layer of one's own, but its floor
-    hangs on the loudest clip of the batch.
-    """
-
-    def call(self, inputs):
-        power = ops.swapaxes(super().call(inputs), -1, -2)
-        return 0.25 * ops.log(power + FLOOR)
-
-    def compute_output_shape(self, input_shape):
-        *batch, bins, frames = super().compute_output_shape(input_shape)
-        return (*batch, frames, bins)
 
 
 def front_end():
     """32 frames of 32 mel bins; nothing before it has to learn."""
-    return LogMel(
-        fft_length=256,
-        sequence_stride=256,
-        sampling_rate=SAMPLE_RATE,
-        num_mel_bins=32,
-        min_freq=60.0,
-        max_freq=4000.0,
-        power_to_db=False,
+    return encoders.LogMelSpectrogram(
+        SAMPLE_RATE, mel_bins=32, frame_seconds=0.032, hop_seconds=0.032
     )
 
 
@@ -95,8 +70,6 @@ class SoundEncoder(keras.layers.Layer):
         self.front_end = front_end()
         self.convolutions = keras.Sequential(
             [
-                # Loud or quiet: what counts is the shape of the spectrum.
-                keras.layers.LayerNormalization(axis=(1, 2)),
                 *convolution_block(keras.layers.Conv1D(32, 3, **CONVOLUTION)),
                 keras.layers.MaxPooling1D(2),
                 *convolution_block(keras.layers.Conv1D(64, 3, **CONVOLUTION)),
@@ -190,7 +163,7 @@ def convolutions(name, shape):
 
 
 def read(tables):
-    """Training and test part, as arrays of waveforms and of frames."""
+    """Training and test part: waveforms and frames, decoded as needed."""
     train = media.MediaTable(
         tables["train"],
         {
@@ -198,9 +171,9 @@ def read(tables):
             "video": media.Video("video", frames=4, size=16, channels=1),
         },
         label="digit",
-        batch_size=50,
+        cache=tables["train"].parent / "cache",
     )
-    return train.arrays(), train.like(tables["test"]).arrays()
+    return train, train.like(tables["test"])
 
 
 def protocols():
@@ -290,10 +263,9 @@ def main():
     folder = chosen.out / f"media_{chosen.clips}"
     print(f"writing WAV and MP4 files into {folder} ...", flush=True)
     tables = datasets.write_av_digits(folder, source, clips=chosen.clips)
-    print("reading them ...", flush=True)
-    data = read(tables)
+    train, test = read(tables)
     print(
-        f"{len(data[0][1])} samples for training, {len(data[1][1])} for the "
+        f"{len(train.table)} samples for training, {len(test.table)} for the "
         f"test, after {time.perf_counter() - start:.0f} s",
         flush=True,
     )
@@ -302,7 +274,7 @@ def main():
         methods=methods(),
         datasets={
             f"{chosen.clips} clips": benchmark.Dataset(
-                lambda: data, scale="none"
+                lambda: (train, test), scale="none"
             )
         },
         seeds=chosen.seeds,

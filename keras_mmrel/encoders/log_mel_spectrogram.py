@@ -107,6 +107,10 @@ class LogMelSpectrogram(TensorLayer):
             x = (x - mean) / ops.maximum(spread, 0.05)
         return ops.cast(x, self.compute_dtype)
 
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        *batch, bins, frames = self.mel.compute_output_shape(input_shape)
+        return (*batch, frames, bins)
+
     def get_config(self) -> dict:
         return {
             **super().get_config(),
