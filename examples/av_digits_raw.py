@@ -29,23 +29,50 @@ os.environ["KERAS_BACKEND"] = os.environ.get("KERAS_BACKEND") or next(
 )
 
 import keras
+from keras import ops
 
 from keras_mmrel import benchmark
 from keras_mmrel import corruptions
 from keras_mmrel import datasets
-from keras_mmrel import encoders
 from keras_mmrel import layers
 from keras_mmrel import media
 from keras_mmrel.evaluation import NoiseProtocol
 
 SAMPLE_RATE = 8000
+# Power of a quiet room on the scale of the layer below.
+FLOOR = 1e-2
 CONVOLUTION = {"padding": "same", "use_bias": False}
+
+
+@keras.saving.register_keras_serializable(package="av_digits_raw")
+class LogMel(keras.layers.MelSpectrogram):
+    """A waveform as the logarithm of its mel spectrogram, `(frames, bins)`.
+
+    `power_to_db=True` would do without a layer of one's own, but its floor
+    hangs on the loudest clip of the batch. `encoders.LogMelSpectrogram` hears
+    down to -100 dB, so zeros that pad a clip are far from all else: audio alone
+    had 74 % of 250 validation clips right with it, and 82 % with this floor.
+    """
+
+    def call(self, inputs):
+        power = ops.swapaxes(super().call(inputs), -1, -2)
+        return 0.25 * ops.log(power + FLOOR)
+
+    def compute_output_shape(self, input_shape):
+        *batch, bins, frames = super().compute_output_shape(input_shape)
+        return (*batch, frames, bins)
 
 
 def front_end():
     """32 frames of 32 mel bins; nothing before it has to learn."""
-    return encoders.LogMelSpectrogram(
-        SAMPLE_RATE, mel_bins=32, frame_seconds=0.032, hop_seconds=0.032
+    return LogMel(
+        fft_length=256,
+        sequence_stride=256,
+        sampling_rate=SAMPLE_RATE,
+        num_mel_bins=32,
+        min_freq=60.0,
+        max_freq=4000.0,
+        power_to_db=False,
     )
 
 
@@ -70,6 +97,8 @@ class SoundEncoder(keras.layers.Layer):
         self.front_end = front_end()
         self.convolutions = keras.Sequential(
             [
+                # Loud or quiet: what counts is the shape of the spectrum.
+                keras.layers.LayerNormalization(axis=(1, 2)),
                 *convolution_block(keras.layers.Conv1D(32, 3, **CONVOLUTION)),
                 keras.layers.MaxPooling1D(2),
                 *convolution_block(keras.layers.Conv1D(64, 3, **CONVOLUTION)),
@@ -288,6 +317,12 @@ def main():
             "scores": ["accuracy", "nll", "ece"],
             "batch_size": 100,
         },
+        notes=[
+            "What a look at test data has influenced: figures of the test part "
+            "were on screen for two front ends; the one with a floor stayed, "
+            "which validation speakers had chosen. Encoders and training were "
+            "chosen on those too, by sound alone, film alone and QADM-Net.",
+        ],
         baseline="late fusion, range control",
     )
     comparison.run(chosen.out)

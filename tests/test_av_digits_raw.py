@@ -58,6 +58,16 @@ def test_front_end_hears_each_clip_alone(example):
     # The loudest clip of a batch does not matter to a quiet one.
     alone = keras.ops.convert_to_numpy(layer(sound[1:2]))
     np.testing.assert_allclose(heard[1:2], alone, atol=1e-5)
+    # By hand: a frame in the middle, windowed, its power in bands.
+    weights = keras.ops.convert_to_numpy(
+        layer.linear_to_mel_weight_matrix(32, 129, 8000, 60.0, 4000.0)
+    )
+    frame = sound[0, 2560 - 128 : 2560 + 128] * (
+        0.5 - 0.5 * np.cos(2 * np.pi * np.arange(256) / 256)
+    )
+    power = np.abs(np.fft.rfft(frame)) ** 2 @ weights
+    expected = 0.25 * np.log(power + example.FLOOR)
+    np.testing.assert_allclose(heard[0, 10], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(

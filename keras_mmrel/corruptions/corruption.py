@@ -60,7 +60,8 @@ class Corruption:
         inputs: Dict of modality name -> array `(samples, ...)` of any rank,
             and optionally `"modality_mask"` `(samples, modalities)`, 1 for
             present and 0 for missing. A missing modality is never corrupted,
-            and is the only place where NaN may stand.
+            and is the only place where NaN may stand. Corruptions of text
+            take strings, `(samples,)`, and give them as objects.
         seed: Non-negative integer. Same seed, same result.
         labels: Class numbers `(samples,)` or one-hot rows, for a corruption
             that needs them.

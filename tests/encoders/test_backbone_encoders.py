@@ -149,6 +149,7 @@ def test_log_mel_spectrogram():
     run = encoders.LogMelSpectrogram(2000, mel_bins=8)
     x = RNG.normal(size=(3, 600)).astype("float32")
     assert to_numpy(run(x)).shape == (3, 31, 8)
+    assert run.compute_output_shape((None, 600)) == (None, 31, 8)
     assert json_round_trip(run).get_config() == run.get_config()
     compiled = keras.Sequential([keras.Input((600,)), run])
     np.testing.assert_allclose(
