@@ -121,7 +121,7 @@ def write_av_digits(
         (root / part).mkdir(parents=True, exist_ok=True)
     tables = {}
     for split in ("train", "val", "test"):
-        rows = []
+        rows: list[tuple] = []
         for clip in chosen:
             if split_of[clip.speaker] != split:
                 continue
