@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import keras
@@ -22,6 +23,7 @@ SILENCE = 1e-10
     mel_bins=SIZE,
     frame_seconds=_SECONDS,
     hop_seconds=_SECONDS,
+    top_db=Number(0, 200, low_open=True),
     standardize=Flag(),
 )
 class LogMelSpectrogram(TensorLayer):
@@ -36,6 +38,9 @@ class LogMelSpectrogram(TensorLayer):
         mel_bins: Bands, from 20 Hz to half the sample rate.
         frame_seconds: Length of a frame.
         hop_seconds: From the beginning of a frame to that of the next one.
+        top_db: Decibels below a clip's loudest band at which everything is
+            silence. Zeros that pad a short clip would else lie far below all
+            that was recorded, and be most of what varies in it.
         standardize: Whether each clip gets mean 0 and deviation 1, so that how
             loud it was recorded plays no part. A silent one becomes 0.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -65,6 +70,7 @@ class LogMelSpectrogram(TensorLayer):
         mel_bins: int = 64,
         frame_seconds: float = 0.025,
         hop_seconds: float = 0.01,
+        top_db: float = 60.0,
         standardize: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -73,6 +79,7 @@ class LogMelSpectrogram(TensorLayer):
         self.mel_bins = mel_bins
         self.frame_seconds = frame_seconds
         self.hop_seconds = hop_seconds
+        self.top_db = top_db
         self.standardize = standardize
         frame = round(sample_rate * frame_seconds)
         hop = round(sample_rate * hop_seconds)
@@ -100,7 +107,10 @@ class LogMelSpectrogram(TensorLayer):
         power = self.mel(ops.cast(inputs, "float32"))
         # Of silence this is 0, and not a number that rounding moves.
         x = ops.log(ops.maximum(ops.stop_gradient(power) / SILENCE, 1.0))
-        x = ops.transpose(x, (0, 2, 1))
+        # A decibel is a tenth of the decimal logarithm of a power.
+        floor = ops.max(x, axis=(1, 2), keepdims=True)
+        floor = floor - self.top_db * math.log(10.0) / 10.0
+        x = ops.transpose(ops.maximum(x, floor), (0, 2, 1))
         if self.standardize:
             mean = ops.mean(x, axis=(1, 2), keepdims=True)
             spread = ops.std(x, axis=(1, 2), keepdims=True)
@@ -118,5 +128,6 @@ class LogMelSpectrogram(TensorLayer):
             "mel_bins": self.mel_bins,
             "frame_seconds": self.frame_seconds,
             "hop_seconds": self.hop_seconds,
+            "top_db": self.top_db,
             "standardize": self.standardize,
         }

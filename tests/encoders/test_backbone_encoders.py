@@ -176,6 +176,20 @@ def test_a_tone_is_in_its_band_however_loud():
     assert not to_numpy(spectrogram(np.zeros((1, 4000), "float32"))).any()
 
 
+@pytest.mark.one_backend
+def test_zeros_that_pad_a_clip_are_no_more_than_silence():
+    plain = encoders.LogMelSpectrogram(8000, mel_bins=20, standardize=False)
+    sound = RNG.normal(size=(1, 2000)).astype("float32")
+    padded = np.concatenate([sound, np.zeros((1, 4000), "float32")], axis=1)
+    x = to_numpy(plain(padded))
+    decibels = 10 / np.log(10) * (x.max() - x)
+    assert abs(decibels.max() - 60) < 1e-3
+    # The clip itself is as it was.
+    np.testing.assert_allclose(
+        x[:, :20], to_numpy(plain(sound))[:, :20], atol=1e-3
+    )
+
+
 def test_audio_encoder_with_a_front_end():
     encoder = encoders.AudioEncoder(
         encoders.ConvEncoder((4, 5)),
