@@ -16,6 +16,7 @@ PACKAGES = {
     "sklearn": ("scikit-learn", "data"),
     "soundfile": ("soundfile", "media"),
     "tensorflow_io": ("tensorflow-io", "tensorflow-io"),
+    "tokenizers": ("tokenizers", "pretrained"),
     "yaml": ("PyYAML", "report"),
 }
 

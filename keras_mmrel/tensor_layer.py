@@ -21,6 +21,13 @@ def refused(expected: str, received: str) -> ValueError:
     return error
 
 
+def own_error(error: BaseException | None) -> BaseException | None:
+    """Return the error of `refused` that led to another one, if any did."""
+    while error is not None and not hasattr(error, _OURS):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def describe(value: Any) -> str:
     """What was received, short."""
     if isinstance(value, Mapping):
@@ -61,9 +68,9 @@ class TensorLayer(keras.layers.Layer):
             return super().compute_output_spec(*args, **kwargs)
         except Exception as error:
             # Keras makes another one of it, of many lines.
-            cause = error.__context__
-            if cause is not None and hasattr(cause, _OURS):
-                raise cause from None
+            own = own_error(error)
+            if own is not None:
+                raise own from None
             raise
 
 

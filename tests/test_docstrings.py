@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import operator
 import pkgutil
 import re
 
@@ -51,9 +52,9 @@ def test_docstring_examples_run(name):
 def test_every_public_class_shows_an_example():
     for package in (
         "layers", "models", "encoders", "corruptions", "losses", "media",
-        "modulations",
+        "modulations", "encoders.pretrained",
     ):  # fmt: skip
-        module = getattr(keras_mmrel, package)
+        module = operator.attrgetter(package)(keras_mmrel)
         for name in module.__all__:
             text = getattr(module, name).__doc__
             assert "Example:" in text or name == "MultimodalModel", name

@@ -38,6 +38,7 @@ OPTIONAL = {
     "sklearn",
     "soundfile",
     "tensorflow_io",
+    "tokenizers",
     "yaml",
 }
 # Made to be subclassed: no file holds an instance of them.

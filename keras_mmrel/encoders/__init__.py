@@ -1,3 +1,4 @@
+from keras_mmrel.encoders import pretrained as pretrained
 from keras_mmrel.encoders._split_backbone import split_backbone
 from keras_mmrel.encoders.audio_encoder import AudioEncoder
 from keras_mmrel.encoders.block_encoder import BlockEncoder

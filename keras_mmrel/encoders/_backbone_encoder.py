@@ -22,6 +22,7 @@ from keras_mmrel.encoders.block_encoder import symbolic_outputs
 from keras_mmrel.optional import require
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import describe
+from keras_mmrel.tensor_layer import own_error
 from keras_mmrel.tensor_layer import refused
 
 # What a backbone of several outputs calls what it makes of its inputs.
@@ -100,6 +101,9 @@ class BackboneEncoder(TensorLayer):
             frozen = self.fine_tune == "none"
             outputs = self.backbone(taken, training=training and not frozen)
         except (ValueError, TypeError, LookupError) as error:
+            own = own_error(error)
+            if own is not None:
+                raise own from None
             raise refused(
                 f"`inputs` must be what the backbone '{self.backbone.name}' "
                 "takes",

@@ -146,8 +146,9 @@ def natural_cuts(network: keras.layers.Layer) -> list[str]:
     """Names of layers after which a backbone can be cut, the last one too.
 
     These are the stages of a convolutional backbone of keras-hub, or the
-    longest run of layers of one class, as a transformer has them. The list is
-    empty where there is neither.
+    longest run of layers of one class, as a transformer has them. Where there
+    is neither, a backbone of several inputs is one block, which hands them
+    on, and the list is empty for any other.
     """
     ends = graph_ends(network)
     if ends is None:
@@ -159,7 +160,9 @@ def natural_cuts(network: keras.layers.Layer) -> list[str]:
         cuts = [upstream.made_by(t) for t in pyramid.values()]
     else:
         cuts = _longest_run(layers)
-    return [*(name for name in cuts if name != end), end] if cuts else []
+    if not cuts and not isinstance(ends[0], Mapping):
+        return []
+    return [*(name for name in cuts if name != end), end]
 
 
 def _longest_run(layers: Sequence[keras.layers.Layer]) -> list[str]:

@@ -8,6 +8,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._pooling import mean_over_positions
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import describe
+from keras_mmrel.tensor_layer import own_error
 from keras_mmrel.tensor_layer import refused
 
 
@@ -95,6 +96,9 @@ def symbolic_outputs(
             x = block(x)
         # Layers and backends say in many ways that they cannot take it.
         except Exception as error:
+            own = own_error(error)
+            if own is not None:
+                raise own from None
             received = f"shape={input_shape}" if index == 0 else describe(x)
             before = "is given" if index == 0 else f"block {index - 1} returns"
             raise refused(
