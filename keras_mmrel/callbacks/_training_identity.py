@@ -31,10 +31,16 @@ def identity(model: Model) -> dict[str, Any]:
         "keras": keras.__version__,
         "backend": keras.config.backend(),
         "class": type(model).__name__,
-        "model": _config_of(model.get_config),
+        "model": _config_of(lambda: _arguments(model)),
         "compile": _config_of(model.get_compile_config),
     }
     return dict(_flat("", json.loads(json.dumps(config, default=str))))
+
+
+def _arguments(model: Model) -> dict[str, Any]:
+    """A model's config without what it remembers of a training's data."""
+    config = model.get_config()
+    return {name: config[name] for name in config if name != "largest"}
 
 
 def _config_of(function: Any) -> Any:
