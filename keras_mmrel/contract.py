@@ -138,6 +138,11 @@ def rows_to_numpy(
     return to_numpy(array[rows], name)
 
 
+def is_pixels(array: Array | Tensor) -> bool:
+    """Whether an array holds bytes of images or videos, 0 to 255."""
+    return len(array.shape) > 3 and "uint8" in str(array.dtype)
+
+
 def number_array(array: ArrayLike, name: str = "An array") -> Array:
     """Return `to_numpy` of an array of real numbers, as every backend takes.
 

@@ -14,6 +14,7 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import is_pixels
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import number_array
 from keras_mmrel.contract import to_numpy
@@ -85,6 +86,16 @@ def read_inputs(
                 "infinite values"
             )
     return arrays, present
+
+
+def as_given(values: Array, given: ArrayLike) -> Array:
+    """Return corrupted values, as bytes where pixels were given as bytes.
+
+    A model tells bytes from floats, whose scale is another one.
+    """
+    if hasattr(given, "dtype") and is_pixels(given):  # type: ignore[arg-type]
+        return np.clip(np.rint(values), 0, 255).astype("uint8")
+    return values
 
 
 def is_text(values: ArrayLike) -> bool:

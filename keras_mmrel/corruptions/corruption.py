@@ -15,6 +15,7 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions._inputs import TARGET
+from keras_mmrel.corruptions._inputs import as_given
 from keras_mmrel.corruptions._inputs import read_inputs
 from keras_mmrel.corruptions._inputs import read_labels
 
@@ -118,7 +119,7 @@ class Corruption:
                     **extra,
                 )
         return {
-            name: arrays[name]
+            name: as_given(arrays[name], inputs[name])
             if name != MASK
             else np.array(to_numpy(inputs[MASK]))
             for name in inputs

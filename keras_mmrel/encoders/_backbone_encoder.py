@@ -67,7 +67,8 @@ class BackboneEncoder(TensorLayer):
         output_key: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # The front casts: numbers of tokens are not to be rounded.
+        super().__init__(autocast=False, **kwargs)
         self.fine_tune = fine_tune
         self.lora_rank = lora_rank
         self.pooling = pooling
@@ -79,8 +80,8 @@ class BackboneEncoder(TensorLayer):
             enable_lora(backbone, lora_rank)
         self.front = front
         self.backbone = used_network(backbone, inputs, output_key)
-        if fine_tune not in ("all", "lora"):
-            freeze(self.backbone, 0 if fine_tune == "none" else int(fine_tune))
+        if fine_tune != "lora":
+            freeze(self.backbone, fine_tune)
 
     def build(self, input_shape: Any) -> None:
         build_all([self.front, self.backbone], input_shape)
@@ -152,7 +153,7 @@ class FrontedBlock(TensorLayer):
         block: keras.layers.Layer,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.front = front
         self.block = block
 
@@ -290,25 +291,43 @@ def used_network(
 
 def enable_lora(backbone: keras.layers.Layer, rank: int) -> None:
     """Let small factors of attention's kernels learn, and nothing else."""
+    names = []
     if hasattr(backbone, "enable_lora"):
-        backbone.enable_lora(rank)
-    if not any("lora" in weight.path for weight in backbone.trainable_weights):
+        names = backbone.default_lora_layer_names()
+    taking = [
+        layer
+        for layer in _all_parts(backbone)
+        if layer.name in names and hasattr(layer, "enable_lora")
+    ]
+    received = f"fine_tune='lora' and {type(backbone).__name__}"
+    if not taking:
         raise ValueError(
             "`fine_tune` must be 'all', 'none' or a number of layers where a "
-            "backbone has no attention that takes LoRA. Received: "
-            f"fine_tune='lora' and {type(backbone).__name__}"
+            f"backbone has no attention that takes LoRA. Received: {received}"
         )
+    if any(getattr(layer, "lora_enabled", False) for layer in taking):
+        raise ValueError(
+            "`backbone` must have no LoRA yet, since a kernel takes it once. "
+            f"Received: {received} with LoRA"
+        )
+    backbone.enable_lora(rank)
 
 
-def freeze(network: keras.layers.Layer, last: int) -> None:
-    """Freeze all but the last layers with weights.
+def _all_parts(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    parts = list(upstream.sublayers(layer))
+    return [*parts, *(p for part in parts for p in _all_parts(part))]
+
+
+def freeze(network: keras.layers.Layer, kept: str | int) -> None:
+    """Freeze all but the last layers with weights, `"all"` or `"none"`.
 
     A layer that stacks layers of one class, such as the encoder of a vision
     transformer, counts as these.
     """
     parts = stacked_parts(network)
+    last = {"all": len(parts), "none": 0}.get(str(kept), kept)
     for index, part in enumerate(parts):
-        part.trainable = index >= len(parts) - last
+        part.trainable = index >= len(parts) - int(last)
 
 
 def stacked_parts(network: keras.layers.Layer) -> list[keras.layers.Layer]:

@@ -26,7 +26,8 @@ class FeatureScaling(TensorLayer):
     """
 
     def __init__(self, shape: Sequence[int], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Raw values may be more than float16 holds.
+        super().__init__(autocast=False, **kwargs)
         self.shape = tuple(shape)
         self.mean = add_state(self, "mean", self.shape[-1:])
         self.variance = add_state(self, "variance", self.shape[-1:], "ones")
@@ -53,7 +54,24 @@ class FeatureScaling(TensorLayer):
         Args:
             inputs: `(samples, *shape)`, read in chunks.
             present: `(samples,)`, true for those that count.
+
+        Raises:
+            ValueError: If they have another shape, or one that counts is not
+                finite.
         """
+        shape = tuple(np.shape(inputs))
+        if len(shape) < 2 or shape[1:] != self.shape:
+            raise ValueError(
+                "`inputs` must have the shape (samples, "
+                f"{', '.join(map(str, self.shape))}). Received: shape={shape}"
+            )
+        if present is not None:
+            present = np.asarray(present).astype(bool).reshape(-1)
+            if len(present) != shape[0]:
+                raise ValueError(
+                    f"`present` must have one value a sample, {shape[0]}. "
+                    f"Received: {len(present)}"
+                )
         count, mean, squares = 0, np.zeros(1), np.zeros(1)
         first = rows_to_numpy(inputs, slice(1))
         step = max(1, CHUNK_BYTES // max(first.nbytes, 1))
@@ -71,6 +89,11 @@ class FeatureScaling(TensorLayer):
             squares = squares + np.square(chunk - own).sum(axis=0) + between
             mean = mean + (own - mean) * len(chunk) / total
             count = total
+        if not np.isfinite(squares).all():
+            raise ValueError(
+                "`inputs` must be finite where they count. Received: NaN or "
+                "infinite values"
+            )
         if count:
             self.mean.assign(mean)
             self.variance.assign(squares / count)

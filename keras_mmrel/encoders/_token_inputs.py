@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_mmrel.contract import Tensor
 from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import describe
+from keras_mmrel.tensor_layer import refused
 
 TOKENS, PADDING, SEGMENTS = "token_ids", "padding_mask", "segment_ids"
 
@@ -29,7 +31,8 @@ class TokenInputs(TensorLayer):
         segment_ids: bool,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        # Numbers of tokens are not to be rounded.
+        super().__init__(autocast=False, **kwargs)
         self.names = list(names)
         self.length = length
         self.segment_ids = segment_ids
@@ -42,6 +45,11 @@ class TokenInputs(TensorLayer):
         return dict.fromkeys(names, (None, self.length))
 
     def call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if not isinstance(inputs, Mapping) or set(self.input_shape) - {*inputs}:
+            raise refused(
+                f"`inputs` must be a dict of {list(self.input_shape)}",
+                describe(inputs),
+            )
         made = {}
         for name in self.names:
             given = name.removeprefix("encoder_")

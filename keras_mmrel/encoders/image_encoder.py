@@ -108,6 +108,13 @@ class ImageEncoder(BackboneEncoder):
         backbone = load_backbone(backbone)
         shape = input_shapes(backbone)
         self.image_shape = known_sizes(shape, image_shape, "image_shape")
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            channels = self.image_shape[-1]
+            if np.size(value) not in (1, channels):
+                raise ValueError(
+                    f"`{name}` must be one number, or one a channel, "
+                    f"{channels}. Received: {name}={value!r}"
+                )
         super().__init__(
             backbone,
             PixelScaling(

@@ -72,7 +72,7 @@ class Scaling(TensorLayer):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.shape = tuple(shape)
         self.seed = seed
         self.front = FeatureScaling(

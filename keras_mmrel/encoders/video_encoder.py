@@ -7,6 +7,8 @@ from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._frame_block import FrameBlock
+from keras_mmrel.encoders._split_backbone import natural_blocks
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import describe
 from keras_mmrel.tensor_layer import refused
@@ -60,6 +62,18 @@ class VideoEncoder(TensorLayer):
         super().__init__(**kwargs)
         self.image_encoder = image_encoder
         self.pooling = pooling
+
+    @property
+    def blocks(self) -> list[keras.layers.Layer]:
+        """The blocks of the image's encoder, for every frame.
+
+        Their mean over positions is its feature, where `pooling` is `"mean"`.
+        """
+        blocks = natural_blocks(self.image_encoder) or [self.image_encoder]
+        return [
+            FrameBlock(block, name=f"block_{index}")
+            for index, block in enumerate(blocks)
+        ]
 
     def build(self, input_shape: tuple) -> None:
         if not self.image_encoder.built:

@@ -24,6 +24,7 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import is_pixels
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions import Corruption
@@ -312,7 +313,7 @@ def _ordered(model: Model, x: Modalities) -> dict[str, Array]:
     # As the corruptions do, so that all test sets have one dtype.
     arrays = {
         name: array
-        if name == MASK or array.dtype.kind == "f"
+        if name == MASK or array.dtype.kind == "f" or is_pixels(array)
         else array.astype("float32")
         for name, array in arrays.items()
     }

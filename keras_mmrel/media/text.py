@@ -1,3 +1,4 @@
+import codecs
 import unicodedata
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -66,7 +67,8 @@ class Text(Medium):
             own must have one length already.
         files: Whether the cells name text files.
         encodings: Encodings of files, tried in this order. "latin-1" reads
-            anything, so it comes last.
+            anything, so it comes last. A file that is marked as UTF-16 is
+            read as such first.
         normalization: Unicode form, or `None`. By the default the same
             letters are the same characters.
         pad_id: Token number of padding, at the end of texts.
@@ -209,7 +211,8 @@ class Text(Medium):
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise ValueError(f"more than {LARGEST_FILE:,} bytes")
-        for encoding in self.encodings:
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        for encoding in (*["utf-16"] * marked, *self.encodings):
             try:
                 return self._cleaned(content.decode(encoding).strip())
             except UnicodeError:

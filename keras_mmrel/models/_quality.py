@@ -24,6 +24,7 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import class_numbers
+from keras_mmrel.contract import is_pixels
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._quality_fit import FEWEST
 from keras_mmrel.models._sampled_rows import ROWS
@@ -170,13 +171,14 @@ def _samples(
         found = SampledRows(model, x, count, held, class_weight)
         if len(found.y):
             note_varying(model, found.varies)
-        return found.inputs, found.y if held else found.y[:0]
+        inputs = _as_seen(model, found.inputs)
+        return inputs, found.y if held else found.y[:0]
     inputs = {name: x[name] for name in names}
     if x.get(MASK) is not None:
         inputs[MASK] = x[MASK]
     y = to_numpy(class_numbers(y, model.num_classes))
     kept = counted(y, sample_weight, class_weight)
-    if not kept.all():
+    if not kept.all() or any(is_pixels(x[n]) for n in model.pixel_modalities):
         rows = np.flatnonzero(kept)
         if hasattr(layer, "samples"):
             # Those that it would draw, so that no others are copied.
@@ -184,7 +186,17 @@ def _samples(
             rows = rows[np.sort(rng.permutation(len(rows))[:count])]
         inputs = keras.tree.map_structure(lambda v: to_numpy(v)[rows], inputs)
         y = y[rows]
-    return inputs, y
+    return _as_seen(model, inputs), y
+
+
+def _as_seen(model: Model, inputs: Modalities) -> Modalities:
+    """Return inputs with bytes of images as a step makes pixels of them."""
+    seen = {
+        name: np.asarray(inputs[name], "float32") / 255.0
+        for name in model.pixel_modalities
+        if name in inputs and is_pixels(inputs[name])
+    }
+    return {**inputs, **seen}
 
 
 def _warn_of_nothing(model: Model, y: Array) -> None:

@@ -64,6 +64,11 @@ def adapt_scaling(
     }
     if not layers:
         return
+    if len({id(layer) for layer in layers.values()}) < len(layers):
+        raise ValueError(
+            "Each modality must have an `encoders.Scaling` of its own. "
+            f"Received: one for several of {list(layers)}"
+        )
     if isinstance(x, GeneratorType) or hasattr(x, "__next__"):
         raise ValueError(
             "`encoders.Scaling` must be adapted before `fit` where the data "

@@ -10,6 +10,7 @@ import keras
 
 from keras_mmrel.encoders import BlockEncoder
 from keras_mmrel.encoders import ConvEncoder
+from keras_mmrel.encoders import ImageEncoder
 from keras_mmrel.encoders import MLPEncoder
 from keras_mmrel.encoders import SequenceEncoder
 from keras_mmrel.encoders import VideoEncoder
@@ -50,6 +51,26 @@ def map_shapes(function: Callable, shapes: Any) -> Any:
 
 def with_batch(shape: Sequence) -> tuple:
     return (None, *shape)
+
+
+def takes_pixels(encoder: keras.layers.Layer) -> bool:
+    """Whether an encoder takes pixels in [0, 1], and bytes as such."""
+    return isinstance(encoder, ConvEncoder | ImageEncoder | VideoEncoder)
+
+
+def check_sharing(
+    names: Sequence[str], encoders: Sequence[keras.layers.Layer]
+) -> None:
+    """Refuse two encoders that share some weights: no file can hold them."""
+    for index, encoder in enumerate(encoders):
+        own = {id(weight) for weight in encoder.weights}
+        for other, name in zip(encoders[:index], names, strict=False):
+            if other is not encoder and own & {id(w) for w in other.weights}:
+                raise ValueError(
+                    f"`modalities['{names[index]}']` must have weights of its "
+                    f"own, or be the encoder of '{name}' itself. Received: two "
+                    "encoders round one backbone"
+                )
 
 
 def encoder_name(modality: str) -> str:

@@ -16,6 +16,7 @@ from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.encoders._pixel_scaling import unit_pixels
 from keras_mmrel.models import _class_names
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
@@ -88,6 +89,10 @@ class ModalityInputs:
             name: keras.tree.map_structure(ops.convert_to_tensor, inputs[name])
             for name in self.names
         }
+        for name in self.model.pixel_modalities:
+            # So whatever judges or cleans inputs sees what an encoder sees.
+            if keras.backend.standardize_dtype(tensors[name].dtype) == "uint8":
+                tensors[name] = unit_pixels(tensors[name], "float32")
         if inputs.get(MASK) is None:
             leaf = keras.tree.flatten(tensors)[0]
             one = ops.ones_like(leaf[(..., *[0] * (len(leaf.shape) - 1))])
@@ -219,7 +224,9 @@ class ModalityInputs:
                     "`class_weight` must be None where batches have sample "
                     "weights. Received: both"
                 )
-            self.check_batch(*batch, labelled=labelled, trains=trains)
+            self.check_batch(
+                *batch, labelled=labelled, trains=trains, hints=fits
+            )
             if fits:
                 warn_of_first_batch(self.model, batch[0], batch[2])
         elif not pipelines.is_pipeline(x):
@@ -232,6 +239,7 @@ class ModalityInputs:
                 rows=rows,
                 whole=True,
                 fits=fits,
+                hints=fits,
             )
             count = len(keras.tree.flatten(self.modalities(x))[0])
             validation.check_split(count, validation_split)
@@ -294,6 +302,7 @@ class ModalityInputs:
         rows: int | None = None,
         whole: bool = False,
         fits: bool = False,
+        hints: bool = False,
     ) -> Array | None:
         """Check arrays: a batch of a data source, or all of the data.
 
@@ -307,12 +316,13 @@ class ModalityInputs:
             plain,
             self.model.modality_shapes,
             rows,
-            hints=[n for n in self.names if fits and n not in scaled],
+            hints=[n for n in self.names if hints and n not in scaled],
             limit=largest_value(self.model.compute_dtype),
             encoded=[
                 name
                 for name, spec in self.model.modality_specs.items()
                 if not isinstance(spec, tuple)
+                and name not in self.model.pixel_modalities
             ],
         )
         validation.check_order(plain, self.names)

@@ -209,6 +209,14 @@ class MultimodalModel(CheckedModel):
             self._encoder_of(name, spec)
             for name, spec in self.modality_specs.items()
         ]
+        self.pixel_modalities = [
+            name
+            for name, encoder in zip(
+                self.modality_names, self.encoders, strict=True
+            )
+            if modality_encoders.takes_pixels(encoder)
+        ]
+        modality_encoders.check_sharing(self.modality_names, self.encoders)
         self.auxiliary_trackers = {
             name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
         }

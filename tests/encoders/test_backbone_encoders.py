@@ -119,11 +119,70 @@ def test_fine_tuning_moves_what_it_says():
     assert kinds("all") == [norm, first, last]
 
 
+@pytest.mark.one_backend
+def test_a_backbone_that_was_frozen_learns_again():
+    backbone = convolution()
+    with pytest.raises(ValueError, match="`fine_tune` must be"):
+        encoders.ImageEncoder(backbone, fine_tune="lora")
+    assert len(backbone.trainable_weights) == 6
+    encoders.ImageEncoder(backbone, fine_tune="none")
+    encoder = encoders.ImageEncoder(backbone)
+    assert len(encoder.trainable_weights) == 6
+
+
+@pytest.mark.one_backend
+def test_two_encoders_round_one_backbone_are_refused():
+    backbone = convolution()
+    pair = {name: encoders.ImageEncoder(backbone) for name in "ab"}
+    with pytest.raises(ValueError, match="'b'.* must have weights of its own"):
+        keras_mmrel.ConcatFusion(pair, 3)
+    keras_mmrel.ConcatFusion(dict.fromkeys("ab", pair["a"]), 3)
+
+
+@pytest.mark.one_backend
+def test_numbers_of_tokens_are_not_rounded():
+    names = ("token_ids", "padding_mask")
+    inputs = {n: keras.Input((None,), dtype="int32", name=n) for n in names}
+    embedding = layers.Embedding(5000, 4)(inputs["token_ids"])
+    backbone = keras.Model(inputs, embedding)
+    encoder = encoders.TextEncoder(backbone, 3, dtype="mixed_bfloat16")
+    ids = np.array([[4099, 4001, 3]])
+    x = {"token_ids": ids, "padding_mask": np.ones((1, 3))}
+    expected = to_numpy(encoder(x))
+    floats = {**x, "token_ids": ids.astype("float32")}
+    np.testing.assert_array_equal(to_numpy(encoder(floats)), expected)
+    with pytest.raises(ValueError, match="`inputs` must be a dict of .*mask"):
+        encoder({"token_ids": ids})
+
+
 def test_video_encoder():
     run_layer_checks(
         encoders.VideoEncoder(encoders.ConvEncoder((4, 5)), pooling="max"),
         RNG.uniform(size=(2, 3, 6, 6, 1)).astype("float32"),
         output_shapes=(2, 5),
+    )
+
+
+@pytest.mark.slow_on("jax", "tensorflow")
+def test_aim_takes_videos(tmp_path):
+    shapes = {"a": (2, 6, 6, 1), "b": (3,)}
+    model = keras_mmrel.AIM(shapes, 2, seed=0)
+    x = {
+        "a": RNG.integers(0, 256, (8, 2, 6, 6, 1)).astype("uint8"),
+        "b": RNG.normal(size=(8, 3)).astype("float32"),
+    }
+    assert len(model.encoders[0].blocks) == 3
+    model.compile(run_eagerly=EAGER)
+    model.fit(x, np.arange(8) % 2, epochs=2, verbose=0)
+    out = model.predict(x, verbose=0)["logits"]
+    floats = {**x, "a": (x["a"] / 255).astype("float32")}
+    np.testing.assert_allclose(
+        model.predict(floats, verbose=0)["logits"], out, atol=1e-5
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0)["logits"], out, atol=1e-5
     )
 
 
@@ -233,6 +292,10 @@ def test_a_spectrogram_is_the_one_channel_of_an_image_backbone():
         (
             lambda: encoders.TextEncoder(convolution(), 5),
             "`backbone` must take a dict with 'token_ids'",
+        ),
+        (
+            lambda: encoders.ImageEncoder(convolution(), mean=(0.5, 0.5)),
+            "`mean` must be one number, or one a channel, 3",
         ),
         (
             lambda: encoders.LogMelSpectrogram(100, frame_seconds=0.001),

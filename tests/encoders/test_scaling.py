@@ -150,3 +150,28 @@ def test_a_fit_that_fails_teaches_nothing():
 class Failing(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         raise ValueError("seven")
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "x, present, expected",
+    [
+        (np.ones((9, 8)), None, r"`inputs` must have the shape \(samples, 4\)"),
+        (np.full((9, 4), np.nan), None, "`inputs` must be finite"),
+        (np.ones((9, 4)), np.ones(5), "`present` must have one value a sample"),
+    ],
+)
+def test_what_is_no_data_teaches_nothing(x, present, expected):
+    layer = encoders.Scaling((4,))
+    with pytest.raises(ValueError, match=expected):
+        layer.adapt(x, present)
+    assert not layer.adapted
+
+
+@pytest.mark.one_backend
+def test_one_scaling_for_two_modalities_is_refused():
+    scaling = encoders.Scaling((4,))
+    model = keras_mmrel.LateFusion({"a": scaling, "b": scaling}, 3)
+    model.compile()
+    with pytest.raises(ValueError, match="a `encoders.Scaling`|of its own"):
+        model.fit({"a": X["b"], "b": X["b"]}, Y, verbose=0)

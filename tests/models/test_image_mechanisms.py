@@ -93,6 +93,38 @@ def test_an_image_has_its_own_depth(qadm_net):
     assert depth[half].mean() < depth[~half].mean() - 0.5
 
 
+def test_bytes_are_judged_as_the_pixels_that_they_are(tmp_path):
+    def as_bytes(x):
+        return {
+            k: np.clip(np.rint(v * 255), 0, 255).astype("uint8")
+            for k, v in x.items()
+        }
+
+    keras.utils.set_random_seed(0)
+    shapes = dict.fromkeys(X, (8, 4, 1))
+    model = keras_mmrel.QADMNet(shapes, 10, seed=0)
+    model.compile(keras.optimizers.AdamW(5e-3))
+    model.fit(as_bytes(TRAIN), Y[:TRAINED], epochs=4, batch_size=50, verbose=0)
+    clean, noisy_right, floats = (
+        model.predict(x, verbose=0)
+        for x in (as_bytes(TEST), as_bytes(noisy(1.0)), TEST)
+    )
+    np.testing.assert_allclose(clean["logits"], floats["logits"], atol=0.1)
+    confidence = [o["confidence"].mean(axis=0) for o in (clean, noisy_right)]
+    assert confidence[1][1] < confidence[0][1] - 0.2
+    assert abs(confidence[1][0] - confidence[0][0]) < 1e-3
+    # A report's clean row is what the model says of the same bytes.
+    table = keras_mmrel.evaluation.evaluate_robustness(
+        model,
+        as_bytes(TEST),
+        Y_TEST,
+        {"noise": keras_mmrel.corruptions.GaussianNoise(1.0, "right")},
+        severities=[1.0],
+    ).to_table()
+    expected = 100 * accuracy(clean)
+    assert f"{expected:.1f}" in table
+
+
 def test_micinet_trusts_a_noisy_image_less(micinet):
     clean, wild = (micinet.predict(x, verbose=0) for x in (TEST, noisy(2.0)))
     assert accuracy(clean) > 0.9

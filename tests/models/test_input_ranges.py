@@ -77,3 +77,43 @@ def test_bytes_of_pictures_get_none():
     assert not warned(lambda: made[0].predict(floats, verbose=0))
     raw = {**x, "image": image.astype("float32")}
     assert len(warned(lambda: made[0].predict(raw, verbose=0))) == 1
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        part = slice(24 * index, 24 * index + 24)
+        return {k: v[part] for k, v in self.x.items()}, Y[part]
+
+
+@pytest.mark.one_backend
+def test_a_pipeline_gets_the_hint_too():
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    model.compile(run_eagerly=EAGER)
+    decibels = Batches({**X, "a": X["a"] * 20 - 60})
+    assert len(warned(lambda: model.fit(decibels, verbose=0))) == 1
+
+
+@pytest.mark.one_backend
+def test_pixels_of_another_scale_are_named_for_an_encoder_of_images():
+    backbone = keras.Sequential(
+        [keras.Input((4, 4, 3)), keras.layers.Conv2D(4, 3)]
+    )
+    shapes = {"image": keras_mmrel.encoders.ImageEncoder(backbone), "a": (6,)}
+    image = np.random.default_rng(0).integers(0, 256, (48, 4, 4, 3))
+    x = {"image": image.astype("uint8"), "a": X["a"]}
+    model = keras_mmrel.ConcatFusion(shapes, 3)
+    model.compile(run_eagerly=EAGER)
+    assert not warned(lambda: model.fit(x, Y, verbose=0))
+    for dtype in ("int32", "float32"):
+        raw = {**x, "image": image.astype(dtype)}
+        model.modality_inputs.ranges.warned = False
+        assert (
+            len(warned(functools.partial(model.predict, raw, verbose=0))) == 1
+        )
