@@ -249,7 +249,8 @@ def main() -> None:
         f" {args.seeds} seeds, {args.epochs} epochs, AdamW from 3e-3 with "
         f"cosine decay, batches of {BATCH}; an error is that of the mean of "
         f"seeds. Emoji of {SIDE} x {SIDE} pixels; {args.clips} clips of each "
-        f"digit of each speaker, {BANDS} bands each {1e3 * FRAME:g} ms, filters {FILTERS}."
+        f"digit of each speaker, {BANDS} bands each {1e3 * FRAME:g} ms; "
+        f"filters {FILTERS}."
     )
     write(args.out, "The scale of raw inputs", method, table(results), args)
 
