@@ -44,7 +44,7 @@ from keras_mmrel import evaluation
 from keras_mmrel import media
 
 """
-The guide makes its own folder, of 500 digits. Each has a scan, as a PNG
+The guide makes its own folder, of 512 digits. Each has a scan, as a PNG
 picture; the two tones that a telephone dials for it, in much noise, as a WAV
 file; a note in the table, in which one word in five is a wrong one; and the way
 of a pen, as an `.npy` file of 15 to 40 steps. The scans are real, the rest is
@@ -60,7 +60,7 @@ folder = Path(scratch.name)
 rng = np.random.default_rng(0)
 digits = load_digits()
 rows = []
-for index in range(500):
+for index in range(512):
     digit = digits.target[index]
     pixels = Image.fromarray((digits.images[index] * 15.9).astype("uint8"))
     pixels.resize((24, 24)).convert("RGB").save(folder / f"{index}.png")
@@ -83,8 +83,8 @@ for index in range(500):
             "digit": WORDS[digit],
         }
     )
-pd.DataFrame(rows[:380]).to_csv(folder / "train.csv", index=False)
-pd.DataFrame(rows[380:]).to_csv(folder / "test.csv", index=False)
+pd.DataFrame(rows[:384]).to_csv(folder / "train.csv", index=False)
+pd.DataFrame(rows[384:]).to_csv(folder / "test.csv", index=False)
 print((folder / "train.csv").read_text()[:165])
 
 """
@@ -128,7 +128,7 @@ def mobilenet():
 def distilbert():
     return keras_hub.models.DistilBertBackbone(
         vocabulary_size=500,
-        num_layers=3,
+        num_layers=2,
         num_heads=2,
         hidden_dim=32,
         intermediate_dim=64,
@@ -260,8 +260,8 @@ training.
 """
 
 x_train, y_train = train.arrays()
-pixels = {"picture": x_train["picture"][:200]}
-labels = y_train[:200]
+pixels = {"picture": x_train["picture"][:64]}
+labels = y_train[:64]
 
 
 def said(function, *arguments):
