@@ -170,6 +170,7 @@ def test_the_rows_of_emoji_take_pictures_and_words(tmp_path):
     assert sum(protocol.corruption.in_range for protocol in protocols) >= 4
 
 
+@pytest.mark.one_backend
 @pytest.mark.slow
 def test_gpu_benchmark_is_tried_on_any_machine(tmp_path):
     out, backend = tmp_path / "gpu.md", keras.config.backend()
@@ -181,6 +182,7 @@ def test_gpu_benchmark_is_tried_on_any_machine(tmp_path):
     assert f"{backend} on " in out.read_text()
 
 
+@pytest.mark.one_backend
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="no KERAS_MMREL_DATA")
 def test_input_scaling_benchmark_warns_of_raw_values_alone(tmp_path):
