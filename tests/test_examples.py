@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ EXAMPLES = sorted(
     if not file.name.startswith("_") and file.name not in PARTS
 )
 COMPARISONS = sorted((ROOT / "examples").glob("*.yaml"))
+DATA = Path(os.environ.get("KERAS_MMREL_DATA", "none"))
 VIEWS = ("pixels", "profile", "fourier")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -149,6 +151,53 @@ def test_the_rows_of_av_digits_take_its_images_and_sounds():
         inputs = {n: x[n] for n in chosen}
         model = method.make(inputs, 10, {}, seed=0)
         assert model.predict(inputs, verbose=0)["logits"].shape == (4, 10), name
+
+
+@pytest.mark.one_backend
+def test_the_rows_of_emoji_take_pictures_and_words(tmp_path):
+    module = runpy.run_path(str(ROOT / "examples/emoji.py"))
+    comparison = module["comparison"](tmp_path, seeds=1, epochs=1)
+    x = {
+        "image": np.zeros((4, module["SIDE"], module["SIDE"], 3), "float32"),
+        "text": np.ones((4, module["LENGTH"]), "int32"),
+    }
+    for name, method in comparison.methods.items():
+        inputs = {n: x[n] for n in method.modalities or x}
+        model = method.make(inputs, 9, {}, seed=0)
+        assert model.predict(inputs, verbose=0)["logits"].shape == (4, 9), name
+    assert any(m.quality for m in comparison.methods.values())
+    protocols = comparison.evaluation.protocols
+    assert sum(protocol.corruption.in_range for protocol in protocols) >= 4
+
+
+@pytest.mark.one_backend
+@pytest.mark.slow
+def test_gpu_benchmark_is_tried_on_any_machine(tmp_path):
+    out, backend = tmp_path / "gpu.md", keras.config.backend()
+    script = ROOT / "examples/benchmarks/gpu.py"
+    run(script, f"--backends={backend}", "--small", f"--out={out}")
+    rows = table_rows(out.read_text())
+    assert [row[0] for row in rows] == ["-"] * 2 + [backend] * 12
+    assert all(float(row[3]) > 0 and float(row[5]) > 0 for row in rows)
+    assert f"{backend} on " in out.read_text()
+
+
+@pytest.mark.one_backend
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA.is_dir(), reason="no KERAS_MMREL_DATA")
+def test_input_scaling_benchmark_warns_of_raw_values_alone(tmp_path):
+    out = tmp_path / "scaling.md"
+    run(
+        ROOT / "examples/benchmarks/input_scaling.py",
+        f"--backends={keras.config.backend()}",
+        f"--data={DATA}",
+        *("--seeds=1", "--epochs=1", "--clips=1"),
+        f"--out={out}",
+    )
+    warned = {tuple(row[1:3]) for row in table_rows(out.read_text())
+              if row[5] == "yes"}  # fmt: skip
+    raw = {("emoji", "floats up to 255"), ("FSDD", "decibels")}
+    assert warned == raw
 
 
 @pytest.mark.slow
