@@ -427,9 +427,9 @@ def test_bytes_of_pictures_stay_bytes():
         "image": rng.integers(0, 256, (6, 4, 4, 3)).astype("uint8"),
         "a": rng.normal(size=(6, 3)),
     }
-    out = corruptions.GaussianNoise(1.0, "a")(x, seed=0)
+    out = GaussianNoise(1.0, "a")(x, seed=0)
     assert out["image"].dtype == "uint8"
     np.testing.assert_array_equal(out["image"], x["image"])
-    out = corruptions.GaussianNoise(20.0, "image")(x, seed=0)["image"]
+    out = GaussianNoise(20.0, "image")(x, seed=0)["image"]
     assert out.dtype == "uint8" and out.max() > 240
     assert 5 < np.abs(out.astype(int) - x["image"]).mean() < 25
