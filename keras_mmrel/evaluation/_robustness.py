@@ -318,6 +318,13 @@ def _ordered(model: Model, x: Modalities) -> dict[str, Array]:
         for name, array in arrays.items()
     }
     order = getattr(model, "modality_names", None)
+    missing = [name for name in order or () if name not in arrays]
+    if missing:
+        unknown = [n for n in arrays if n not in order and n != MASK]
+        raise ValueError(
+            f"`x` must have all modalities of the model, {list(order)}. "
+            f"Received: {list(arrays)} (missing: {missing}, unknown: {unknown})"
+        )
     if order is None or MASK in arrays or set(order) != set(arrays):
         return arrays
     return {name: arrays[name] for name in order}

@@ -17,7 +17,8 @@ def with_absent(x: DataSource, shapes: Mapping[str, Any]) -> DataSource:
 
     Args:
         x: Dict of arrays that may lack modalities, or anything else, which is
-            returned as it is.
+            returned as it is. Its mask may have columns of those alone that
+            are there.
         shapes: Modality name -> input shape without the batch axis, or a dict
             of such; `None` where nobody knows it.
 
@@ -42,6 +43,12 @@ def with_absent(x: DataSource, shapes: Mapping[str, Any]) -> DataSource:
         mask[:, columns] = 0.0
     elif tuple(np.shape(mask))[1:] == (len(names),):
         _check_missing(absent, to_numpy(mask)[:, columns])
+    elif tuple(np.shape(mask)) == (count, len(there)):
+        # Of a table that knows no more modalities.
+        own = to_numpy(mask)
+        mask = np.zeros((count, len(names)), own.dtype)
+        mask[:, [names.index(name) for name in there]] = own
+        x = {name: x[name] for name in x if name != MASK}
     filled = {name: _zeros(count, shapes[name]) for name in absent}
     # In the order of the mask; what is there in another one beside a mask of
     # the user's stays so, and is refused.

@@ -58,6 +58,18 @@ def test_a_mask_must_say_so_too(model):
         model.predict(part, verbose=0)
 
 
+def test_a_mask_may_know_those_alone_that_are_there(model):
+    own = np.ones((48, 2), "float32")
+    own[:5, 0] = 0
+    mask = MASKED.copy()
+    mask[:5, 2] = 0
+    expected = model.predict({**X, "modality_mask": mask}, verbose=0)
+    given = {"c": X["c"], "a": X["a"], "modality_mask": own}
+    found = model.predict(given, verbose=0)
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "x, expected",
     [

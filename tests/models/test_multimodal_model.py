@@ -38,9 +38,9 @@ def test_default_encoders_take_vectors_images_and_spectrograms():
 
 def test_integer_images_are_taken():
     model = keras_mmrel.ConcatFusion({"image": (8, 8, 3)}, 3)
-    x = np.arange(4 * 192, dtype="uint8").reshape(4, 8, 8, 3)
+    x = np.arange(4 * 192).astype("uint8").reshape(4, 8, 8, 3)
     expected = model.predict(
-        {"image": x.astype("float32")}, batch_size=48, verbose=0
+        {"image": x.astype("float32") / 255}, batch_size=48, verbose=0
     )
     assert_close(
         model.predict({"image": x}, batch_size=48, verbose=0),
