@@ -318,8 +318,8 @@ def _ordered(model: Model, x: Modalities) -> dict[str, Array]:
         for name, array in arrays.items()
     }
     order = getattr(model, "modality_names", None)
-    missing = [name for name in order or () if name not in arrays]
-    if missing:
+    if order is not None and set(order) - set(arrays):
+        missing = [name for name in order if name not in arrays]
         unknown = [n for n in arrays if n not in order and n != MASK]
         raise ValueError(
             f"`x` must have all modalities of the model, {list(order)}. "
