@@ -49,7 +49,7 @@ class Brightness(ScaledPictureCorruption):
     ...     0.5, "image", direction="brighter", high=255
     ... )
     >>> bright({"image": np.array([[[[10], [200]]]], "uint8")})["image"].ravel()
-    array([137.5, 255. ], dtype=float32)
+    array([138, 255], dtype=uint8)
     """
 
     def __init__(

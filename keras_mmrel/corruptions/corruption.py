@@ -30,7 +30,8 @@ class Corruption:
 
     A corruption is called on NumPy arrays, before a model sees them, and
     says with `corrupted` which modality of which sample it corrupts. A severity
-    of 0 changes nothing.
+    of 0 changes nothing. Integers become floats, but for bytes of pictures,
+    which stay bytes, rounded: a model takes them for another scale.
 
     The seed decides alone who is corrupted and what is drawn, so the results
     of two severities with one seed differ in severity only. Every class and

@@ -182,12 +182,13 @@ def test_seed_decides_and_severity_zero_changes_nothing(as_published):
     np.testing.assert_array_equal(none(inputs)["rgb"], inputs["rgb"])
 
 
-def test_bytes_become_floats_and_double_stays_double():
+def test_bytes_stay_bytes_and_double_stays_double():
     images = np.full((4, 5, 5, 3), 128, "uint8")
     noise = QMFImageNoise(5.0, "all", high=255)
     corrupted = noise({"bytes": images, "double": images.astype("float64")})
-    assert corrupted["bytes"].dtype == "float32"
+    assert corrupted["bytes"].dtype == "uint8"
     assert corrupted["double"].dtype == "float64"
+    assert (corrupted["bytes"] != images).any()
     assert (images == 128).all()
 
 
