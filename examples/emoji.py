@@ -38,7 +38,9 @@ NOTES = [
     "another fifth of each group for test, and what is reported are resplits "
     "of the same 1,377 emoji.",
     "What a look at test data has influenced: nothing was tuned; epochs, rate "
-    "and widths were set before the first run, and are those of all rows. "
+    "and widths were set before the first run, and are those of all rows; test "
+    "parts of the same pictures had been seen by "
+    "`examples/benchmarks/input_scaling.py`. "
     "Methods have their default options, which were chosen on other data.",
     "The range control looks at pixels alone: token numbers have no range. "
     "QADM-Net and MICINet do without their judge of inputs, which needs two "
