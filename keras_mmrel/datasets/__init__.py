@@ -4,6 +4,7 @@ Features come as dicts of NumPy arrays; sounds, videos, pictures and texts as
 `keras_mmrel.media.MediaTable`, which reads files where they are.
 """
 
+from keras_mmrel.datasets._write_av_digits import write_av_digits
 from keras_mmrel.datasets.av_digits import load_av_digits
 from keras_mmrel.datasets.ave import load_ave
 from keras_mmrel.datasets.brca import load_brca
@@ -19,7 +20,6 @@ from keras_mmrel.datasets.mvsa import load_mvsa
 from keras_mmrel.datasets.nyud2 import load_nyud2
 from keras_mmrel.datasets.rosmap import load_rosmap
 from keras_mmrel.datasets.wiki import load_wiki
-from keras_mmrel.datasets.write_av_digits import write_av_digits
 
 __all__ = [
     "load_av_digits",
