@@ -16,6 +16,8 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import class_numbers
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.encoders._feature_scaling import FeatureScaling
+from keras_mmrel.encoders.block_encoder import BlockEncoder
+from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
 from keras_mmrel.models._sampled_rows import ROWS
 from keras_mmrel.models._sampled_rows import SampledRows
 from keras_mmrel.models._sampled_rows import counted
@@ -30,8 +32,9 @@ def scaling_layers(model: Model) -> dict[str, FeatureScaling]:
     found = {}
     for name, encoder in zip(model.modality_names, model.encoders, strict=True):
         first: Any = encoder
-        if not hasattr(first, "front"):
-            first = next(iter(getattr(encoder, "blocks", [])), None)
+        # Others make their blocks anew whenever they are asked for them.
+        if isinstance(encoder, AuxiliaryBlockEncoder | BlockEncoder):
+            first = encoder.blocks[0]
         front = getattr(first, "front", None)
         if isinstance(front, FeatureScaling):
             found[name] = front
