@@ -18,6 +18,8 @@ from keras_mmrel.encoders._pooling import masked_mean
 from keras_mmrel.encoders._pooling import usable_mask
 from keras_mmrel.encoders._split_backbone import graph_ends
 from keras_mmrel.encoders._split_backbone import natural_blocks
+from keras_mmrel.encoders._vocabulary import LookupLayer
+from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.encoders.block_encoder import symbolic_outputs
 from keras_mmrel.optional import require
 from keras_mmrel.tensor_layer import TensorLayer
@@ -41,7 +43,7 @@ OPTIONS: dict[str, Constraint] = {
 }
 
 
-class BackboneEncoder(TensorLayer):
+class BackboneEncoder(LookupLayer):
     """Base: a front that prepares inputs, a backbone, and pooling.
 
     Args:
@@ -82,6 +84,11 @@ class BackboneEncoder(TensorLayer):
         self.backbone = used_network(backbone, inputs, output_key)
         if fine_tune != "lora":
             freeze(self.backbone, fine_tune)
+
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Name of an input -> how many numbers it may be."""
+        return vocabularies_before(self.front, self.backbone)
 
     def build(self, input_shape: Any) -> None:
         build_all([self.front, self.backbone], input_shape)
@@ -162,6 +169,11 @@ class FrontedBlock(TensorLayer):
         """Shape that the front takes, batch axis included."""
         return self.front.input_shape
 
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Name of an input -> how many numbers it may be."""
+        return vocabularies_before(self.front, self.block)
+
     def build(self, input_shape: Any) -> None:
         build_all([self.front, self.block], input_shape)
 
@@ -181,6 +193,18 @@ class FrontedBlock(TensorLayer):
         restore = keras.saving.deserialize_keras_object
         parts = {name: restore(config[name]) for name in ("front", "block")}
         return cls(**{**config, **parts})
+
+
+def vocabularies_before(
+    front: keras.layers.Layer, layer: keras.layers.Layer
+) -> dict[str, int]:
+    """Return the vocabularies of a layer, named as a front before it does."""
+    given = getattr(front, "given_names", {})
+    return {
+        given[name]: size
+        for name, size in vocabularies(layer).items()
+        if name in given
+    }
 
 
 def build_all(layers: Sequence[keras.layers.Layer], input_shape: Any) -> None:

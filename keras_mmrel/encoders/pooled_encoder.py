@@ -12,7 +12,8 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._pooling import masked_mean
 from keras_mmrel.encoders._pooling import usable_mask
-from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.encoders._vocabulary import LookupLayer
+from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.tensor_layer import describe
 from keras_mmrel.tensor_layer import refused
 
@@ -23,7 +24,7 @@ from keras_mmrel.tensor_layer import refused
     output_key=Either(Instance(str, "a string"), None),
     mask_key=Either(Instance(str, "a string"), None),
 )
-class PooledEncoder(TensorLayer):
+class PooledEncoder(LookupLayer):
     """Make an encoder of a backbone that returns a feature map.
 
     The backbone's output is averaged over every axis between the batch and
@@ -82,6 +83,11 @@ class PooledEncoder(TensorLayer):
     def input_shape(self) -> Tensor:
         """Tuple that the backbone takes, batch axis included."""
         return self.backbone.input_shape
+
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Name of an input, `""` for the only one -> numbers that it may be."""
+        return vocabularies(self.backbone)
 
     def build(self, input_shape: tuple) -> None:
         if not self.backbone.built:

@@ -24,6 +24,8 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import check_columns
 from keras_mmrel.contract import column_labels
 from keras_mmrel.contract import read_tables
+from keras_mmrel.contract import rows_to_numpy
+from keras_mmrel.encoders._vocabulary import check_tokens
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
 
@@ -38,6 +40,7 @@ class BatchForm:
         shapes: As in `validation.check_structure`.
         side_names: Inputs beside them.
         columns: Names of the columns of the training data's tables.
+        vocabularies: Modality -> what `vocabularies` says of its encoder.
     """
 
     def __init__(
@@ -46,11 +49,13 @@ class BatchForm:
         shapes: validation.Shapes,
         side_names: Sequence[str] = (),
         columns: Mapping[str, Sequence[str]] | None = None,
+        vocabularies: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
         self.names = list(names)
         self.shapes = dict(shapes)
         self.side_names = list(side_names)
         self.columns = dict(columns or {})
+        self.vocabularies = dict(vocabularies or {})
         self.parts: list[str] = []
         # What was raised while a batch was drawn. TensorFlow would make it
         # one of its own, of many lines.
@@ -84,6 +89,7 @@ class BatchForm:
             plain = {k: v for k, v in x.items() if k not in self.side_names}
         validation.check_structure(plain, self.shapes)
         validation.check_order(plain, self.names)
+        check_vocabularies(plain, self.names, self.vocabularies)
         rows = np.shape(keras.tree.flatten(plain[self.names[0]])[0])[0]
         self._check_parts(x, y, sample_weight)
         for name in self.side_names:
@@ -132,6 +138,29 @@ class BatchForm:
             if self.errors and error is not self.errors[0]:
                 raise self.errors[0] from None
             raise
+
+
+def check_vocabularies(
+    inputs: Mapping[str, Any],
+    names: Sequence[str],
+    vocabularies: Mapping[str, Mapping[str, int]],
+    rows: int | None = None,
+) -> None:
+    """Refuse numbers of tokens that an encoder has nothing for.
+
+    Args:
+        inputs: Checked dict of arrays, maybe with a mask.
+        names: Modalities, in the order of the mask's columns.
+        vocabularies: Modality -> what `vocabularies` says of its encoder.
+        rows: Number of the first samples that are looked at, or `None`.
+    """
+    for name, sizes in vocabularies.items():
+        present = None
+        if inputs.get(MASK) is not None:
+            column = rows_to_numpy(inputs[MASK], slice(rows))
+            present = column[:, names.index(name)] > 0
+        title = f"Modality '{name}'"
+        check_tokens(title, inputs[name], sizes, present, rows)
 
 
 def _form_of(name: str, value: Any) -> str:

@@ -8,14 +8,11 @@ from keras import ops
 
 from keras_mmrel import backend
 from keras_mmrel.backend import upstream
-from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import class_numbers
-from keras_mmrel.contract import known_values
 from keras_mmrel.models import _class_names
 from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import pipelines
@@ -359,8 +356,6 @@ class CheckedModel(keras.Model):
     def __call__(self, inputs: Modalities, *args: Any, **kwargs: Any) -> Any:
         # From here an error is one sentence, from `call` it has Keras' lines.
         self.modality_inputs.check_structure(inputs)
-        if not self._runs and inputs.get(MASK) is not None:
-            mask = known_values(inputs[MASK])
-            if mask is not None:
-                check_mask_values(mask)
+        if not self._runs:
+            self.modality_inputs.check_known(inputs)
         return super().__call__(inputs, *args, **kwargs)

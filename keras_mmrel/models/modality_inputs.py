@@ -13,15 +13,21 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import known_values
 from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.encoders._pixel_scaling import unit_pixels
+from keras_mmrel.encoders._vocabulary import expected_tokens
+from keras_mmrel.encoders._vocabulary import known_tokens
+from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.models import _class_names
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
 from keras_mmrel.models._absent import with_absent
 from keras_mmrel.models._batch_form import BatchForm
+from keras_mmrel.models._batch_form import check_vocabularies
 from keras_mmrel.models._batch_form import read_by
 from keras_mmrel.models._scaled import scaling_layers
 from keras_mmrel.models.input_ranges import InputRanges
@@ -52,6 +58,13 @@ class ModalityInputs:
         # Names of the columns of the training data, where they have such.
         self.columns: dict[str, list[str]] = {}
         self.ranges = InputRanges()
+        # Of those whose encoder looks numbers of tokens up.
+        self.vocabularies = {
+            name: sizes
+            for name, spec in model.modality_specs.items()
+            if isinstance(spec, keras.layers.Layer)
+            and (sizes := vocabularies(spec))
+        }
         taken = [s.name for s in self.side_inputs if s.name in self.names]
         if taken:
             raise ValueError(
@@ -108,6 +121,12 @@ class ModalityInputs:
             measured(tensors[name], mask[:, index], dtype)
             for index, name in enumerate(self.names)
         ]
+        for name, sizes in self.vocabularies.items():
+            # No step fails at a number that nothing is known of.
+            known = known_tokens(tensors[name], sizes)
+            if known is not None:
+                index = self.names.index(name)
+                present[index] = ops.where(known, present[index], 0.0)
         informative = ops.convert_to_tensor(self.model.informative)
         # Keras takes the product with a tensor for a sparse one.
         mask = ops.where(informative > 0, ops.stack(present, axis=1), 0.0)
@@ -170,6 +189,20 @@ class ModalityInputs:
         """Refuse inputs of other names, ranks or sizes."""
         plain = self.modalities(x) if isinstance(x, Mapping) else x
         validation.check_structure(plain, self.model.modality_shapes)
+
+    def check_known(self, x: Modalities) -> None:
+        """Refuse what a call gets, as far as its values are known."""
+        looked_up = [MASK, *self.vocabularies]
+        if MASK not in x and not self.vocabularies:
+            return
+        known = {
+            name: keras.tree.map_structure(known_values, x[name])
+            for name in looked_up
+            if x.get(name) is not None
+        }
+        if known.get(MASK) is not None:
+            check_mask_values(known[MASK])
+        check_vocabularies(known, self.names, self.vocabularies)
 
     def check(
         self,
@@ -264,7 +297,14 @@ class ModalityInputs:
         announced = first is None or first[0].get(MASK) is not None
         informative = ops.convert_to_numpy(self.model.informative)
         validation.check_predictions(
-            outputs, np.zeros_like(informative) if announced else informative
+            outputs,
+            np.zeros_like(informative) if announced else informative,
+            {
+                self.names.index(name): expected_tokens(
+                    f"Modality '{name}'", *next(iter(sizes.items()))
+                )
+                for name, sizes in self.vocabularies.items()
+            },
         )
 
     def checked_validation(
@@ -325,6 +365,7 @@ class ModalityInputs:
                 and name not in self.model.pixel_modalities
             ],
         )
+        check_vocabularies(plain, self.names, self.vocabularies, rows)
         validation.check_order(plain, self.names)
         if trains:
             self.ranges.see(sizes)
@@ -417,6 +458,7 @@ class ModalityInputs:
             self.model.modality_shapes,
             [side.name for side in self.side_inputs],
             self.columns,
+            self.vocabularies,
         )
 
     def watched(

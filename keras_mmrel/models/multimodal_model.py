@@ -200,6 +200,7 @@ class MultimodalModel(CheckedModel):
             num_classes,
             largest_value(self.compute_dtype),
             [side.name for side in self.side_inputs],
+            self.modality_inputs.vocabularies,
         )
         self.clock = Clock()
         self.modulation_slot = ModulationSlot(lambda: self.encoders)
