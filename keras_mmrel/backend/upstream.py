@@ -182,7 +182,7 @@ def readers(network: Any, tensor: Any) -> list[tuple[Any, list]]:
 
 def in_a_call() -> bool:
     """Whether a layer of Keras is being called."""
-    attributes = importlib.import_module("keras.src.backend.common.global_state")
-    return (
-        attributes.get_global_attribute("current_call_ctx") is not None
+    attributes = importlib.import_module(
+        "keras.src.backend.common.global_state"
     )
+    return attributes.get_global_attribute("current_call_ctx") is not None

@@ -16,6 +16,8 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._pooling import masked_mean
 from keras_mmrel.encoders._pooling import usable_mask
+from keras_mmrel.encoders._positions import check_steps
+from keras_mmrel.encoders._positions import positions
 from keras_mmrel.encoders._split_backbone import graph_ends
 from keras_mmrel.encoders._split_backbone import natural_blocks
 from keras_mmrel.encoders._vocabulary import LookupLayer
@@ -24,8 +26,7 @@ from keras_mmrel.encoders.block_encoder import symbolic_outputs
 from keras_mmrel.optional import require
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import describe
-from keras_mmrel.tensor_layer import own_error
-from keras_mmrel.tensor_layer import refused
+from keras_mmrel.tensor_layer import refusing
 
 # What a backbone of several outputs calls what it makes of its inputs.
 OUTPUTS = ("sequence_output", "encoder_sequence_output")
@@ -77,6 +78,7 @@ class BackboneEncoder(LookupLayer):
         self.output_key = output_key
         backbone = load_backbone(backbone)
         # The whole of it is saved, and the part that is used is kept.
+        self.positions = positions(backbone, (inputs or [""])[0])
         self._backbone_config = keras.saving.serialize_keras_object(backbone)
         if fine_tune == "lora":
             enable_lora(backbone, lora_rank)
@@ -104,19 +106,15 @@ class BackboneEncoder(LookupLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Tensor:
         taken = self.front(inputs)
-        try:
+        first = keras.tree.flatten(taken)[0]
+        check_steps(self.positions, first.shape[1:], "inputs")
+        with refusing(
+            f"`inputs` must be what the backbone '{self.backbone.name}' takes",
+            describe(inputs),
+        ):
             # Nothing of a frozen backbone is to vary.
             frozen = self.fine_tune == "none"
             outputs = self.backbone(taken, training=training and not frozen)
-        except (ValueError, TypeError, LookupError) as error:
-            own = own_error(error)
-            if own is not None:
-                raise own from None
-            raise refused(
-                f"`inputs` must be what the backbone '{self.backbone.name}' "
-                "takes",
-                describe(inputs),
-            ) from error
         if len(outputs.shape) < 3:
             return outputs
         if self.pooling == "first":

@@ -1,6 +1,5 @@
-import contextlib
-from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -12,10 +11,12 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._pooling import masked_mean
 from keras_mmrel.encoders._pooling import usable_mask
+from keras_mmrel.encoders._positions import check_inputs
 from keras_mmrel.encoders._vocabulary import LookupLayer
 from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.tensor_layer import describe
 from keras_mmrel.tensor_layer import refused
+from keras_mmrel.tensor_layer import refusing
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -95,6 +96,8 @@ class PooledEncoder(LookupLayer):
                 self.backbone.build(input_shape)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        shapes = keras.tree.map_structure(lambda x: tuple(x.shape), inputs)
+        check_inputs(self.backbone, shapes)
         with self._refusing(describe(inputs)):
             outputs = self.backbone(inputs, training=training)
         named = isinstance(outputs, dict)
@@ -119,17 +122,12 @@ class PooledEncoder(LookupLayer):
             mask = inputs[self.mask_key]
         return usable_mask(mask, outputs)
 
-    @contextlib.contextmanager
-    def _refusing(self, received: str) -> Iterator[None]:
+    def _refusing(self, received: str) -> AbstractContextManager:
         """Say in one sentence that the backbone does not take something."""
-        try:
-            yield
-        except (ValueError, TypeError, LookupError) as error:
-            raise refused(
-                f"`inputs` must be what the backbone '{self.backbone.name}' "
-                "takes",
-                received,
-            ) from error
+        return refusing(
+            f"`inputs` must be what the backbone '{self.backbone.name}' takes",
+            received,
+        )
 
     def get_config(self) -> dict:
         return {

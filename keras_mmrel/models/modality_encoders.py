@@ -119,7 +119,11 @@ def _sequence_encoder(
     name: str, shapes: Mapping[str, tuple], options: dict[str, Any]
 ) -> keras.layers.Layer:
     others = [shape for key, shape in shapes.items() if key != PADDING]
-    if PADDING not in shapes or [len(shape) for shape in others] != [2]:
+    if (
+        PADDING not in shapes
+        or [len(shape) for shape in others] != [2]
+        or shapes[PADDING] != others[0][:1]
+    ):
         raise ValueError(
             f"`modalities['{name}']` must hold values (time, features) and "
             f"'{PADDING}' (time,) to get a default encoder; pass a Keras "

@@ -17,6 +17,7 @@ from tests.encoders.backbones import hub
 from tests.encoders.backbones import pair
 from tests.encoders.backbones import resnet
 from tests.encoders.backbones import vit
+from tests.encoders.backbones import whisper
 from tests.helpers import EAGER
 from tests.helpers import json_round_trip
 from tests.helpers import run_layer_checks
@@ -455,6 +456,63 @@ def test_texts_of_a_table_come_from_the_tokenizer_of_a_backbone(whole):
     model.compile()
     model.fit(data, verbose=0)
     assert np.isfinite(model.predict(data, verbose=0)["logits"]).all()
+
+
+def long_texts():
+    ids = np.ones((1, 30), "int32")
+    return {"token_ids": ids, "padding_mask": ids}
+
+
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        (
+            lambda: encoders.TextEncoder(distilbert(), 30),
+            "`length` must have at most 24 steps, .* 30 steps",
+        ),
+        (
+            lambda: encoders.PooledEncoder(distilbert())(long_texts()),
+            r"`inputs\['token_ids'\]` must have at most 24 steps",
+        ),
+        (
+            lambda: encoders.AudioEncoder(whisper(), (17, 8)),
+            "`audio_shape` must have at most 16 steps, .* 17 steps",
+        ),
+        (
+            lambda: encoders.AudioEncoder(
+                whisper(),
+                (4000,),
+                encoders.LogMelSpectrogram(8000, mel_bins=8),
+            )(np.ones((1, 4000))),
+            "`inputs` must have at most 16 steps, .* 51 steps",
+        ),
+        (
+            lambda: encoders.LogMelSpectrogram(8000)(np.ones((1, 150))),
+            r"`inputs` must be waveforms .* 200 samples.*shape=\(1, 150\)",
+        ),
+        (
+            lambda: encoders.LogMelSpectrogram(8000).compute_output_shape(
+                (None, 199)
+            ),
+            "`inputs` must be waveforms .* 200 samples",
+        ),
+        (
+            lambda: encoders.PooledEncoder(Product())(np.ones((2, 4))),
+            "`inputs` must be what the backbone 'product' takes",
+        ),
+    ],
+)
+def test_what_shapes_tell_is_told_before_a_step(make, expected):
+    with pytest.raises(ValueError, match=f"^{expected}") as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+class Product(layers.Layer):
+    """A backbone that leaves it to the backend to refuse inputs."""
+
+    def call(self, inputs):
+        return ops.matmul(inputs, ops.ones((3, 2)))
 
 
 # -- In every method ---------------------------------------------------------
