@@ -23,6 +23,7 @@ from keras_mmrel.models._quality import put_back
 from keras_mmrel.models._quality import training_part
 from keras_mmrel.models._sampled_rows import counted
 from keras_mmrel.models._scaled import adapt_scaling
+from keras_mmrel.models._scaled import check_adapted
 from keras_mmrel.models._scaled import scaling_layers
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
@@ -131,7 +132,8 @@ class CheckedModel(keras.Model):
         if shapes and not self.built:
             self.build(shapes)
         validation.check_weights(self)
-        with put_back(self, self.quality, *scaling_layers(self).values()):
+        scaling = [x for some in scaling_layers(self).values() for x in some]
+        with put_back(self, self.quality, *scaling):
             parts = training_part(x, y, sample_weight, validation_split)
             self._look_at(*parts, class_weight)
             # TensorFlow would trace the step once to make them, once to run.
@@ -194,6 +196,7 @@ class CheckedModel(keras.Model):
             self.modality_inputs.check(
                 x, y, labelled=True, rows=rows, sample_weight=sample_weight
             )
+            check_adapted(self, trains=False)
             x = self.modality_inputs.watched(
                 x, form, labelled=True, trains=False
             )
@@ -236,6 +239,7 @@ class CheckedModel(keras.Model):
         pipelines.check_beside(x, batch_size=batch_size)
         rows = steps and steps * (batch_size or 32)
         self.modality_inputs.check(x, rows=rows)
+        check_adapted(self, trains=False)
         form = self.modality_inputs.form()
         watched = self.modality_inputs.watched(
             x, form, labelled=False, trains=False
@@ -270,6 +274,7 @@ class CheckedModel(keras.Model):
             class_weight=class_weight,
         )
         self.modality_inputs.check_present(x, sample_weight)
+        check_adapted(self, trains=True)
         check_optimizer_is_own(self)
         self.modality_inputs.ranges.keep()
         with self._running():
@@ -292,6 +297,7 @@ class CheckedModel(keras.Model):
         self.modality_inputs.check(
             x, y, labelled=True, sample_weight=sample_weight
         )
+        check_adapted(self, trains=False)
         with self._running():
             return super().test_on_batch(x, y, sample_weight, **kwargs)
 
@@ -300,6 +306,7 @@ class CheckedModel(keras.Model):
         x = self.modality_inputs.with_absent(x)
         self.modality_inputs.check_structure(x)
         self.modality_inputs.check(x)
+        check_adapted(self, trains=False)
         with self._running():
             return super().predict_on_batch(x)
 

@@ -58,6 +58,7 @@ class ModalityInputs:
         # Names of the columns of the training data, where they have such.
         self.columns: dict[str, list[str]] = {}
         self.ranges = InputRanges()
+        self.warned_of_scaling = False
         # Of those whose encoder looks numbers of tokens up.
         self.vocabularies = {
             name: sizes

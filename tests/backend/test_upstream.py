@@ -261,6 +261,13 @@ def test_sublayers_are_those_that_a_layer_holds_itself():
     assert list(upstream.sublayers(other)) == []
 
 
+def test_all_layers_are_those_inside_others_too():
+    inner = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Sequential([inner])])
+    assert list(upstream.all_layers(model))[0] is model
+    assert inner in upstream.all_layers(model)
+
+
 def test_readers_are_what_a_tensor_of_a_graph_goes_into():
     first, last = keras.layers.Dense(2), keras.layers.Dense(3)
     inputs = keras.Input((4,))
