@@ -245,20 +245,27 @@ def input_shapes(backbone: keras.layers.Layer) -> Any:
 
 
 def known_sizes(
-    shape: Sequence[int | None] | None,
+    shape: Any,
     given: Sequence[int] | None,
     argument: str,
 ) -> tuple[int, ...]:
     """Return the sizes of one sample.
 
     Args:
-        shape: What the backbone says, batch axis included.
+        shape: What the backbone says, batch axis included, or `None`; a dict
+            of such is refused.
         given: What the user says, without it.
         argument: Name of that argument.
 
     Raises:
         ValueError: If they differ, or nobody says it.
     """
+    if isinstance(shape, Mapping):
+        raise ValueError(
+            "`backbone` must take one tensor; one of texts goes into "
+            "`keras_mmrel.encoders.TextEncoder`. Received: a backbone that "
+            f"takes {sorted(shape)}"
+        )
     own = None if shape is None else tuple(shape)[1:]
     sizes = tuple(given) if given is not None else own
     if sizes is None or None in sizes:

@@ -9,9 +9,13 @@ from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._backbone_encoder import used_network
+from keras_mmrel.encoders._pooling import PADDING
 from keras_mmrel.encoders._pooling import masked_mean
 from keras_mmrel.encoders._pooling import usable_mask
 from keras_mmrel.encoders._positions import check_inputs
+from keras_mmrel.encoders._split_backbone import graph_ends
+from keras_mmrel.encoders._split_backbone import natural_blocks
 from keras_mmrel.encoders._vocabulary import LookupLayer
 from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.tensor_layer import describe
@@ -89,6 +93,27 @@ class PooledEncoder(LookupLayer):
     def vocabularies(self) -> dict[str, int]:
         """Name of an input, `""` for the only one -> numbers that it may be."""
         return vocabularies(self.backbone)
+
+    @property
+    def blocks(self) -> list[keras.layers.Layer]:
+        """The backbone as blocks whose mean over positions is the feature.
+
+        None where a cut is unknown, or padding that only this encoder knows.
+        """
+        try:
+            network = used_network(self.backbone, None, self.output_key)
+        except ValueError:
+            return []
+        ends = graph_ends(network)
+        if ends is None:
+            return []
+        given, output = ends
+        names = set(given) if isinstance(given, Mapping) else set()
+        carried = self.mask_key == PADDING and PADDING in names
+        masked = {self.mask_key, PADDING} & names
+        if not carried and (masked or upstream.keras_mask(output) is not None):
+            return []
+        return natural_blocks(network) or [network]
 
     def build(self, input_shape: tuple) -> None:
         if not self.backbone.built:

@@ -28,6 +28,7 @@ from keras_mmrel.contract import rows_to_numpy
 from keras_mmrel.encoders._vocabulary import check_tokens
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
+from keras_mmrel.models._absent import with_absent
 
 
 class BatchForm:
@@ -57,14 +58,20 @@ class BatchForm:
         self.columns = dict(columns or {})
         self.vocabularies = dict(vocabularies or {})
         self.parts: list[str] = []
+        self.fills = False
         # What was raised while a batch was drawn. TensorFlow would make it
         # one of its own, of many lines.
         self.errors: list[Exception] = []
 
-    def of_another_source(self) -> "BatchForm":
-        """Return one that knows no first batch, and keeps errors with this."""
+    def of_another_source(self, fills: bool = False) -> "BatchForm":
+        """Return one that knows no first batch, and keeps errors with this.
+
+        Args:
+            fills: Whether a modality that is not in a batch is a missing one.
+        """
         form = copy.copy(self)
         form.parts = []
+        form.fills = fills
         return form
 
     def read(self, batch: Any) -> Any:
@@ -77,6 +84,8 @@ class BatchForm:
         columns = column_labels(x)
         check_columns(columns, self.columns)
         x, y, sample_weight = read_tables(x, y, sample_weight, self.names)
+        if self.fills:
+            x = with_absent(x, self.shapes)
         self._check(x, y, sample_weight)
         self.columns = {**columns, **self.columns}
         if not isinstance(batch, list | tuple):
@@ -246,7 +255,16 @@ def _read_loader(loader: Any, form: BatchForm) -> Any:
     return loader
 
 
-def read_by(data: DataSource, form: BatchForm, check: Any) -> DataSource:
+def is_rewritten(data: DataSource) -> bool:
+    """Whether `read_by` returns batches that may be others than those drawn."""
+    return pipelines.is_iterator(data) or isinstance(
+        data, keras.utils.PyDataset
+    )
+
+
+def read_by(
+    data: DataSource, form: BatchForm, check: Any, fills: bool = False
+) -> DataSource:
     """Return a data source whose batches are read by `form`.
 
     Args:
@@ -255,10 +273,11 @@ def read_by(data: DataSource, form: BatchForm, check: Any) -> DataSource:
         form: What each batch must look like.
         check: Function of `(x, y, sample_weight)`, for the first batch of an
             iterator, which nobody has seen before.
+        fills: Whether a modality that is not in a batch is a missing one.
     """
     if isinstance(data, ReadDataset) or not pipelines.is_pipeline(data):
         return data
-    form = form.of_another_source()
+    form = form.of_another_source(fills and is_rewritten(data))
     if pipelines.is_iterator(data):
         return _read_iterator(data, form, check)
     if isinstance(data, keras.utils.PyDataset):

@@ -174,7 +174,8 @@ class CheckedModel(keras.Model):
         The loss and `weighted_metrics` of `compile` are weighted by
         `sample_weight`. Its `metrics`, with the accuracy by default, count
         every sample in full, one of weight 0 too, as Keras' do. A modality
-        whose key is not in a dict of arrays is missing.
+        whose key is not in a dict of arrays, or in the batches of a
+        `PyDataset` or generator, is missing.
         """
         form = self.modality_inputs.form()
         x = self.modality_inputs.with_absent(x)
@@ -194,11 +195,16 @@ class CheckedModel(keras.Model):
             )
             rows = steps and steps * (batch_size or 32)
             self.modality_inputs.check(
-                x, y, labelled=True, rows=rows, sample_weight=sample_weight
+                x,
+                y,
+                labelled=True,
+                fills=True,
+                rows=rows,
+                sample_weight=sample_weight,
             )
             check_adapted(self, trains=False)
             x = self.modality_inputs.watched(
-                x, form, labelled=True, trains=False
+                x, form, labelled=True, trains=False, fills=True
             )
             self._build_ahead(x)
         self.batch_watch.reset(training=False)
@@ -222,8 +228,9 @@ class CheckedModel(keras.Model):
         """Predict as `keras.Model.predict` does, after checking the data.
 
         In-memory data are checked completely, a pipeline by its first batch.
-        A modality whose key is not in a dict of arrays is missing, as
-        `modality_mask` in the outputs says; so is, in a later batch, one with
+        A modality whose key is not in a dict of arrays, or in the batches of
+        a `PyDataset` or generator, is missing, as `modality_mask` in the
+        outputs says; so is, in a later batch, one with
         NaN, infinite or huge values, which is refused without a mask among
         the inputs.
         """
@@ -238,11 +245,11 @@ class CheckedModel(keras.Model):
         _own_callbacks.callback_list(kwargs.get("callbacks"))
         pipelines.check_beside(x, batch_size=batch_size)
         rows = steps and steps * (batch_size or 32)
-        self.modality_inputs.check(x, rows=rows)
+        self.modality_inputs.check(x, fills=True, rows=rows)
         check_adapted(self, trains=False)
         form = self.modality_inputs.form()
         watched = self.modality_inputs.watched(
-            x, form, labelled=False, trains=False
+            x, form, labelled=False, trains=False, fills=True
         )
         with self._running(form):
             outputs = super().predict(

@@ -28,6 +28,7 @@ from keras_mmrel.models import validation
 from keras_mmrel.models._absent import with_absent
 from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._batch_form import check_vocabularies
+from keras_mmrel.models._batch_form import is_rewritten
 from keras_mmrel.models._batch_form import read_by
 from keras_mmrel.models._scaled import scaling_layers
 from keras_mmrel.models.input_ranges import InputRanges
@@ -213,6 +214,7 @@ class ModalityInputs:
         fits: bool = False,
         trains: bool = False,
         labelled: bool = False,
+        fills: bool = False,
         rows: int | None = None,
         sample_weight: Tensor = None,
         class_weight: dict | None = None,
@@ -227,6 +229,7 @@ class ModalityInputs:
                 of two classes, and which side inputs are added to.
             trains: Whether they are trained on.
             labelled: Whether labels are needed.
+            fills: Whether what batches do not have is missing.
             rows: Number of the first samples that will be used, or `None`.
             sample_weight: Weights of a dict of arrays.
             class_weight: As in `fit`.
@@ -253,6 +256,8 @@ class ModalityInputs:
         if batch is not None:
             first_x, first_y, first_weight = batch
             batch = read_tables(first_x, first_y, first_weight, self.names)
+            if fills:
+                batch = (self._filled(x, batch[0]), *batch[1:])
             if class_weight is not None and batch[2] is not None:
                 raise ValueError(
                     "`class_weight` must be None where batches have sample "
@@ -282,6 +287,19 @@ class ModalityInputs:
                     labels, sample_weight, class_weight, validation_split
                 )
 
+    def _filled(self, data: DataSource, x: Modalities) -> Modalities:
+        """Return a batch in which what is absent is a missing modality."""
+        filled = self.with_absent(x)
+        if filled is not x and not is_rewritten(data):
+            absent = [name for name in self.names if name not in x]
+            raise ValueError(
+                f"Batches of a {type(data).__name__} must have all modalities, "
+                "zeros for a missing one and a 0 for it in "
+                f"'{MASK}'; a `PyDataset` and a generator may lack it. "
+                f"Received: batches without {absent}"
+            )
+        return filled
+
     def check_present(self, x: Modalities, sample_weight: Tensor) -> None:
         """Refuse a training batch that has nothing to learn from.
 
@@ -295,7 +313,9 @@ class ModalityInputs:
     def check_predictions(self, x: DataSource, outputs: Any) -> None:
         """Refuse what only the predictions of a pipeline show."""
         first = pipelines.first_batch(x)
-        announced = first is None or first[0].get(MASK) is not None
+        announced = (
+            first is None or self.with_absent(first[0]).get(MASK) is not None
+        )
         informative = ops.convert_to_numpy(self.model.informative)
         validation.check_predictions(
             outputs,
@@ -469,6 +489,7 @@ class ModalityInputs:
         *,
         labelled: bool,
         trains: bool,
+        fills: bool = False,
     ) -> DataSource:
         """Let every batch be checked when it is drawn.
 
@@ -480,6 +501,7 @@ class ModalityInputs:
             lambda *batch: self.check_batch(
                 *batch, labelled=labelled, trains=trains
             ),
+            fills,
         )
 
     def complete(self, x: DataSource, form: BatchForm) -> DataSource:

@@ -68,7 +68,7 @@ def test_what_numbers_are_needed_for_leaves_others_as_they_are(corruption):
 def test_whole_modalities_come_from_one_other_sample(cls):
     x = inputs()
     moved = cls(1.0, "all")(x, seed=1, labels=Y)
-    given = np.rint(moved["text"]["token_ids"].max(axis=1)) - 20
+    given = moved["text"]["token_ids"].max(axis=1) - 20
     assert (given != np.arange(N)).all()
     if cls is ModalityConflict:
         assert (Y[given] != Y).all()
@@ -129,7 +129,7 @@ def test_arrays_of_one_modality_have_one_length_and_finite_numbers():
     with pytest.raises(ValueError, match="'gait' must be finite .* 1 NaN"):
         MissingModality(0.5)(x)
     x["text"] = {"token_ids": np.array([["a"]] * N)}
-    with pytest.raises(ValueError, match="'text/token_ids' must hold numbers"):
+    with pytest.raises(ValueError, match="'text.* must hold numbers"):
         MissingModality(0.5)(x)
 
 

@@ -52,6 +52,14 @@ def convolution():
     )
 
 
+def words(**options):
+    """A backbone of texts that is quickly built."""
+    names = ("token_ids", "padding_mask")
+    inputs = {n: keras.Input((5,), dtype="int32", name=n) for n in names}
+    x = layers.Embedding(9, 4, **options)(inputs["token_ids"])
+    return keras.Model(inputs, layers.Dense(3)(layers.Dense(4)(x)))
+
+
 def moved(encoder, x):
     """Names of the layers whose trainable weights a step changes."""
     model = keras.Sequential([encoder, layers.Dense(1)])
@@ -295,6 +303,14 @@ def test_a_spectrogram_is_the_one_channel_of_an_image_backbone():
             "`backbone` must take a dict with 'token_ids'",
         ),
         (
+            lambda: encoders.ImageEncoder(words()),
+            "`backbone` must take one tensor; .*TextEncoder`",
+        ),
+        (
+            lambda: encoders.AudioEncoder(words(), (5,)),
+            "`backbone` must take one tensor, or a dict",
+        ),
+        (
             lambda: encoders.ImageEncoder(convolution(), mean=(0.5, 0.5)),
             "`mean` must be one number, or one a channel, 3",
         ),
@@ -332,6 +348,41 @@ def test_a_backbone_is_its_blocks(name, tmp_path):
     # What of an encoder and decoder is not used has no weights here.
     decoder = [w.path for w in encoder.weights if "decoder" in w.path]
     assert not decoder
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_a_pooled_backbone_is_its_blocks(kind):
+    x = RNG.uniform(size=(8, 6, 6, 3)).astype("float32")
+    encoder = encoders.PooledEncoder(convolution())
+    if kind == "texts":
+        mask = np.arange(5) < RNG.integers(1, 6, (8, 1))
+        x = {"token_ids": RNG.integers(0, 9, (8, 5)), "padding_mask": mask}
+        encoder = encoders.PooledEncoder(words())
+    blocks = encoders.BlockEncoder(encoder.blocks)
+    assert len(encoder.blocks) == 2
+    np.testing.assert_allclose(
+        to_numpy(blocks(x)), to_numpy(encoder(x)), atol=1e-5
+    )
+    model = keras_mmrel.AIM({"a": encoder, "b": (3,)}, 2)
+    model.compile(run_eagerly=True)
+    both = {"a": x, "b": RNG.normal(size=(8, 3))}
+    model.fit(both, np.arange(8) % 2, verbose=0)
+    # Padding that blocks do not know would be averaged.
+    for other in (
+        encoders.PooledEncoder(words(mask_zero=True), mask_key=None),
+        encoders.PooledEncoder(layers.Identity()),
+        encoders.PooledEncoder(
+            keras.Sequential(
+                [keras.Input((5,)), layers.Embedding(9, 4, mask_zero=True)]
+            )
+        ),
+    ):
+        assert other.blocks == []
+        with pytest.raises(
+            ValueError, match="`modalities.'a'.` must be .*Text"
+        ):
+            keras_mmrel.AIM({"a": other, "b": (3,)}, 2)
 
 
 @compiles_long

@@ -162,6 +162,14 @@ def test_series_are_read_cut_and_padded(tmp_path):
     assert isinstance(model.encoders[0], encoders.SequenceEncoder)
     model.compile(run_eagerly=True)
     model.fit(data, verbose=0)
+    np.save(tmp_path / "none.npy", np.ones((0, 2)))
+    empty = {"table": table.assign(gait=["none.npy", *table["gait"][1:]])}
+    empty |= {"modalities": modalities, "label": "y", "root": tmp_path}
+    with pytest.raises(ValueError, match="none.npy': a sequence of no steps"):
+        media.MediaTable(**empty).arrays()
+    counted = media.MediaTable(**empty, on_error="missing")
+    assert counted.arrays()[0]["modality_mask"][:, 0].tolist() == [0, 1, 1, 0]
+    assert [row for row, *_ in counted.unreadable] == [0]
     bad = table.assign(gait="wide.npy")
     with pytest.raises(ValueError, match=r"shape \(3, 4\), not \(any, 2\)"):
         media.MediaTable(
