@@ -13,6 +13,7 @@ from keras import ops
 from keras_mmrel.backend import upstream
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import is_number
 from keras_mmrel.contract import known_values
 from keras_mmrel.contract import rows_to_numpy
 from keras_mmrel.tensor_layer import TensorLayer
@@ -20,6 +21,8 @@ from keras_mmrel.tensor_layer import refused
 
 # Key of an encoder that takes one tensor.
 WHOLE = ""
+# Samples that are looked at together.
+CHUNK = 1 << 14
 # Operations after which the numbers are still those of tokens.
 _PASSING = ("Cast", "GetItem", "Identity", "Reshape", "Squeeze", "ExpandDims")
 
@@ -147,16 +150,24 @@ def check_tokens(
     """
     for name, size in sizes.items():
         x = tokens_of(value, name)
-        if x is None:
+        shape: Any = getattr(x, "shape", ())
+        # What is no array of numbers is refused somewhere else.
+        if not len(shape) or not is_number(rows_to_numpy(x, slice(1)).dtype):
             continue
-        numbers = rows_to_numpy(x, slice(rows))
-        if present is not None:
-            numbers = numbers[present[: len(numbers)]]
-        wrong = numbers[unknown(numbers, size)]
-        if wrong.size:
+        others, first = 0, 0.0
+        count = min(shape[0], rows or shape[0])
+        for start in range(0, count, CHUNK):
+            some = slice(start, min(start + CHUNK, count))
+            numbers = rows_to_numpy(x, some)
+            if present is not None:
+                numbers = numbers[present[some]]
+            wrong = numbers[unknown(numbers, size)]
+            first = wrong[0] if len(wrong) and not others else first
+            others += len(wrong)
+        if others:
             raise refused(
                 expected_tokens(title, name, size),
-                f"{wrong.size} others, such as {wrong[0]:g}",
+                f"{others} others, such as {first:g}",
             )
 
 

@@ -97,8 +97,11 @@ def _refuse(table: Frame, label: str, wrong: Any, expected: str) -> None:
     rows = np.flatnonzero(wrong)
     if len(rows):
         row = rows[0]
+        cell = table[label].iloc[row]
+        # A number, not what NumPy calls one.
+        cell = cell.item() if isinstance(cell, np.generic) else cell
         raise ValueError(
             f"Column '{label}' must have {expected}. Received: "
-            f"{table[label].iloc[row]!r} in row {table.index[row]!r}, "
+            f"{cell!r} in row {table.index[row]!r}, "
             f"{len(rows)} such row(s)"
         )

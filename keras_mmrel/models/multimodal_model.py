@@ -89,6 +89,12 @@ class MultimodalModel(CheckedModel):
     before the first step has refused it, and a modality that is the same in
     all samples of the arrays that `fit` was given first: it tells nothing.
 
+    Numbers of tokens that are none of the vocabulary of an encoder's embedding
+    are refused. It is known of encoders of this library and of graphs of
+    layers; a layer of your own says it by the attribute `vocabularies`, a dict
+    of the name of an input, `""` for the only one -> how many numbers it may
+    be.
+
     Outputs are a dict, in training and in inference alike:
 
     - `logits`: `(batch, num_classes)`, fused, in float32.

@@ -141,10 +141,23 @@ def test_an_encoder_alone_refuses_them():
         assert np.isfinite(to_numpy(encoder(fine))).all()
 
 
+class Own(layers.Layer):
+    """An encoder of somebody else, which says what it knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = layers.Embedding(9, 4)
+        self.vocabularies = {"": 9}
+
+    def call(self, tokens):
+        return keras.ops.mean(self.embedding(tokens), axis=1)
+
+
 @pytest.mark.one_backend
 @pytest.mark.parametrize(
     "encoder",
     [
+        Own,
         flat,
         lambda: encoders.BlockEncoder([layers.Embedding(9, 4)]),
         lambda: keras.Sequential(
@@ -158,6 +171,13 @@ def test_a_modality_of_one_tensor_has_a_vocabulary_too(encoder):
     model.fit({"text": IDS, **X}, Y, verbose=0)
     with pytest.raises(ValueError, match=f"{EXPECTED}, the 9 .* such as -2$"):
         model.predict({"text": IDS - 3 * (IDS == 1), **X}, verbose=0)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("value", [[[1, 2]], "a", None, np.array([["a"]])])
+def test_what_holds_no_numbers_is_refused_as_ever(value):
+    with pytest.raises(ValueError, match="`inputs` must (hold|be)"):
+        flat()(value)
 
 
 @pytest.mark.one_backend
