@@ -24,11 +24,10 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import check_columns
 from keras_mmrel.contract import column_labels
 from keras_mmrel.contract import read_tables
-from keras_mmrel.contract import rows_to_numpy
-from keras_mmrel.encoders._vocabulary import check_tokens
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
 from keras_mmrel.models._absent import with_absent
+from keras_mmrel.models.token_numbers import TokenNumbers
 
 
 class BatchForm:
@@ -41,7 +40,7 @@ class BatchForm:
         shapes: As in `validation.check_structure`.
         side_names: Inputs beside them.
         columns: Names of the columns of the training data's tables.
-        vocabularies: Modality -> what `vocabularies` says of its encoder.
+        tokens: What modalities of tokens may hold.
     """
 
     def __init__(
@@ -50,13 +49,13 @@ class BatchForm:
         shapes: validation.Shapes,
         side_names: Sequence[str] = (),
         columns: Mapping[str, Sequence[str]] | None = None,
-        vocabularies: Mapping[str, Mapping[str, int]] | None = None,
+        tokens: TokenNumbers | None = None,
     ) -> None:
         self.names = list(names)
         self.shapes = dict(shapes)
         self.side_names = list(side_names)
         self.columns = dict(columns or {})
-        self.vocabularies = dict(vocabularies or {})
+        self.tokens = tokens or TokenNumbers({})
         self.parts: list[str] = []
         self.fills = False
         # What was raised while a batch was drawn. TensorFlow would make it
@@ -98,7 +97,7 @@ class BatchForm:
             plain = {k: v for k, v in x.items() if k not in self.side_names}
         validation.check_structure(plain, self.shapes)
         validation.check_order(plain, self.names)
-        check_vocabularies(plain, self.names, self.vocabularies)
+        self.tokens.check(plain)
         rows = np.shape(keras.tree.flatten(plain[self.names[0]])[0])[0]
         self._check_parts(x, y, sample_weight)
         for name in self.side_names:
@@ -147,29 +146,6 @@ class BatchForm:
             if self.errors and error is not self.errors[0]:
                 raise self.errors[0] from None
             raise
-
-
-def check_vocabularies(
-    inputs: Mapping[str, Any],
-    names: Sequence[str],
-    vocabularies: Mapping[str, Mapping[str, int]],
-    rows: int | None = None,
-) -> None:
-    """Refuse numbers of tokens that an encoder has nothing for.
-
-    Args:
-        inputs: Checked dict of arrays, maybe with a mask.
-        names: Modalities, in the order of the mask's columns.
-        vocabularies: Modality -> what `vocabularies` says of its encoder.
-        rows: Number of the first samples that are looked at, or `None`.
-    """
-    for name, sizes in vocabularies.items():
-        present = None
-        if inputs.get(MASK) is not None:
-            column = rows_to_numpy(inputs[MASK], slice(rows))
-            present = column[:, names.index(name)] > 0
-        title = f"Modality '{name}'"
-        check_tokens(title, inputs[name], sizes, present, rows)
 
 
 def _form_of(name: str, value: Any) -> str:
@@ -255,13 +231,6 @@ def _read_loader(loader: Any, form: BatchForm) -> Any:
     return loader
 
 
-def is_rewritten(data: DataSource) -> bool:
-    """Whether `read_by` returns batches that may be others than those drawn."""
-    return pipelines.is_iterator(data) or isinstance(
-        data, keras.utils.PyDataset
-    )
-
-
 def read_by(
     data: DataSource, form: BatchForm, check: Any, fills: bool = False
 ) -> DataSource:
@@ -277,7 +246,7 @@ def read_by(
     """
     if isinstance(data, ReadDataset) or not pipelines.is_pipeline(data):
         return data
-    form = form.of_another_source(fills and is_rewritten(data))
+    form = form.of_another_source(fills and pipelines.is_rewritten(data))
     if pipelines.is_iterator(data):
         return _read_iterator(data, form, check)
     if isinstance(data, keras.utils.PyDataset):

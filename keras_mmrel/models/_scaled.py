@@ -46,6 +46,11 @@ def scaling_layers(model: Model) -> dict[str, list[FeatureScaling]]:
     return found
 
 
+def every_scaling(model: Model) -> list[FeatureScaling]:
+    """Return these layers of all modalities."""
+    return [layer for some in scaling_layers(model).values() for layer in some]
+
+
 def unadapted(model: Model) -> dict[str, list[FeatureScaling]]:
     """Return those among them that have seen no data yet."""
     found = {}

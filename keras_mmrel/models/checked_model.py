@@ -24,7 +24,7 @@ from keras_mmrel.models._quality import training_part
 from keras_mmrel.models._sampled_rows import counted
 from keras_mmrel.models._scaled import adapt_scaling
 from keras_mmrel.models._scaled import check_adapted
-from keras_mmrel.models._scaled import scaling_layers
+from keras_mmrel.models._scaled import every_scaling
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.clock import Clock
@@ -132,8 +132,7 @@ class CheckedModel(keras.Model):
         if shapes and not self.built:
             self.build(shapes)
         validation.check_weights(self)
-        scaling = [x for some in scaling_layers(self).values() for x in some]
-        with put_back(self, self.quality, *scaling):
+        with put_back(self, self.quality, *every_scaling(self)):
             parts = training_part(x, y, sample_weight, validation_split)
             self._look_at(*parts, class_weight)
             # TensorFlow would trace the step once to make them, once to run.
@@ -371,5 +370,5 @@ class CheckedModel(keras.Model):
         # From here an error is one sentence, from `call` it has Keras' lines.
         self.modality_inputs.check_structure(inputs)
         if not self._runs:
-            self.modality_inputs.check_known(inputs)
+            self.modality_inputs.tokens.check_known(inputs)
         return super().__call__(inputs, *args, **kwargs)

@@ -53,9 +53,15 @@ def with_batch(shape: Sequence) -> tuple:
     return (None, *shape)
 
 
-def takes_pixels(encoder: keras.layers.Layer) -> bool:
-    """Whether an encoder takes pixels in [0, 1], and bytes as such."""
-    return isinstance(encoder, ConvEncoder | ImageEncoder | VideoEncoder)
+def pixel_modalities(
+    names: Sequence[str], encoders: Sequence[keras.layers.Layer]
+) -> list[str]:
+    """Modalities whose encoder takes pixels in [0, 1], and bytes as such."""
+    return [
+        name
+        for name, encoder in zip(names, encoders, strict=True)
+        if isinstance(encoder, ConvEncoder | ImageEncoder | VideoEncoder)
+    ]
 
 
 def check_sharing(

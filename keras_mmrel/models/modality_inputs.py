@@ -13,26 +13,21 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_labels
-from keras_mmrel.contract import check_mask_values
-from keras_mmrel.contract import known_values
 from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.encoders._pixel_scaling import unit_pixels
-from keras_mmrel.encoders._vocabulary import expected_tokens
-from keras_mmrel.encoders._vocabulary import known_tokens
-from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.models import _class_names
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
+from keras_mmrel.models._absent import filled_batch
 from keras_mmrel.models._absent import with_absent
 from keras_mmrel.models._batch_form import BatchForm
-from keras_mmrel.models._batch_form import check_vocabularies
-from keras_mmrel.models._batch_form import is_rewritten
 from keras_mmrel.models._batch_form import read_by
 from keras_mmrel.models._scaled import scaling_layers
 from keras_mmrel.models.input_ranges import InputRanges
 from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.models.token_numbers import TokenNumbers
 from keras_mmrel.models.uninformative import check_something
 from keras_mmrel.models.uninformative import measured
 from keras_mmrel.models.uninformative import present_modalities
@@ -60,13 +55,7 @@ class ModalityInputs:
         self.columns: dict[str, list[str]] = {}
         self.ranges = InputRanges()
         self.warned_of_scaling = False
-        # Of those whose encoder looks numbers of tokens up.
-        self.vocabularies = {
-            name: sizes
-            for name, spec in model.modality_specs.items()
-            if isinstance(spec, keras.layers.Layer)
-            and (sizes := vocabularies(spec))
-        }
+        self.tokens = TokenNumbers(model.modality_specs)
         taken = [s.name for s in self.side_inputs if s.name in self.names]
         if taken:
             raise ValueError(
@@ -123,12 +112,7 @@ class ModalityInputs:
             measured(tensors[name], mask[:, index], dtype)
             for index, name in enumerate(self.names)
         ]
-        for name, sizes in self.vocabularies.items():
-            # No step fails at a number that nothing is known of.
-            known = known_tokens(tensors[name], sizes)
-            if known is not None:
-                index = self.names.index(name)
-                present[index] = ops.where(known, present[index], 0.0)
+        present = self.tokens.present(tensors, present)
         informative = ops.convert_to_tensor(self.model.informative)
         # Keras takes the product with a tensor for a sparse one.
         mask = ops.where(informative > 0, ops.stack(present, axis=1), 0.0)
@@ -192,20 +176,6 @@ class ModalityInputs:
         plain = self.modalities(x) if isinstance(x, Mapping) else x
         validation.check_structure(plain, self.model.modality_shapes)
 
-    def check_known(self, x: Modalities) -> None:
-        """Refuse what a call gets, as far as its values are known."""
-        looked_up = [MASK, *self.vocabularies]
-        if MASK not in x and not self.vocabularies:
-            return
-        known = {
-            name: keras.tree.map_structure(known_values, x[name])
-            for name in looked_up
-            if x.get(name) is not None
-        }
-        if known.get(MASK) is not None:
-            check_mask_values(known[MASK])
-        check_vocabularies(known, self.names, self.vocabularies)
-
     def check(
         self,
         x: DataSource,
@@ -257,7 +227,8 @@ class ModalityInputs:
             first_x, first_y, first_weight = batch
             batch = read_tables(first_x, first_y, first_weight, self.names)
             if fills:
-                batch = (self._filled(x, batch[0]), *batch[1:])
+                filled = filled_batch(x, batch[0], self.model.modality_shapes)
+                batch = (filled, *batch[1:])
             if class_weight is not None and batch[2] is not None:
                 raise ValueError(
                     "`class_weight` must be None where batches have sample "
@@ -287,19 +258,6 @@ class ModalityInputs:
                     labels, sample_weight, class_weight, validation_split
                 )
 
-    def _filled(self, data: DataSource, x: Modalities) -> Modalities:
-        """Return a batch in which what is absent is a missing modality."""
-        filled = self.with_absent(x)
-        if filled is not x and not is_rewritten(data):
-            absent = [name for name in self.names if name not in x]
-            raise ValueError(
-                f"Batches of a {type(data).__name__} must have all modalities, "
-                "zeros for a missing one and a 0 for it in "
-                f"'{MASK}'; a `PyDataset` and a generator may lack it. "
-                f"Received: batches without {absent}"
-            )
-        return filled
-
     def check_present(self, x: Modalities, sample_weight: Tensor) -> None:
         """Refuse a training batch that has nothing to learn from.
 
@@ -320,12 +278,7 @@ class ModalityInputs:
         validation.check_predictions(
             outputs,
             np.zeros_like(informative) if announced else informative,
-            {
-                self.names.index(name): expected_tokens(
-                    f"Modality '{name}'", *next(iter(sizes.items()))
-                )
-                for name, sizes in self.vocabularies.items()
-            },
+            self.tokens.expected(),
         )
 
     def checked_validation(
@@ -386,7 +339,7 @@ class ModalityInputs:
                 and name not in self.model.pixel_modalities
             ],
         )
-        check_vocabularies(plain, self.names, self.vocabularies, rows)
+        self.tokens.check(plain, rows)
         validation.check_order(plain, self.names)
         if trains:
             self.ranges.see(sizes)
@@ -479,7 +432,7 @@ class ModalityInputs:
             self.model.modality_shapes,
             [side.name for side in self.side_inputs],
             self.columns,
-            self.vocabularies,
+            self.tokens,
         )
 
     def watched(

@@ -206,7 +206,7 @@ class MultimodalModel(CheckedModel):
             num_classes,
             largest_value(self.compute_dtype),
             [side.name for side in self.side_inputs],
-            self.modality_inputs.vocabularies,
+            self.modality_inputs.tokens.sizes,
         )
         self.clock = Clock()
         self.modulation_slot = ModulationSlot(lambda: self.encoders)
@@ -216,13 +216,9 @@ class MultimodalModel(CheckedModel):
             self._encoder_of(name, spec)
             for name, spec in self.modality_specs.items()
         ]
-        self.pixel_modalities = [
-            name
-            for name, encoder in zip(
-                self.modality_names, self.encoders, strict=True
-            )
-            if modality_encoders.takes_pixels(encoder)
-        ]
+        self.pixel_modalities = modality_encoders.pixel_modalities(
+            self.modality_names, self.encoders
+        )
         modality_encoders.check_sharing(self.modality_names, self.encoders)
         self.auxiliary_trackers = {
             name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
