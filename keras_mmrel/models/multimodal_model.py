@@ -33,6 +33,7 @@ from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.models import _class_names
+from keras_mmrel.models import _export
 from keras_mmrel.models import _quality
 from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
@@ -685,6 +686,16 @@ class MultimodalModel(CheckedModel):
         if zipped is not False:
             _saving.check_target(filepath, ".keras")
         super().save(filepath, overwrite=overwrite, zipped=zipped)
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        modality_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        _export.check(self, filepath, format, modality_mask)
+        _export.export(self, filepath, format, modality_mask, **kwargs)
 
     def save_weights(
         self, filepath: Any, overwrite: bool = True, **kwargs: Any
