@@ -93,6 +93,11 @@ def sublayers(layer: keras.layers.Layer) -> Sequence[keras.layers.Layer]:
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
+def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Return a layer and all layers in it, in the order of their making."""
+    return list(layer._flatten_layers())
+
+
 def in_symbolic_scope() -> bool:
     """Whether Keras is finding out shapes, on invented values maybe."""
     with keras.SymbolicScope() as scope:

@@ -11,6 +11,7 @@ from keras_mmrel.backend.torch_export import free_batch
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Outputs
+from keras_mmrel.layers._portable import portable_operations
 from keras_mmrel.optional import require
 
 # Ending of a file of each format; a SavedModel is a folder.
@@ -21,6 +22,8 @@ ENDINGS = {
     "litert": ".tflite",
     "torch": ".pt2",
 }
+# The mask as an output, where it is an input and names are unique.
+USED_MASK = f"{MASK}_used"
 # Parts of a text, as tokenizers make them.
 INTEGERS = ("token_ids", "segment_ids", "padding_mask")
 
@@ -108,44 +111,58 @@ def export(
     model: Any, path: Any, format: str, modality_mask: bool, **kwargs: Any
 ) -> None:
     """Write the file of a model that `check` has accepted."""
-    path = str(path)
-    inputs = inputs_of(model, modality_mask)
+    with portable_operations():
+        _write(model, str(path), format, modality_mask, **kwargs)
+
+
+def _write(
+    model: Any, path: str, format: str, modality_mask: bool, **kwargs: Any
+) -> None:
+    # ONNX can hold a default for an input.
+    inputs = inputs_of(model, modality_mask or format == "onnx")
     outputs = InferenceCall(model)(inputs)
+    names = sorted(outputs)
+    # The tracers of these two lose the keys of a dict.
+    listed = format in ("onnx", "openvino")
+    given = [outputs[name] for name in names] if listed else outputs
+    graph = keras.Model(inputs, given, name=model.name)
+    if listed and MASK in inputs:
+        # In their graphs an input and an output have two names.
+        names[names.index(MASK)] = USED_MASK
     signature = keras.tree.map_structure(
         lambda x: keras.layers.InputSpec(x.dtype, x.shape, name=x.name), inputs
     )
-    if format in ("onnx", "openvino"):
-        # Tracers lose the keys of a dict: a list, to name its parts later.
-        names = sorted(outputs)
-        graph = keras.Model(
-            inputs, [outputs[name] for name in names], name=model.name
-        )
-        write = _write_onnx if format == "onnx" else _write_openvino
-        write(graph, signature, names, path, **kwargs)
-        return
     if format == "torch":
         kwargs.setdefault("dynamic_shapes", free_batch(signature))
-    graph = keras.Model(inputs, outputs, name=model.name)
-    graph.export(path, format=format, input_signature=[signature], **kwargs)
+    kwargs["input_signature"] = [signature]
+    if format == "onnx":
+        _write_onnx(graph, names, path, **kwargs)
+        _set_default(path, MASK, np.ones((1, len(model.modality_names))))
+    elif format == "openvino":
+        _write_openvino(graph, names, path, **kwargs)
+    else:
+        graph.export(path, format=format, **kwargs)
 
 
 def _write_onnx(
-    graph: keras.Model,
-    signature: dict[str, Any],
-    names: list[str],
-    path: str,
-    **kwargs: Any,
+    graph: keras.Model, names: list[str], path: str, **kwargs: Any
 ) -> None:
-    """Export, name the outputs, and give the mask its default: all there."""
+    """Export, and give the outputs their names."""
     onnx = require("onnx", "export")
-    graph.export(path, format="onnx", input_signature=[signature], **kwargs)
+    graph.export(path, format="onnx", **kwargs)
     file = onnx.load(path)
     given = [output.name for output in file.graph.output]
     _rename(file.graph, dict(zip(given, names, strict=True)))
-    if MASK in signature:
-        count = signature[MASK].shape[1]
-        default = np.ones((1, count), "float32")
-        file.graph.initializer.append(onnx.numpy_helper.from_array(default, MASK))
+    onnx.checker.check_model(file)
+    onnx.save(file, path)
+
+
+def _set_default(path: str, name: str, value: np.ndarray) -> None:
+    """Let an input of an ONNX file be left out."""
+    onnx = require("onnx", "export")
+    file = onnx.load(path)
+    tensor = onnx.numpy_helper.from_array(value.astype("float32"), name)
+    file.graph.initializer.append(tensor)
     onnx.checker.check_model(file)
     onnx.save(file, path)
 
@@ -165,17 +182,13 @@ def _rename(graph: Any, new: dict[str, str]) -> None:
 
 
 def _write_openvino(
-    graph: keras.Model,
-    signature: dict[str, Any],
-    names: list[str],
-    path: str,
-    **kwargs: Any,
+    graph: keras.Model, names: list[str], path: str, **kwargs: Any
 ) -> None:
     """By way of ONNX, which keeps the names on every backend."""
     openvino = require("openvino", "export")
     with tempfile.TemporaryDirectory() as folder:
         onnx = str(Path(folder) / "model.onnx")
-        _write_onnx(graph, signature, names, onnx, **kwargs)
+        _write_onnx(graph, names, onnx, **kwargs)
         openvino.save_model(
             openvino.convert_model(onnx), path, compress_to_fp16=False
         )
