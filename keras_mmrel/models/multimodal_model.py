@@ -33,14 +33,11 @@ from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.models import _class_names
-from keras_mmrel.models import _export
 from keras_mmrel.models import _quality
-from keras_mmrel.models import _quantization
 from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
 from keras_mmrel.models.batch_watch import BatchWatch
-from keras_mmrel.models.checked_model import CheckedModel
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_loss
 from keras_mmrel.models.compile_arguments import check_metric_names
@@ -55,6 +52,7 @@ from keras_mmrel.models.modality_inputs import ModalityInputs
 from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.modulation_slot import ModulationSlot
 from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.models.stored_model import StoredModel
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.seeds import known_seed
 from keras_mmrel.state import add_state
@@ -75,7 +73,7 @@ from keras_mmrel.state import add_state
     class_names=Either(ClassNames(), None),
     auxiliary_loss_names=Names(),
 )
-class MultimodalModel(CheckedModel):
+class MultimodalModel(StoredModel):
     """Base of every multimodal classifier of the library.
 
     It takes a dict of modalities, encodes each, knows which are missing, and
@@ -665,108 +663,6 @@ class MultimodalModel(CheckedModel):
         cls, config: dict, custom_objects: dict | None = None
     ) -> "MultimodalModel":
         return _saving.restore(cls, config, custom_objects)
-
-    @classmethod
-    def load(cls, path: Any, **kwargs: Any) -> "MultimodalModel":
-        """Load a `.keras` file and make sure that it holds this class.
-
-        `keras.saving.load_model` loads the same file; this adds the check
-        and says in one sentence what is wrong with a damaged file.
-
-        Args:
-            path: The `.keras` file.
-            **kwargs: Arguments of `keras.saving.load_model`.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file is damaged.
-            TypeError: If it holds a model of another class.
-        """
-        return _saving.load_model(cls, path, **kwargs)
-
-    def save(
-        self, filepath: Any, overwrite: bool = True, zipped: Any = None
-    ) -> None:
-        if zipped is not False:
-            _saving.check_target(filepath, ".keras")
-        super().save(filepath, overwrite=overwrite, zipped=zipped)
-
-    def export(
-        self,
-        filepath: Any,
-        format: str = "tf_saved_model",
-        modality_mask: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        """Write the model as a file that runs without Keras.
-
-        Inputs and outputs have the names that they have in Python; a part of
-        a modality of several tensors is called `modality_part`. Any number of
-        samples may come at a time. A modality whose values are NaN counts as
-        missing, as everywhere.
-
-        Args:
-            filepath: A folder for a SavedModel, else a file with the ending
-                of its format: `.onnx`, `.xml` (OpenVINO), `.tflite` (LiteRT)
-                or `.pt2` (PyTorch).
-            format: `"tf_saved_model"`, `"onnx"`, `"openvino"`, `"litert"` or
-                `"torch"`. Which of them a backend can write is up to Keras.
-            modality_mask: Whether `"modality_mask"` is an input, one that has
-                to be given. In an ONNX file it always is, and may be left
-                out: then all modalities are present. Where it is an input of
-                an ONNX or OpenVINO file, the output is called
-                `"modality_mask_used"`.
-            **kwargs: Arguments of `keras.Model.export`.
-
-        Raises:
-            ValueError: If an argument is none of those, or the model is not
-                built.
-            ImportError: If a package lacks that writes the format.
-
-        Example:
-
-        ```python
-        model.export("model.onnx", format="onnx")
-        session = onnxruntime.InferenceSession("model.onnx")
-        logits, = session.run(["logits"], {"audio": audio, "image": image})
-        ```
-        """
-        _export.check(self, filepath, format, modality_mask)
-        _export.export(self, filepath, format, modality_mask, **kwargs)
-
-    def quantize(self, mode: Any = None, **kwargs: Any) -> None:
-        """Quantise the layers that can be, as `keras.Model.quantize` does.
-
-        Those are `Dense`, `EinsumDense` and `Embedding`; a warning says how
-        many weights are left as they were. A saved model is quantised when it
-        is loaded.
-
-        Args:
-            mode: `"int8"`, `"int4"` or `"float8"`.
-            **kwargs: Arguments of `keras.Model.quantize`.
-        """
-        keras_quantize = super().quantize
-        _quantization.quantize(self, lambda: keras_quantize(mode, **kwargs))
-
-    def save_weights(
-        self, filepath: Any, overwrite: bool = True, **kwargs: Any
-    ) -> None:
-        ending = ".weights.json" if kwargs.get("max_shard_size") else ""
-        _saving.check_target(filepath, ending or ".weights.h5")
-        super().save_weights(filepath, overwrite=overwrite, **kwargs)
-
-    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        load = super().load_weights
-        _saving.load_weights(
-            self, filepath, lambda: load(filepath, *args, **kwargs)
-        )
-
-    def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        _saving.save_seed_states(self, store)
-
-    def load_own_variables(self, store: Any) -> None:
-        super().load_own_variables(_saving.load_seed_states(self, store))
 
 
 def chance_corrected_confidence(logits: Tensor) -> Tensor:
