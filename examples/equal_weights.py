@@ -1,4 +1,4 @@
-"""QADM-Net in which what is known of quality reaches neither depth nor weight."""
+"""QADM-Net whose depths and weights are the same whatever the quality."""
 
 import keras
 
