@@ -8,7 +8,9 @@ import numpy as np
 
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
+from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.models import pipelines
 from keras_mmrel.models.modality_encoders import map_shapes
 
 
@@ -57,6 +59,31 @@ def with_absent(x: DataSource, shapes: Mapping[str, Any]) -> DataSource:
     return {n: every[n] for n in (names if ordered else [*there, *absent])} | {
         name: value for name, value in every.items() if name not in shapes
     }
+
+
+def filled_batch(
+    data: DataSource, x: Modalities, shapes: Mapping[str, Any]
+) -> Modalities:
+    """Return the first batch of a pipeline, as `with_absent` does.
+
+    Args:
+        data: The pipeline.
+        x: Inputs of its first batch.
+        shapes: As in `with_absent`.
+
+    Raises:
+        ValueError: If nobody could do so with the batches that follow.
+    """
+    filled = with_absent(x, shapes)
+    if filled is not x and not pipelines.is_rewritten(data):
+        absent = [name for name in shapes if name not in x]
+        raise ValueError(
+            f"Batches of a {type(data).__name__} must have all modalities, "
+            f"zeros for a missing one and a 0 for it in '{MASK}'; a "
+            "`PyDataset` and a generator may lack it. Received: batches "
+            f"without {absent}"
+        )
+    return filled
 
 
 def _zeros(count: int, shape: Any) -> Any:
