@@ -154,8 +154,7 @@ def tables(results: dict[tuple[str, int], list[dict]]) -> str:
 
 {speed}
 
-Mean depth that was run, by nominal mean depth (where no modality of a sample \
-reaches depth 1, the layer runs one block all the same):
+Mean depth that was run, by nominal mean depth:
 
 {actual}"""
 

@@ -77,13 +77,16 @@ def build(cls: type[Made], where: str, entry: Any) -> Made:
 def named(where: str, entry: Any) -> dict[str, Any]:
     """Names -> entries; a list of names stands for empty entries."""
     names = list(entry) if isinstance(entry, list | tuple | Mapping) else []
-    plain = all(isinstance(name, str | int | float) for name in names)
+    # YAML reads some names as numbers, and a plain `no` as False.
+    plain = all(
+        isinstance(name, str | int | float) and not isinstance(name, bool)
+        for name in names
+    )
     if not names or not plain:
         raise ValueError(
             f"`{where}` must be a list of names or a mapping of names to "
             f"their settings. Received: {entry!r}"
         )
-    # YAML reads some names as numbers.
     texts = [str(name) for name in names]
     for text in texts:
         if not text.strip() or _unwritable(text):

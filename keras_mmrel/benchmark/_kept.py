@@ -12,9 +12,10 @@ from keras_mmrel.benchmark._files import read_arrays
 from keras_mmrel.contract import Array
 from keras_mmrel.evaluation import Predictions
 from keras_mmrel.evaluation import Score
+from keras_mmrel.evaluation.predictions import RETURNED
 
-# The last two where a model returns them.
-FLOATING = ("probabilities", "log_probabilities", "confidence", "depth")
+# All but the first two where a model returns them.
+FLOATING = ("probabilities", "log_probabilities", *RETURNED)
 CONDITION = ("corruption", "severity", "seed")
 
 

@@ -37,7 +37,7 @@ from keras_mmrel.optional import require
 
 # Scores of which a table shows every corruption, beside the first one and
 # those that are somebody's own.
-CORRUPTED = ("ece", "corrupted_auroc")
+CORRUPTED = ("ece", "corrupted_auroc", "quality_auroc")
 GROUPS = {
     True: (
         "inside the range of the data",

@@ -204,8 +204,10 @@ class Comparison:
                 given[key] = _kept(key, given[key], names)
         if methods is not None:
             # The first one, unless the file's is among them.
-            kept = str(given.get("baseline")) in given["methods"]
-            given["baseline"] = given["baseline"] if kept else None
+            baseline = given.get("baseline")
+            if str(baseline) not in given["methods"]:
+                baseline = None
+            given["baseline"] = baseline
         if seeds is not None:
             given["seeds"] = seeds
         with _importable(path.parent):

@@ -10,6 +10,7 @@ from keras_mmrel import corruptions
 from keras_mmrel.benchmark._checks import attempt
 from keras_mmrel.benchmark._checks import choice
 from keras_mmrel.benchmark._checks import imported
+from keras_mmrel.benchmark._checks import named
 from keras_mmrel.benchmark._component import as_component
 from keras_mmrel.benchmark._component import own
 from keras_mmrel.benchmark._probes import PROBES
@@ -110,13 +111,13 @@ class Evaluation:
 
     def _protocols(self) -> tuple[NoiseProtocol, ...]:
         given = self.corruptions
-        if isinstance(given, Mapping):
+        if isinstance(given, Mapping) and given:
             # Of a file: a class and its options.
             given = {
-                str(name): as_component(name, item, corruptions).make()
+                name: as_component(name, item, corruptions).make()
                 if isinstance(item, Mapping)
                 else item
-                for name, item in given.items()
+                for name, item in named("corruptions", given).items()
             }
         names = given.values() if isinstance(given, Mapping) else given
         for item in names:
@@ -183,6 +184,8 @@ def _recorded_score(record: Mapping[str, Any]) -> Score:
 def _as_probes(probes: Any) -> dict[str, Callable]:
     if isinstance(probes, list | tuple):
         probes = {str(name): name for name in probes}
+    if isinstance(probes, Mapping) and probes:
+        probes = named("probes", probes)
     if not isinstance(probes, Mapping):
         raise ValueError(
             "`probes` must be names, or a dict of functions by name. "
@@ -202,5 +205,5 @@ def _as_probes(probes: Any) -> dict[str, Callable]:
                 f"`{where}` must be a function of (model, x, y). Received: "
                 f"{probe!r}"
             )
-        found[str(name)] = probe
+        found[name] = probe
     return found

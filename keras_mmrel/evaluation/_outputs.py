@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_mmrel.contract import CONFIDENCE
 from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import number_array
+from keras_mmrel.evaluation.predictions import RETURNED
 from keras_mmrel.evaluation.predictions import TINY
 
 
@@ -21,7 +21,8 @@ def read_outputs(
 
     Args:
         outputs: Array `(samples, classes)`, or a dict with `"logits"` or
-            `"probabilities"`, and maybe `"confidence"` and `"depth"`.
+            `"probabilities"`, and maybe `"confidence"`, `"depth"` and
+            `"modality_quality"`.
         kind: `"logits"`, `"probabilities"` or `"auto"`.
 
     Returns:
@@ -39,7 +40,7 @@ def read_outputs(
                 f"with {list(outputs)}"
             )
         kind = known[0]
-        others = {k: _host(outputs.get(k)) for k in (CONFIDENCE, "depth")}
+        others = {key: _host(outputs.get(key)) for key in RETURNED}
         outputs = outputs[kind]
     values = _host(outputs)
     if values is None or values.ndim != 2 or values.shape[1] < 2:

@@ -125,8 +125,8 @@ def evaluate_robustness(
         seeds: Number of seeds, or a sequence of them: each draws the
             corruption anew.
         scores: `Score`s, or names out of `keras_mmrel.evaluation.SCORES`; by
-            default all of these. Scores of a `"confidence"` or a `"depth"`
-            are there where the model returns one.
+            default all of these. Scores of a `"confidence"`, a `"depth"` or
+            a `"modality_quality"` are there where the model returns one.
         training: Dict of the clean training inputs, whose range of a feature
             counts as well as that in `x`; or `None`.
         output: What the model returns: `"logits"`, `"probabilities"`, or

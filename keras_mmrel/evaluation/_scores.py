@@ -69,11 +69,20 @@ def confidence(predictions: Predictions) -> Array:
 
 
 def corrupted_auroc(predictions: Predictions) -> float:
-    if not np.isfinite(predictions.confidence).all():
+    return _found(predictions, predictions.confidence)
+
+
+def quality_auroc(predictions: Predictions) -> float:
+    return _found(predictions, predictions.modality_quality)
+
+
+def _found(predictions: Predictions, believed: Array) -> float:
+    """How well low values find corrupted modalities, AUROC."""
+    if not np.isfinite(believed).all():
         return np.nan
     where = predictions.where_present
     return _sklearn().roc_auc_score(
-        predictions.corrupted[where], -predictions.confidence[where]
+        predictions.corrupted[where], -believed[where]
     )
 
 
@@ -142,6 +151,12 @@ SCORES: Mapping[str, Score] = types.MappingProxyType(
                 "how well a low confidence finds the modalities that are "
                 "corrupted without being announced, AUROC",
                 percent=True, needs=("confidence", "corrupted"),
+            ),
+            Score(
+                "quality_auroc", quality_auroc, True,
+                "the same by a low `modality_quality`, what is seen in the "
+                "input before anything is predicted",
+                percent=True, needs=("modality_quality", "corrupted"),
             ),
             Score(
                 "depth", depth, None,

@@ -15,7 +15,7 @@ from keras_mmrel.contract import to_numpy
 TINY = 1e-12
 # What a score may need: what a model may return beside probabilities, and
 # the rest.
-RETURNED = ("confidence", "depth")
+RETURNED = ("confidence", "depth", "modality_quality")
 NEEDS = ("probabilities", "binary", "corrupted", *RETURNED)
 
 
@@ -32,6 +32,8 @@ class Predictions:
         confidence: `(samples, modalities)`, or `None` if the model returns
             none.
         depth: `(samples, modalities)`, or `None` likewise.
+        modality_quality: `(samples, modalities)`, what the model's judge of
+            inputs says of them, or `None` likewise.
         corrupted: Boolean `(samples, modalities)`: what is corrupted without
             being announced; `None` where there is nothing to be found.
         present: Boolean `(samples, modalities)`, or `None` if all are there.
@@ -57,6 +59,7 @@ class Predictions:
     log_probabilities: ArrayLike = None
     confidence: ArrayLike = None
     depth: ArrayLike = None
+    modality_quality: ArrayLike = None
     corrupted: ArrayLike = None
     present: ArrayLike = None
     modality_names: Sequence[str] = ()
@@ -83,7 +86,7 @@ class Predictions:
         Integer(1)("bins", self.bins)
         object.__setattr__(self, "probabilities", p)
         object.__setattr__(self, "labels", labels)
-        for name in ("confidence", "depth", "corrupted", "present"):
+        for name in (*RETURNED, "corrupted", "present"):
             if getattr(self, name) is None:
                 continue
             value = number_array(getattr(self, name), f"`{name}`")
@@ -166,8 +169,14 @@ class Predictions:
         )
 
     def _has_confidence(self) -> bool:
+        return self._of_modalities(self.confidence)
+
+    def _has_modality_quality(self) -> bool:
+        return self._of_modalities(self.modality_quality)
+
+    def _of_modalities(self, values: Array | None) -> bool:
         shape = (len(self.labels), len(self.modality_names))
-        return self.confidence is not None and self.confidence.shape == shape
+        return values is not None and values.shape == shape
 
     def _has_depth(self) -> bool:
         return self.depth is not None

@@ -32,9 +32,9 @@ class Score:
         needs: What must be there, the score being NaN otherwise:
             `"probabilities"`, all of them finite; `"binary"`, two classes
             that both occur; `"corrupted"`, modalities that are corrupted
-            beside others that are not; `"confidence"` and `"depth"`, which
-            the model must return, the report having no such column
-            otherwise.
+            beside others that are not; `"confidence"`, `"depth"` and
+            `"modality_quality"`, which the model must return, the report
+            having no such column otherwise.
         per_modality: Whether there is a column `name/modality` each.
         per_sample: Whether the score is the mean of what `function` returns
             for each sample. Its error over samples, which is computed from

@@ -94,32 +94,39 @@ def judge(
     modalities, width = real.shape
     rank = factors.shape[2]
     sizes = np.maximum(real.sum(axis=1), 1.0).astype("float32")
-    half = xp.convert_to_tensor((sizes - 1) // 2)
+    half = xp.convert_to_tensor(((sizes - 1) // 2).astype("int32"))
     identity = xp.convert_to_tensor(np.eye(rank, dtype="float32"))
     real, sizes = xp.convert_to_tensor(real), xp.convert_to_tensor(sizes)
-    outer = factors[:, :, :, None] * factors[:, :, None, :]
-    outer = xp.reshape(outer, (modalities, width, rank * rank))
+    # Products of two factors, each pair once: the others are the same.
+    first, second = np.triu_indices(rank)
+    pairs = np.zeros((rank, rank), "int32")
+    pairs[first, second] = pairs[second, first] = np.arange(len(first))
+    whole, upper = pairs.reshape(-1), (rank * first + second).astype("int32")
+    twice = xp.convert_to_tensor(
+        np.where(first < second, 2.0, 1.0).astype("float32")
+    )
+    outer = xp.take(factors, first, axis=2) * xp.take(factors, second, axis=2)
 
     def median(x: Tensor) -> Tensor:
         """By halving an interval: to sort takes many times as long."""
         x = xp.where(real > 0, xp.log(x + SMALLEST), np.inf)
         low = xp.zeros_like(x[..., :1]) + np.log(SMALLEST)
-        high = low + np.log(LARGEST / SMALLEST)
+        step = float(np.log(LARGEST / SMALLEST))
         for _ in range(HALVINGS):
-            middle = 0.5 * (low + high)
-            below = xp.cast(x <= middle, "float32")
-            enough = xp.sum(below, axis=-1, keepdims=True) > half[:, None]
-            high = xp.where(enough, middle, high)
-            low = xp.where(enough, low, middle)
-        found = xp.where(x <= high, x, -np.inf)
+            step = 0.5 * step
+            middle = low + step
+            below = xp.sum(x <= middle, axis=-1, keepdims=True)
+            low = xp.where(below > half[:, None], low, middle)
+        found = xp.where(x <= low + step, x, -np.inf)
         return xp.exp(xp.max(found, axis=-1, keepdims=True))
 
     def system(q: Tensor, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weights, and `A h = b` of the expected factors `h`."""
         weight = q / (noise + tau)
         a = xp.einsum("bmd,mdr->bmr", weight, outer)
-        a = xp.reshape(a, (-1, modalities, rank, rank)) + identity
-        return weight, a, xp.einsum("bmd,mdr->bmr", weight * u, factors)
+        a = xp.reshape(xp.take(a, whole, axis=2), (-1, modalities, rank, rank))
+        b = xp.einsum("bmd,mdr->bmr", weight * u, factors)
+        return weight, a + identity, b
 
     width_of_range = xp.maximum(state["high"] - state["low"], 1e-3)
     beyond = xp.maximum(state["low"] - u, u - state["high"]) / width_of_range
@@ -137,6 +144,7 @@ def judge(
         h = xp.einsum("bmrs,bms->bmr", inverse, b)
         residual = u - xp.einsum("bmr,mdr->bmd", h, factors)
         inverse = xp.reshape(inverse, (-1, modalities, rank * rank))
+        inverse = twice * xp.take(inverse, upper, axis=2)
         unsure = xp.einsum("bmr,mdr->bmd", inverse, outer)
         left = xp.maximum(1.0 - weight * unsure, LEAST)
         return xp.square(residual / left), noise + unsure / left
@@ -195,6 +203,7 @@ HOST = SimpleNamespace(
     sqrt=np.sqrt,
     square=np.square,
     sum=np.sum,
+    take=np.take,
     where=np.where,
     zeros_like=np.zeros_like,
 )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mmrel.constraints import Either
@@ -253,19 +254,15 @@ class InputQuality(TensorLayer):
         }
         rows = ops.reshape(ops.cast(x, "float32"), (-1, state["mean"].shape[0]))
         rows = ops.where(present[:, None] > 0, rows, state["mean"])
-        raw = self._reliability(state, RAW, rows)
+        inside = ops.logical_and(rows >= state["low"], rows <= state["high"])
+        kept = ops.cast(inside, "float32")
+        replaced = 1.0 - ops.mean(kept, axis=1)
         distance = ops.abs(rows - state["mean"]) - FAR * state["deviation"]
         # Also what is no number.
         far = ops.any(ops.logical_not(distance <= 0), axis=1)
+        raw, clean = self._reliabilities(state, rows, inside, kept, replaced)
         raw = ops.where(far, 0.0, raw)
-        inside = ops.logical_and(rows >= state["low"], rows <= state["high"])
         cleaned = ops.where(inside, rows, state["mean"])
-        replaced = 1.0 - ops.mean(ops.cast(inside, "float32"), axis=1)
-        clean = ops.minimum(
-            self._reliability(state, CLEANED, cleaned, inside),
-            # What is replaced is lost, however well the rest fits.
-            _curve(state, CURVES - 1, replaced - state["limits"][CURVES - 1]),
-        )
         known = state["known"] > 0
         use = ops.logical_and(clean > PREFERENCE * raw, raw < 1.0)
         use = ops.logical_or(use, far)
@@ -283,37 +280,50 @@ class InputQuality(TensorLayer):
         )
         return values, quality, raw
 
-    def _reliability(
+    def _reliabilities(
         self,
         state: dict[str, Tensor],
-        way: int,
         rows: Tensor,
-        kept: Tensor | None = None,
-    ) -> Tensor:
-        """Accuracy above chance that the rows promise, clean = 1, `(n,)`.
+        inside: Tensor,
+        kept: Tensor,
+        replaced: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Accuracy above chance, clean = 1, `(n,)`, promised by both ways.
 
-        By the `kept` features: means that stand in for others fit too well.
+        Args:
+            state: Statistics of the modality.
+            rows: `(n, d)`.
+            inside: Whether a feature is inside its range.
+            kept: The same as numbers.
+            replaced: Fraction of the features that are not, `(n,)`.
+
+        Returns:
+            That of the rows as they are, and of those with means in the place
+            of what is outside.
         """
         deviation = ops.maximum(state["deviation"], 1e-30)
         u = ops.clip((rows - state["mean"]) / deviation, -CLIP, CLIP)
+        ways: list[Any] = [None, None]
+        ways[RAW], ways[CLEANED] = u, ops.where(inside, u, 0.0)
         precision = state["precision"]
-        residuals = ops.abs(ops.matmul(u, precision))
+        residuals = ops.abs(ops.matmul(ops.stack(ways), precision))
         residuals = residuals / ops.maximum(ops.diagonal(precision), 1e-6)
         residuals = residuals / ops.maximum(state["scale"], 1e-6)
         squares = ops.square(ops.minimum(residuals, CAP))
         importance = state["importance"]
-        total = 1.0
-        if kept is not None:
-            kept = ops.cast(kept, "float32")
-            squares = squares * kept
-            total = ops.maximum(ops.matmul(kept, importance), 1e-9)
-        energy = ops.log(ops.matmul(squares, importance) / total + 1e-9)
-        below, above = 2 * way, 2 * way + 1
-        limits = state["limits"]
-        return ops.minimum(
-            _curve(state, below, limits[below] - energy),
-            _curve(state, above, energy - limits[above]),
-        )
+        energy = ops.matmul(squares[RAW], importance)
+        # By what is kept: means that stand in for others fit too well.
+        clean = ops.matmul(squares[CLEANED] * kept, importance)
+        clean = clean / ops.maximum(ops.matmul(kept, importance), 1e-9)
+        energy, clean = ops.log(energy + 1e-9), ops.log(clean + 1e-9)
+        # Below and above what is usual, and what is lost by the replacement,
+        # however well the rest fits.
+        signs = np.array([-1, 1, -1, 1, 1], "float32")
+        found = ops.stack([energy, energy, clean, clean, replaced], axis=1)
+        found = (found - state["limits"]) * ops.convert_to_tensor(signs)
+        curves = _curves(state, found)
+        raw = ops.min(curves[:, 2 * RAW : 2 * RAW + 2], axis=1)
+        return raw, ops.min(curves[:, 2 * CLEANED :], axis=1)
 
     def adapt(self, inputs: Modalities, y: Labels) -> None:
         """Learn from clean samples what is usual, and what damage costs.
@@ -357,10 +367,13 @@ class InputQuality(TensorLayer):
         }
 
 
-def _curve(state: dict[str, Tensor], index: int, x: Tensor) -> Tensor:
-    """Reliability at distances `(n,)` beyond a limit, piecewise linear."""
-    knots, values = state["knots"][index], state["reliabilities"][index]
-    steps = ops.maximum(knots[1:] - knots[:-1], 1e-6)
-    slopes = (values[1:] - values[:-1]) / steps
-    covered = ops.clip(x[:, None] - knots[:-1], 0.0, steps)
-    return values[0] + ops.sum(slopes * covered, axis=1)
+def _curves(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Reliabilities at distances beyond limits, `(n, CURVES)` both.
+
+    Each curve is piecewise linear.
+    """
+    knots, values = state["knots"], state["reliabilities"]
+    steps = ops.maximum(knots[:, 1:] - knots[:, :-1], 1e-6)
+    slopes = (values[:, 1:] - values[:, :-1]) / steps
+    covered = ops.clip(x[:, :, None] - knots[:, :-1], 0.0, steps)
+    return values[:, 0] + ops.sum(slopes * covered, axis=2)

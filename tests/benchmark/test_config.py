@@ -105,6 +105,30 @@ def test_names_that_yaml_takes_for_numbers_are_texts():
     assert list(config.methods) == ["1"] and config.baseline == "1"
 
 
+@pytest.mark.parametrize("methods", [None, ["None"], ["None", "LateFusion"]])
+def test_no_baseline_is_no_row_that_is_called_none(tmp_path, methods):
+    path = tmp_path / "config.yaml"
+    rows = {"LateFusion": {}, "None": {"model": "LateFusion"}}
+    path.write_text(yaml.safe_dump({**SMALLEST, "methods": rows}))
+    config = Comparison.from_yaml(path, methods=methods)
+    assert config.baseline == next(iter(config.methods))
+
+
+# What YAML makes of a plain `no` or `null` is no name of anything.
+@pytest.mark.parametrize("name", [None, False])
+def test_what_is_no_name_names_nothing(name):
+    for key, changes in (
+        ("methods", {"methods": {name: {"model": "LateFusion"}}}),
+        (
+            "evaluation.corruptions",
+            {"evaluation": {"corruptions": {name: "missing"}}},
+        ),
+        ("evaluation.probes", {"evaluation": {"probes": {name: len}}}),
+    ):
+        with pytest.raises(ValueError, match=f"^`{key}` must be a list of"):
+            check(**changes)
+
+
 def test_an_entry_may_stand_in_for_a_merged_one(tmp_path):
     text = "a: &base {x: 1, y: 2}\nb:\n  <<: *base\n  y: 3\n"
     assert parse(tmp_path, text)["b"] == {"x": 1, "y": 3}

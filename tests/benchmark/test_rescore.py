@@ -94,9 +94,10 @@ def test_every_score_comes_again_as_the_run_would_have_found_it(
                 rtol=2e-4,
                 err_msg=name,
             )
-    # Of QADMNet alone there is a depth, and of each modality a confidence.
+    # QADMNet alone has a depth and a judge, each modality a confidence.
     by_method = {job.method: set(found) for job, found in later.items()}
-    assert by_method["QADMNet"] - by_method["LateFusion"] == {"depth"}
+    alone = by_method["QADMNet"] - by_method["LateFusion"]
+    assert alone == {"depth", "quality_auroc"}
     assert "confidence/a" in by_method["LateFusion"]
 
 
@@ -157,8 +158,8 @@ def strip(folder, *names):
 
 
 PROBABILITIES_ALONE = (
-    "log_probabilities", "confidence", "depth", "corrupted", "hidden",
-    "present", "modality_names",
+    "log_probabilities", "confidence", "depth", "modality_quality",
+    "corrupted", "hidden", "present", "modality_names",
 )  # fmt: skip
 
 

@@ -313,25 +313,34 @@ def test_means_of_confidence_and_depth_are_those_of_the_outputs():
         np.testing.assert_allclose(row["depth"], out["depth"].mean(), atol=0.02)
 
 
-def test_detection_of_the_corrupted_modality_is_scored():
+# A score, and the output by which it looks for what is corrupted.
+DETECTION = [
+    ("corrupted_auroc", "confidence"),
+    ("quality_auroc", "modality_quality"),
+]
+
+
+@pytest.mark.parametrize(("score", "output"), DETECTION)
+def test_detection_of_the_corrupted_modality_is_scored(score, output):
     x, y = data()
     noise = GaussianNoise(1.0, "one")
     clean = x["a"].copy()
 
     def model(x):
         hit = (x["a"] != clean).any(axis=1)
-        confidence = np.stack([~hit, hit], axis=1).astype("float32")
-        return {"logits": logits_of(x), "confidence": confidence}
+        believed = np.stack([~hit, hit], axis=1).astype("float32")
+        return {"logits": logits_of(x), output: believed}
 
     scores = evaluate(model, x, y, [noise], [0.1, 1.0], seeds=[2, 5]).scores
-    assert np.isnan(scores["corrupted_auroc"][0])
-    assert (scores["corrupted_auroc"][1:] == 1).all()
+    assert np.isnan(scores[score][0])
+    assert (scores[score][1:] == 1).all()
+    assert not {s for s, _ in DETECTION if s != score} & {*scores}
 
     def sleepy(x):
-        return {"logits": logits_of(x), "confidence": np.ones((90, 2))}
+        return {"logits": logits_of(x), output: np.ones((90, 2))}
 
     scores = evaluate(sleepy, x, y, {"one": noise}).scores
-    assert scores["corrupted_auroc"][1] == 0.5
+    assert scores[score][1] == 0.5
 
 
 def test_what_is_announced_or_everywhere_is_nothing_to_detect():

@@ -132,6 +132,7 @@ def test_registered_scores_say_name_direction_and_legend():
     up = [name for name, score in SCORES.items() if score.higher_is_better]
     assert up == [
         "accuracy", "f1_macro", "f1_weighted", "auroc", "corrupted_auroc",
+        "quality_auroc",
     ]  # fmt: skip
     neither = [n for n, s in SCORES.items() if s.higher_is_better is None]
     assert neither == ["confidence", "depth"]
@@ -167,14 +168,24 @@ def test_predictions_of_some_samples_are_theirs():
 def test_score_whose_need_is_not_met_is_nan():
     confidence = np.array([[0.9, 0.2], [0.8, 0.1], [0.1, 0.9], [0.7, 0.6]])
     names = ["a", "b"]
-    score = SCORES["corrupted_auroc"]
-    known = Predictions(P, Y, confidence=confidence, modality_names=names)
-    for corrupted in (None, np.zeros((4, 2), bool), np.ones((4, 2), bool)):
+    known = Predictions(
+        P,
+        Y,
+        confidence=confidence,
+        modality_quality=1.0 - confidence,
+        modality_names=names,
+    )
+    for name in ("corrupted_auroc", "quality_auroc"):
+        score = SCORES[name]
+        for corrupted in (None, np.zeros((4, 2), bool), np.ones((4, 2), bool)):
+            row = score.columns(dataclasses.replace(known, corrupted=corrupted))
+            assert math.isnan(row[name])
+        corrupted = confidence < 0.5
         row = score.columns(dataclasses.replace(known, corrupted=corrupted))
-        assert math.isnan(row["corrupted_auroc"])
-    corrupted = confidence < 0.5
-    row = score.columns(dataclasses.replace(known, corrupted=corrupted))
-    assert row == {"corrupted_auroc": 1.0}
+        # The two outputs say the opposite here.
+        assert row == {name: 1.0 if name == "corrupted_auroc" else 0.0}
+    unknown = dataclasses.replace(known, modality_quality=None)
+    assert SCORES["quality_auroc"].columns(unknown) == {}
 
 
 def test_kept_predictions_give_the_scores_again(tmp_path):
