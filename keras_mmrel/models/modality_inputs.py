@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.absent import with_absent
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import DataSource
@@ -20,7 +21,6 @@ from keras_mmrel.encoders._pixel_scaling import unit_pixels
 from keras_mmrel.models import _class_names
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
-from keras_mmrel.models._absent import with_absent
 from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._batch_form import read_by
 from keras_mmrel.models._scaled import scaling_layers

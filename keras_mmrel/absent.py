@@ -9,7 +9,6 @@ import numpy as np
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import to_numpy
-from keras_mmrel.models.modality_encoders import map_shapes
 
 
 def with_absent(x: DataSource, shapes: Mapping[str, Any]) -> DataSource:
@@ -60,7 +59,9 @@ def with_absent(x: DataSource, shapes: Mapping[str, Any]) -> DataSource:
 
 
 def _zeros(count: int, shape: Any) -> Any:
-    return map_shapes(lambda s: np.zeros((count, *s), "float32"), shape)
+    if isinstance(shape, Mapping):
+        return {name: _zeros(count, part) for name, part in shape.items()}
+    return np.zeros((count, *shape), "float32")
 
 
 def _check_missing(absent: list[str], mask: Any) -> None:
