@@ -158,8 +158,10 @@ def fit_temperature(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         scaling = TemperatureScaling().fit(logits[chosen], y[chosen])
-    told = [_clause(w.message) for w in caught]
-    return scaling.temperature, ~used, told
+    if caught:
+        # At an end of the search probabilities would be all 0 or 1, or equal.
+        return 1.0, ~used, [f"{_clause(caught[0].message)}, so it stays 1"]
+    return scaling.temperature, ~used, []
 
 
 def fit_limits(evidence: Evidence, members: Array, wanted: Wanted) -> Limits:

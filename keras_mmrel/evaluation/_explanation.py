@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_mmrel.contract import CONFIDENCE
+
 MOST_CLASSES = 5
 
 
@@ -35,7 +37,7 @@ def explain_decision(
         "group": limits["group"],
         "modalities": {
             name: {
-                "confidence": float(outputs["confidence"][index]),
+                "confidence": float(outputs[CONFIDENCE][index]),
                 "confidence_limit": limits["confidence"][name],
                 "suspect": bool(outputs["suspect"][index]),
                 "missing": bool(outputs["missing"][index]),

@@ -148,7 +148,7 @@ class Decision(keras.Model):
     >>> x = {m: 2 * y[:, None] + rng.normal(size=(600, 8)) for m in ("a", "b")}
     >>> part = lambda rows: {name: v[rows] for name, v in x.items()}
     >>> model = keras_mmrel.LateFusion({"a": (8,), "b": (8,)}, 3)
-    >>> model.compile()
+    >>> model.compile(keras.optimizers.Adam(0.02))
     >>> history = model.fit(part(slice(300)), y[:300], epochs=5, verbose=0)
     >>> decision = keras_mmrel.evaluation.Decision.fit(
     ...     model, part(slice(300, 550)), y[300:550]
@@ -158,8 +158,8 @@ class Decision(keras.Model):
     >>> out = decision.predict(new, verbose=0)
     >>> out["prediction_set"].shape, out["suspect"].shape
     ((50, 3), (50, 2))
-    >>> out["out_of_range"].mean(axis=0)[1]
-    1.0
+    >>> bool(out["out_of_range"][:, 1].all())
+    True
     >>> decision.drift(new).changed
     ['b']
 
@@ -363,7 +363,7 @@ class Decision(keras.Model):
             "suspect": ops.logical_and(
                 confidence < self._limit(row, lowest), present
             ),
-            "confidence": confidence,
+            CONFIDENCE: confidence,
             "out_of_range": ops.logical_and(
                 excess > self._limit(row, largest), present
             ),
@@ -547,7 +547,7 @@ class Decision(keras.Model):
         outputs = super().predict(x, verbose=0)
         known = ops.convert_to_numpy(self.known_confidence).astype("float64")
         rows = ops.convert_to_numpy(self.known_rows).astype("int64")
-        new = outputs["confidence"].astype("float64")
+        new = outputs[CONFIDENCE].astype("float64")
         new[outputs["missing"]] = np.nan
         return compare_confidences(
             self.modality_names,
