@@ -171,14 +171,17 @@ stream = take({**x_test, "fourier": noise["fourier"]}, slice(150, 300))
 report = decision.drift(stream)
 print(report)
 
+show(
+    "noise of 0.5 on fourier",
+    decision.evaluate({**x_test, "fourier": noise["fourier"]}, y_test),
+)
+
 severities = [0.0, 0.1, 0.2, 0.5, 1.0]
 found = []
 for severity in severities:
     noisy = GaussianNoise(severity, "all")(x_test, seed=1)
-    found.append(
-        decision.evaluate({**x_test, "fourier": noisy["fourier"]}, y_test)
-    )
-show("noise of 1.0 on fourier", found[-1])
+    found.append(decision.evaluate(noisy, y_test))
+show("noise of 0.5 on all three", found[3])
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 for name in ("accepted", "coverage", "accuracy"):
@@ -191,12 +194,16 @@ for name in x_test:
 axes[1].axhline(0.05, color="gray", linestyle=":", label="false alarms, clean")
 axes[1].set_ylabel("fraction that is suspect")
 for axis in axes:
-    axis.set_xlabel("noise on fourier, σ")
+    axis.set_xlabel("noise on all modalities, σ")
     axis.set_ylim(-0.02, 1.05)
     axis.legend(fontsize=8)
 figure.savefig("decision.png", dpi=100)
 
 """
+One bad modality is named, and this model gets by without it: what was promised
+is kept, though nothing says that it must be. With noise on all of them it is
+not. The alarms are the warning.
+
 ## Within each group
 
 A promise on average over two hospitals may be kept in one and broken in the
