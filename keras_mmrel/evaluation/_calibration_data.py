@@ -111,7 +111,7 @@ class CalibrationData:
             temperature: One that was chosen otherwise, or `None`.
             seed: Of the samples that the temperature is fitted on.
         """
-        answered: Array = ~self.missing.all(axis=1)
+        answered = np.asarray(~self.missing.all(axis=1))
         rules_learn: Array = np.ones(len(answered), bool)
         doubts: list[str] = []
         if temperature is None:
