@@ -53,7 +53,7 @@ So the training part gives up a third for calibration.
 
 (x, y), (x_test, y_test) = keras_mmrel.datasets.load_multiview_digits("all")
 rows = np.random.default_rng(0).permutation(len(y))
-train, calibration = rows[:837], rows[837:]
+train, calibration = np.split(rows, [2 * len(rows) // 3])
 
 
 def part(of, rows):
@@ -274,11 +274,11 @@ second epoch.
 
 
 class PowerCut(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
     def on_train_batch_end(self, batch, logs=None):
-        if (
-            float(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
-            > 10
-        ):
+        if (self.epoch, batch) == (1, 1):
             raise RuntimeError("the lights went out")
 
 

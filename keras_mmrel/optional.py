@@ -10,6 +10,8 @@ PACKAGES = {
     "h5py": ("h5py", "data"),
     "keras_hub": ("keras-hub", "hub"),
     "matplotlib": ("matplotlib", "report"),
+    "onnx": ("ONNX", "export"),
+    "openvino": ("OpenVINO", "export"),
     "pandas": ("pandas", "report"),
     "rdata": ("rdata", "data"),
     "scipy": ("SciPy", "data"),

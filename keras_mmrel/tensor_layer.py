@@ -1,11 +1,14 @@
 """Layers, and the one sentence about what they cannot take."""
 
+import contextlib
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_mmrel import backend
 from keras_mmrel.backend import upstream
 from keras_mmrel.contract import is_number
 from keras_mmrel.contract import to_numpy
@@ -26,6 +29,27 @@ def own_error(error: BaseException | None) -> BaseException | None:
     while error is not None and not hasattr(error, _OURS):
         error = error.__cause__ or error.__context__
     return error
+
+
+@contextlib.contextmanager
+def refusing(expected: str, received: str) -> Iterator[None]:
+    """Say in one sentence that layers inside do not take what they get.
+
+    Args:
+        expected: As in `refused`.
+        received: Likewise.
+    """
+    try:
+        yield
+    except Exception as error:
+        own = own_error(error)
+        if own is not None:
+            raise own from None
+        if isinstance(
+            error, ValueError | TypeError | LookupError
+        ) or backend.is_about_inputs(error):
+            raise refused(expected, received) from error
+        raise
 
 
 def describe(value: Any) -> str:

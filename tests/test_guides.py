@@ -1,8 +1,7 @@
 """Every guide runs from its first line to its last, with few epochs here."""
 
-from pathlib import Path
-
 import pytest
+from matplotlib import pyplot
 
 from tests import few_epochs
 from tests.test_examples import ROOT
@@ -24,12 +23,13 @@ def test_guide_has_the_header_that_keras_io_reads(guide):
         assert line.startswith(f"{name}: ")
 
 
-def guide_runs(*command, folder, monkeypatch):
-    # Pictures need no screen, and what is saved goes to an empty folder.
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where a guide runs: pictures need no screen, and nothing is left."""
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    text = run(*command, cwd=folder)
-    assert "the same predictions: True" in text
-    assert not list(Path(folder).iterdir())
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,13 @@ def guide_runs(*command, folder, monkeypatch):
     ],
     ids=lambda path: path.stem,
 )
-def test_every_line_of_a_guide_runs(guide, tmp_path, monkeypatch):
-    script = few_epochs.__file__
-    guide_runs(script, guide, folder=tmp_path, monkeypatch=monkeypatch)
+def test_every_line_of_a_guide_runs(guide, folder, capsys):
+    few_epochs.run(guide)
+    assert "the same predictions: True" in capsys.readouterr().out
+    pyplot.close("all")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
-def test_a_guide_runs_as_it_stands(guide, tmp_path, monkeypatch):
-    guide_runs(guide, folder=tmp_path, monkeypatch=monkeypatch)
+def test_a_guide_runs_as_it_stands(guide, folder):
+    assert "the same predictions: True" in run(guide, cwd=folder)

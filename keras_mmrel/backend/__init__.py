@@ -1,8 +1,9 @@
 """The only place of the library that knows which backend runs.
 
-Each backend file offers the same ten functions: `train_step`,
+Each backend file offers the same eleven functions: `train_step`,
 `value_and_gradients`, `all_reduce_sum`, `all_reduce_max`, `of_first_process`,
-`replica_share`, `variable_scope`, `kept_state`, `lgamma` and `digamma`.
+`replica_share`, `variable_scope`, `kept_state`, `is_about_inputs`, `lgamma`
+and `digamma`.
 """
 
 import keras
@@ -11,6 +12,7 @@ if keras.config.backend() == "jax":
     from keras_mmrel.backend.jax import all_reduce_max
     from keras_mmrel.backend.jax import all_reduce_sum
     from keras_mmrel.backend.jax import digamma
+    from keras_mmrel.backend.jax import is_about_inputs
     from keras_mmrel.backend.jax import kept_state
     from keras_mmrel.backend.jax import lgamma
     from keras_mmrel.backend.jax import of_first_process
@@ -22,6 +24,7 @@ elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import all_reduce_max
     from keras_mmrel.backend.tensorflow import all_reduce_sum
     from keras_mmrel.backend.tensorflow import digamma
+    from keras_mmrel.backend.tensorflow import is_about_inputs
     from keras_mmrel.backend.tensorflow import kept_state
     from keras_mmrel.backend.tensorflow import lgamma
     from keras_mmrel.backend.tensorflow import of_first_process
@@ -33,6 +36,7 @@ elif keras.config.backend() == "torch":
     from keras_mmrel.backend.torch import all_reduce_max
     from keras_mmrel.backend.torch import all_reduce_sum
     from keras_mmrel.backend.torch import digamma
+    from keras_mmrel.backend.torch import is_about_inputs
     from keras_mmrel.backend.torch import kept_state
     from keras_mmrel.backend.torch import lgamma
     from keras_mmrel.backend.torch import of_first_process
@@ -50,6 +54,7 @@ __all__ = [
     "all_reduce_max",
     "all_reduce_sum",
     "digamma",
+    "is_about_inputs",
     "kept_state",
     "lgamma",
     "of_first_process",

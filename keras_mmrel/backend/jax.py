@@ -128,6 +128,14 @@ def kept_state(model: Any) -> Iterator[None]:
         raise
 
 
+def is_about_inputs(error: Exception) -> bool:
+    """Whether JAX says that it does not take some tensors, by its own class.
+
+    It says so by those of Python.
+    """
+    return False
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return special.gammaln(keras.ops.cast(x, "float32"))

@@ -99,6 +99,11 @@ def kept_state(model: Any) -> Any:
     return contextlib.nullcontext()
 
 
+def is_about_inputs(error: Exception) -> bool:
+    """Whether TensorFlow says that it does not take some tensors."""
+    return isinstance(error, tf.errors.InvalidArgumentError)
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return tf.math.lgamma(tf.cast(x, "float32"))

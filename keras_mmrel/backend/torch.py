@@ -104,6 +104,19 @@ def kept_state(model: Any) -> Any:
     return contextlib.nullcontext()
 
 
+def is_about_inputs(error: Exception) -> bool:
+    """Whether PyTorch says that it does not take some tensors.
+
+    It says so by the same class as that there is no memory, or no device.
+    """
+    words = str(error)
+    return (
+        isinstance(error, RuntimeError)
+        and not isinstance(error, torch.OutOfMemoryError)
+        and not any(word in words for word in ("CUDA", "alloc", "NCCL"))
+    )
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return torch.lgamma(keras.ops.cast(x, "float32"))

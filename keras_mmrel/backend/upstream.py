@@ -93,6 +93,11 @@ def sublayers(layer: keras.layers.Layer) -> Sequence[keras.layers.Layer]:
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
+def all_layers(layer: keras.layers.Layer) -> Sequence[keras.layers.Layer]:
+    """Return a layer and all layers inside it, each once."""
+    return layer._flatten_layers()
+
+
 def in_symbolic_scope() -> bool:
     """Whether Keras is finding out shapes, on invented values maybe."""
     with keras.SymbolicScope() as scope:
@@ -165,3 +170,24 @@ def global_seed_generator() -> keras.random.SeedGenerator:
     """Return what random operations without a seed draw from."""
     module = importlib.import_module(keras.random.SeedGenerator.__module__)
     return module.global_seed_generator()
+
+
+def readers(network: Any, tensor: Any) -> list[tuple[Any, list]]:
+    """Return the operations of a graph that read a tensor, with outputs."""
+    if isinstance(network, keras.Sequential):
+        network = network._functional
+    depths = getattr(network, "_nodes_by_depth", {})
+    return [
+        (node.operation, node.outputs)
+        for nodes in depths.values()
+        for node in nodes
+        if any(x is tensor for x in node.input_tensors)
+    ]
+
+
+def in_a_call() -> bool:
+    """Whether a layer of Keras is being called."""
+    attributes = importlib.import_module(
+        "keras.src.backend.common.global_state"
+    )
+    return attributes.get_global_attribute("current_call_ctx") is not None

@@ -1,5 +1,6 @@
 """What the corruptions take: their target, inputs and labels."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +15,11 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import check_mask_values
+from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import is_pixels
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import number_array
+from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 
 
@@ -45,50 +48,86 @@ TARGET = Target()
 
 
 def read_inputs(
-    inputs: Modalities, texts: Sequence[str] = ()
-) -> tuple[dict[str, Array], Array]:
-    """Return the modalities as new floating arrays, and who is present.
+    inputs: Modalities, labels: Labels | None = None
+) -> tuple[dict[str, Any], Array, Labels | None]:
+    """Return the modalities as new arrays, who is present, and labels.
 
     Args:
-        inputs: Dict of modality name -> array.
-        texts: Names of those that hold texts, and become arrays of objects.
+        inputs: Dict of modality name -> array, table, texts, or a dict of
+            arrays.
+        labels: Labels, or a table of them.
 
     Returns:
-        A dict of modality name -> array, and a boolean array
-        `(samples, modalities)`.
+        A dict of modality name -> floating array, array of objects for texts,
+        or a dict of arrays of their own dtypes; a boolean array `(samples,
+        modalities)`; and the labels as an array.
     """
     if not isinstance(inputs, Mapping) or not set(inputs) - {MASK}:
         raise ValueError(
             "`inputs` must be a non-empty dict of modality names to arrays. "
             f"Received: {type(inputs).__name__}"
         )
+    modalities = modality_arrays(inputs)
+    names = list(modalities)
+    texts = [n for n, v in modalities.items() if is_text(v)]
+    check_rows_agree({f"Modality '{n}'": v for n, v in modalities.items()})
+    rest = {name: v for name, v in inputs.items() if name not in texts}
+    rest, labels, _ = read_tables(rest, labels, names=names)
     arrays = {
-        name: _objects(values) if name in texts else _floating(name, values)
-        for name, values in modality_arrays(inputs).items()
+        name: as_texts(inputs[name])
+        if name in texts
+        else _named_parts(name, rest[name])
+        if isinstance(rest[name], Mapping)
+        else _floating(name, rest[name])
+        for name in names
     }
-    rows = {name: len(array) for name, array in arrays.items()}
+    rows = {
+        f"{name}/{part}" if part else name: len(array)
+        for name, value in arrays.items()
+        for part, array in parts_of(value).items()
+    }
     if len(set(rows.values())) != 1:
         raise ValueError(
             "All modalities must have the same number of samples. Received: "
             f"{rows}"
         )
-    present = _present(inputs, (next(iter(rows.values())), len(rows)))
-    for column, (name, array) in enumerate(arrays.items()):
-        values = array[present[:, column]]
+    present = _present(rest, (next(iter(rows.values())), len(names)))
+    for column, (name, value) in enumerate(arrays.items()):
         if name in texts:
-            present[:, column] &= [isinstance(text, str) for text in array]
+            present[:, column] &= [isinstance(text, str) for text in value]
             continue
-        bad = values.size - int(np.isfinite(values).sum())
+        there = present[:, column]
+        bad = 0
+        for array in parts_of(value).values():
+            if array.dtype.kind == "f":
+                bad += int((~np.isfinite(array[there])).sum())
         if bad:
             raise ValueError(
                 f"Modality '{name}' must be finite where it is present; set "
                 f"'{MASK}' to 0 for a missing one. Received: {bad} NaN or "
                 "infinite values"
             )
-    return arrays, present
+    return arrays, present, labels
 
 
-def as_given(values: Array, given: ArrayLike) -> Array:
+def parts_of(value: Any) -> dict[str, Array]:
+    """Return the arrays of a modality by name, `""` for the only one."""
+    return dict(value) if isinstance(value, Mapping) else {"": value}
+
+
+def map_parts(function: Callable[[Array], Any], value: Any) -> Any:
+    """Apply a function to the array of a modality, or to each of a dict."""
+    if isinstance(value, Mapping):
+        return {name: function(array) for name, array in value.items()}
+    return function(value)
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether what `read_inputs` made of a modality is one array of numbers."""
+    return isinstance(value, np.ndarray) and value.dtype.kind != "O"
+
+
+def as_given(values: Any, given: ArrayLike) -> Any:
     """Return corrupted values, as bytes where pixels were given as bytes.
 
     A model tells bytes from floats, whose scale is another one.
@@ -100,6 +139,8 @@ def as_given(values: Array, given: ArrayLike) -> Array:
 
 def is_text(values: ArrayLike) -> bool:
     """Whether it holds texts and cells without one, and nothing else."""
+    if isinstance(values, Mapping) or len(getattr(values, "shape", "n")) != 1:
+        return False
     array = _cells(values)
     if array.dtype.kind in "UT":
         return array.ndim == 1 and array.size > 0
@@ -126,13 +167,28 @@ def _is_empty(cell: Any) -> bool:
     )
 
 
-def _objects(values: ArrayLike) -> Array:
+def as_texts(values: ArrayLike) -> Array:
     """Return texts as an array of plain strings, with empty cells as such."""
     texts = np.empty(len(values), object)
     texts[:] = [
         str(cell) if isinstance(cell, str) else cell for cell in _cells(values)
     ]
     return texts
+
+
+def _named_parts(name: str, values: Mapping[str, Any]) -> dict[str, Array]:
+    """Return copies of the arrays of a modality that has several."""
+    made = {}
+    for part, value in values.items():
+        array = number_array(value, f"Modality '{name}/{part}'")
+        if array.ndim == 0 or array.size == 0:
+            raise ValueError(
+                f"Modality '{name}/{part}' must be an array of numbers with at "
+                "least one sample and one feature. Received: "
+                f"shape={array.shape}, dtype={array.dtype}"
+            )
+        made[part] = array.copy()
+    return made
 
 
 def _floating(name: Any, values: ArrayLike) -> Array:

@@ -1,4 +1,5 @@
 import zlib
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import Self
@@ -12,10 +13,11 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
-from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions._inputs import TARGET
 from keras_mmrel.corruptions._inputs import as_given
+from keras_mmrel.corruptions._inputs import is_numbers
+from keras_mmrel.corruptions._inputs import map_parts
 from keras_mmrel.corruptions._inputs import read_inputs
 from keras_mmrel.corruptions._inputs import read_labels
 
@@ -47,23 +49,32 @@ class Corruption:
       its highest clean value, so that no check of ranges can find it;
       `evaluate_robustness` measures whether that is so on its data;
     - `needs_labels`: whether a call needs `labels`, which `corrupt` then gets
-      as a further argument.
+      as a further argument;
+    - `whole`: whether it takes or moves whole modalities of samples, whatever
+      these hold. Then `corrupt` may get the numbers of the samples as values.
+
+    What a corruption cannot be applied to passes unchanged, unless it is
+    targeted by its name: noise leaves texts alone, and what has several arrays
+    (numbers of tokens and the mask of their padding); `whole` ones take these
+    too. `applies_to` names those that it takes.
 
     Args:
         severity: Finite number of at least 0; its unit is the subclass's.
-        target: Which modalities are corrupted, always among the present ones:
-            `"all"`; the name of one, or a sequence of names; `"one"`, a
-            random one of each sample; `"independent"`, each one of each
-            sample with `probability`. A modality that is called `"all"`,
-            `"one"` or `"independent"` is targeted by a sequence, `["one"]`.
+        target: Which modalities are corrupted, always among those that are
+            present and that the corruption takes: `"all"`; the name of one,
+            or a sequence of names; `"one"`, a random one of each sample;
+            `"independent"`, each one of each sample with `probability`. A
+            modality that is called `"all"`, `"one"` or `"independent"` is
+            targeted by a sequence, `["one"]`.
         probability: Number in [0, 1] for `target="independent"`.
 
     Call arguments:
         inputs: Dict of modality name -> array `(samples, ...)` of any rank,
             and optionally `"modality_mask"` `(samples, modalities)`, 1 for
             present and 0 for missing. A missing modality is never corrupted,
-            and is the only place where NaN may stand. Corruptions of text
-            take strings, `(samples,)`, and give them as objects.
+            and is the only place where NaN may stand. A modality may be a
+            dict of arrays, each of which keeps its dtype, or strings
+            `(samples,)`, which become objects.
         seed: Non-negative integer. Same seed, same result.
         labels: Class numbers `(samples,)` or one-hot rows, for a corruption
             that needs them.
@@ -74,7 +85,8 @@ class Corruption:
 
     Raises:
         ValueError: If an argument is not as above, or `target` names a
-            modality that `inputs` does not have.
+            modality that `inputs` does not have or the corruption does not
+            take, or it takes none.
 
     Example:
 
@@ -88,6 +100,9 @@ class Corruption:
 
     in_range = False
     needs_labels = False
+    whole = False
+    # What follows "must name modalities of" in the error about others.
+    medium = "numbers, one array (samples, ...)"
 
     def __init__(
         self,
@@ -109,10 +124,13 @@ class Corruption:
     ) -> dict[str, Array]:
         arrays, present, labels = self._read(inputs, labels)
         extra = self._labels(labels, len(present))
-        corrupted = self._select(list(arrays), present, seed, **extra)
+        taken = self._taken(arrays, present)
+        corrupted = self._select(list(arrays), taken, seed, **extra)
         for column, name in enumerate(arrays):
             if corrupted[:, column].any():
-                arrays[name] = self.corrupt(
+                whole = self.whole and not is_numbers(arrays[name])
+                function = self.corrupt_whole if whole else self.corrupt
+                arrays[name] = function(
                     arrays[name],
                     corrupted[:, column],
                     present[:, column],
@@ -137,7 +155,24 @@ class Corruption:
         """
         arrays, present, labels = self._read(inputs, labels)
         extra = self._labels(labels, len(present))
-        return self._select(list(arrays), present, seed, **extra)
+        taken = self._taken(arrays, present)
+        return self._select(list(arrays), taken, seed, **extra)
+
+    def applies_to(self, inputs: Modalities) -> list[str]:
+        """Return the names of the modalities that a call may corrupt."""
+        arrays, _, _ = self._read(inputs, None)
+        return [
+            n for n in self._targeted(list(arrays)) if self.takes(arrays[n])
+        ]
+
+    def takes(self, values: Any) -> bool:
+        """Return whether a modality is one that this can be applied to.
+
+        Args:
+            values: Floating array `(samples, ...)`, array of objects for
+                texts, or a dict of arrays.
+        """
+        return self.whole or is_numbers(values)
 
     def corrupt(
         self,
@@ -158,16 +193,47 @@ class Corruption:
             f"`{type(self).__name__}` must define `corrupt`"
         )
 
+    def corrupt_whole(
+        self,
+        values: Any,
+        corrupted: Array,
+        present: Array,
+        rng: np.random.Generator,
+        **extra: Array,
+    ) -> Any:
+        """Return a modality of texts or of several arrays, corrupted.
+
+        Each sample gets all that the one has whose number `corrupt` puts in
+        the place of its own.
+        """
+        numbers = np.arange(len(corrupted))
+        rows = self.corrupt(numbers, corrupted, present, rng, **extra)
+        return map_parts(lambda array: array[rows], values)
+
     def corrupted_fraction(self) -> float:
         """Return the fraction of the samples that is taken, 1 by default."""
         return 1.0
 
     def _read(
         self, inputs: Modalities, labels: Labels | None
-    ) -> tuple[dict[str, Array], Array, Labels | None]:
+    ) -> tuple[dict[str, Any], Array, Labels | None]:
         """Return new arrays of the modalities, who is present, and labels."""
-        inputs, labels, _ = read_tables(inputs, labels)
-        return *read_inputs(inputs), labels
+        arrays, present, labels = read_inputs(inputs, labels)
+        names = list(arrays)
+        unfit = [n for n in self._targeted(names) if not self.takes(arrays[n])]
+        random = self.target in RANDOM
+        if unfit and (len(unfit) == len(names) or not random):
+            received = {n: _form(arrays[n]) for n in unfit}
+            raise ValueError(
+                f"`target` of `{type(self).__name__}` must name modalities of "
+                f"{self.medium}. Received: target={self.target!r}, which takes "
+                f"in others: {received}"
+            )
+        return arrays, present, labels
+
+    def _taken(self, arrays: dict[str, Any], present: Array) -> Array:
+        """Return which present modalities can be corrupted."""
+        return present & [self.takes(values) for values in arrays.values()]
 
     def _select(
         self,
@@ -247,6 +313,13 @@ class Corruption:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
+
+
+def _form(values: Any) -> Any:
+    """What a message says of the values of a modality."""
+    if isinstance(values, Mapping):
+        return f"a dict of {list(values)}"
+    return values.shape if is_numbers(values) else "texts"
 
 
 def choose_features(

@@ -10,6 +10,7 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
+from keras_mmrel.corruptions._inputs import parts_of
 from keras_mmrel.corruptions.corruption import FRACTION
 from keras_mmrel.corruptions.corruption import Corruption
 
@@ -19,12 +20,13 @@ from keras_mmrel.corruptions.corruption import Corruption
 class MissingModality(Corruption):
     """Take a modality away from a fraction of the samples.
 
-    Its values become 0. With `announce=True` the mask says so: the entry
-    `"modality_mask"` becomes 0 there, and is added (as float32) to inputs that
-    have none unless the severity is 0. With `announce=False` the model has to
-    find out by itself. It says that it stays inside the range of the data,
-    where 0 lies for standardised features and for pixels; evaluations measure
-    whether it does on theirs.
+    Its values become 0, those of all its arrays, and a text `None`. With
+    `announce=True` the mask says so: the entry `"modality_mask"` becomes 0
+    there, and is added (as float32) to inputs that have none unless the
+    severity is 0. With `announce=False` the model has to find out by itself.
+    It says that it stays inside the range of the data, where 0 lies for
+    standardised features and for pixels; evaluations measure whether it does
+    on theirs.
 
     Args:
         severity: Fraction of the samples in [0, 1], rounded to whole samples;
@@ -44,6 +46,7 @@ class MissingModality(Corruption):
     """
 
     in_range = True
+    whole = True
 
     def __init__(
         self,
@@ -80,6 +83,18 @@ class MissingModality(Corruption):
         rng: np.random.Generator,
     ) -> Array:
         values[corrupted] = 0
+        return values
+
+    def corrupt_whole(
+        self,
+        values: Any,
+        corrupted: Array,
+        present: Array,
+        rng: np.random.Generator,
+        **extra: Array,
+    ) -> Any:
+        for array in parts_of(values).values():
+            array[corrupted] = None if array.dtype.kind == "O" else 0
         return values
 
     def get_config(self) -> dict[str, Any]:

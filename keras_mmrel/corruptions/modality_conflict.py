@@ -38,6 +38,7 @@ class ModalityConflict(Corruption):
     """
 
     in_range = True
+    whole = True
     needs_labels = True
 
     def __init__(

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from keras_mmrel.contract import Array
 from keras_mmrel.corruptions.corruption import FRACTION
 from keras_mmrel.corruptions.corruption import Corruption
 
+TOKENS, PADDING = "token_ids", "padding_mask"
+
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(severity=FRACTION, token=Number(), padding=Either(Number(), None))
@@ -19,7 +22,9 @@ class TokenReplacement(Corruption):
 
     QMF's text noise: every word becomes "_" with the probability 0.1 `eps`,
     so its `eps` of 5 and 10 are severities of 0.5 and 1. It counts as inside
-    the range of the data: the blank is a token of the vocabulary.
+    the range of the data: the blank is a token of the vocabulary. Of a
+    modality of several arrays those under `"token_ids"` are replaced, where
+    their `"padding_mask"` says that they are none of the padding.
 
     Args:
         severity: Probability in [0, 1] of each token of the corrupted samples.
@@ -27,6 +32,7 @@ class TokenReplacement(Corruption):
         probability: Number in [0, 1] for `target="independent"`.
         token: Number of the token that stands for a blank.
         padding: Number of the padding token, which is left alone, or `None`.
+            A `"padding_mask"` says it by itself.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -58,18 +64,25 @@ class TokenReplacement(Corruption):
         self.token = token
         self.padding = padding
 
+    def takes(self, values: Any) -> bool:
+        named = isinstance(values, Mapping) and TOKENS in values
+        return named or super().takes(values)
+
     def corrupt(
         self,
-        values: Array,
+        values: Any,
         corrupted: Array,
         present: Array,
         rng: np.random.Generator,
-    ) -> Array:
-        replaced = rng.random(values.shape) < self.severity
-        if self.padding is not None:
-            replaced &= values != self.padding
+    ) -> Any:
+        tokens = values[TOKENS] if isinstance(values, Mapping) else values
+        replaced = rng.random(tokens.shape) < self.severity
+        if isinstance(values, Mapping) and PADDING in values:
+            replaced &= values[PADDING].astype(bool)
+        elif self.padding is not None:
+            replaced &= tokens != self.padding
         replaced[~corrupted] = False
-        values[replaced] = self.token
+        tokens[replaced] = self.token
         return values
 
     def get_config(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class UnalignedSamples(Corruption):
     """
 
     in_range = True
+    whole = True
 
     def __init__(
         self,

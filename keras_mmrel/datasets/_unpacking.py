@@ -76,7 +76,7 @@ def unpacked(archive: Path, most: int, target: Path | None = None) -> Path:
         raise ValueError(
             f"{archive} must be a whole ZIP or TAR archive of files, "
             f"{_size(most)} of them at most; nothing was kept. "
-            f"Received: {error or type(error).__name__}"
+            f"Received: {_reason(error)}"
         ) from None
     except OSError as error:
         raise OSError(
@@ -87,6 +87,12 @@ def unpacked(archive: Path, most: int, target: Path | None = None) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what is wrong; of TAR there is one a compression."""
+    first = (str(error).splitlines() or [""])[0].rstrip(": ")
+    return first[:200] or type(error).__name__
 
 
 def _keep(partial: Path, target: Path, record: dict) -> None:

@@ -16,14 +16,17 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._pooling import masked_mean
 from keras_mmrel.encoders._pooling import usable_mask
+from keras_mmrel.encoders._positions import check_steps
+from keras_mmrel.encoders._positions import positions
 from keras_mmrel.encoders._split_backbone import graph_ends
 from keras_mmrel.encoders._split_backbone import natural_blocks
+from keras_mmrel.encoders._vocabulary import LookupLayer
+from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.encoders.block_encoder import symbolic_outputs
 from keras_mmrel.optional import require
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import describe
-from keras_mmrel.tensor_layer import own_error
-from keras_mmrel.tensor_layer import refused
+from keras_mmrel.tensor_layer import refusing
 
 # What a backbone of several outputs calls what it makes of its inputs.
 OUTPUTS = ("sequence_output", "encoder_sequence_output")
@@ -41,7 +44,7 @@ OPTIONS: dict[str, Constraint] = {
 }
 
 
-class BackboneEncoder(TensorLayer):
+class BackboneEncoder(LookupLayer):
     """Base: a front that prepares inputs, a backbone, and pooling.
 
     Args:
@@ -75,6 +78,7 @@ class BackboneEncoder(TensorLayer):
         self.output_key = output_key
         backbone = load_backbone(backbone)
         # The whole of it is saved, and the part that is used is kept.
+        self.positions = positions(backbone, (inputs or [""])[0])
         self._backbone_config = keras.saving.serialize_keras_object(backbone)
         if fine_tune == "lora":
             enable_lora(backbone, lora_rank)
@@ -82,6 +86,11 @@ class BackboneEncoder(TensorLayer):
         self.backbone = used_network(backbone, inputs, output_key)
         if fine_tune != "lora":
             freeze(self.backbone, fine_tune)
+
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Name of an input -> how many numbers it may be."""
+        return vocabularies_before(self.front, self.backbone)
 
     def build(self, input_shape: Any) -> None:
         build_all([self.front, self.backbone], input_shape)
@@ -97,19 +106,15 @@ class BackboneEncoder(TensorLayer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Tensor:
         taken = self.front(inputs)
-        try:
+        first = keras.tree.flatten(taken)[0]
+        check_steps(self.positions, first.shape[1:], "inputs")
+        with refusing(
+            f"`inputs` must be what the backbone '{self.backbone.name}' takes",
+            describe(inputs),
+        ):
             # Nothing of a frozen backbone is to vary.
             frozen = self.fine_tune == "none"
             outputs = self.backbone(taken, training=training and not frozen)
-        except (ValueError, TypeError, LookupError) as error:
-            own = own_error(error)
-            if own is not None:
-                raise own from None
-            raise refused(
-                f"`inputs` must be what the backbone '{self.backbone.name}' "
-                "takes",
-                describe(inputs),
-            ) from error
         if len(outputs.shape) < 3:
             return outputs
         if self.pooling == "first":
@@ -162,6 +167,11 @@ class FrontedBlock(TensorLayer):
         """Shape that the front takes, batch axis included."""
         return self.front.input_shape
 
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Name of an input -> how many numbers it may be."""
+        return vocabularies_before(self.front, self.block)
+
     def build(self, input_shape: Any) -> None:
         build_all([self.front, self.block], input_shape)
 
@@ -181,6 +191,18 @@ class FrontedBlock(TensorLayer):
         restore = keras.saving.deserialize_keras_object
         parts = {name: restore(config[name]) for name in ("front", "block")}
         return cls(**{**config, **parts})
+
+
+def vocabularies_before(
+    front: keras.layers.Layer, layer: keras.layers.Layer
+) -> dict[str, int]:
+    """Return the vocabularies of a layer, named as a front before it does."""
+    given = getattr(front, "given_names", {})
+    return {
+        given[name]: size
+        for name, size in vocabularies(layer).items()
+        if name in given
+    }
 
 
 def build_all(layers: Sequence[keras.layers.Layer], input_shape: Any) -> None:
@@ -223,20 +245,27 @@ def input_shapes(backbone: keras.layers.Layer) -> Any:
 
 
 def known_sizes(
-    shape: Sequence[int | None] | None,
+    shape: Any,
     given: Sequence[int] | None,
     argument: str,
 ) -> tuple[int, ...]:
     """Return the sizes of one sample.
 
     Args:
-        shape: What the backbone says, batch axis included.
+        shape: What the backbone says, batch axis included, or `None`; a dict
+            of such is refused.
         given: What the user says, without it.
         argument: Name of that argument.
 
     Raises:
         ValueError: If they differ, or nobody says it.
     """
+    if isinstance(shape, Mapping):
+        raise ValueError(
+            "`backbone` must take one tensor; one of texts goes into "
+            "`keras_mmrel.encoders.TextEncoder`. Received: a backbone that "
+            f"takes {sorted(shape)}"
+        )
     own = None if shape is None else tuple(shape)[1:]
     sizes = tuple(given) if given is not None else own
     if sizes is None or None in sizes:

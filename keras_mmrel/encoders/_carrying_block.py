@@ -4,6 +4,8 @@ from typing import Any
 import keras
 
 from keras_mmrel.encoders._pooling import FEATURES
+from keras_mmrel.encoders._vocabulary import WHOLE
+from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.tensor_layer import TensorLayer
 
 
@@ -49,6 +51,16 @@ class CarryingBlock(TensorLayer):
         names = self.names if self.first else [FEATURES, *self.names]
         shapes = [tuple(tensor.shape) for tensor in self.block.inputs]
         return dict(zip(names, shapes, strict=True))
+
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Name of an input -> how many numbers it may be."""
+        if not self.first:
+            return {}
+        sizes = vocabularies(self.block)
+        keys: Any = range(len(self.names)) if self.names[1:] else [WHOLE]
+        named = zip(keys, self.names, strict=True)
+        return {name: sizes[key] for key, name in named if key in sizes}
 
     def call(self, inputs: Any, training: bool | None = None) -> dict:
         carried = {name: inputs[name] for name in self.names}

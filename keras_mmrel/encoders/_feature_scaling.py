@@ -1,3 +1,6 @@
+import contextlib
+from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +12,38 @@ from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import rows_to_numpy
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 
 # Bytes of an array that are read together.
 CHUNK_BYTES = 1 << 22
+
+
+class Moments:
+    """Mean and sum of squares round it, of rows that come part by part."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Array = np.zeros(1)
+        self.squares: Array = np.zeros(1)
+
+    def add(self, rows: Array) -> None:
+        """Take rows `(count, features)`."""
+        if not len(rows):
+            return
+        rows = rows.astype("float64")
+        # Chan's rule: sums of squares round the mean of all of them.
+        own, total = rows.mean(axis=0), self.count + len(rows)
+        between = np.square(own - self.mean) * self.count * len(rows) / total
+        self.squares = self.squares + np.square(rows - own).sum(axis=0)
+        self.squares = self.squares + between
+        self.mean = self.mean + (own - self.mean) * len(rows) / total
+        self.count = total
+
+
+class Reached(Exception):
+    """A layer that was to see values has seen them."""
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -32,6 +62,8 @@ class FeatureScaling(TensorLayer):
         self.mean = add_state(self, "mean", self.shape[-1:])
         self.variance = add_state(self, "variance", self.shape[-1:], "ones")
         self.count = add_state(self, "count")
+        # What gets the inputs of a call, and ends it.
+        self._seeing: Moments | None = None
         self.built = True
 
     @property
@@ -40,6 +72,9 @@ class FeatureScaling(TensorLayer):
         return (None, *self.shape)
 
     def call(self, inputs: Tensor) -> Tensor:
+        if self._seeing is not None:
+            self._seeing.add(to_numpy(inputs).reshape(-1, self.shape[-1]))
+            raise Reached
         x = ops.cast(inputs, "float32")
         variance = ops.convert_to_tensor(self.variance)
         # What hardly varies is not blown up.
@@ -72,7 +107,7 @@ class FeatureScaling(TensorLayer):
                     f"`present` must have one value a sample, {shape[0]}. "
                     f"Received: {len(present)}"
                 )
-        count, mean, squares = 0, np.zeros(1), np.zeros(1)
+        moments = Moments()
         first = rows_to_numpy(inputs, slice(1))
         step = max(1, CHUNK_BYTES // max(first.nbytes, 1))
         for start in range(0, len(inputs), step):
@@ -80,24 +115,38 @@ class FeatureScaling(TensorLayer):
             chunk = rows_to_numpy(inputs, rows)
             if present is not None:
                 chunk = chunk[present[rows]]
-            chunk = chunk.reshape(-1, self.shape[-1]).astype("float64")
-            if not len(chunk):
-                continue
-            # Chan's rule: sums of squares round the mean of all of them.
-            own, total = chunk.mean(axis=0), count + len(chunk)
-            between = np.square(own - mean) * count * len(chunk) / total
-            squares = squares + np.square(chunk - own).sum(axis=0) + between
-            mean = mean + (own - mean) * len(chunk) / total
-            count = total
-        if not np.isfinite(squares).all():
+            moments.add(chunk.reshape(-1, self.shape[-1]))
+        self._take(moments)
+
+    def adapt_inside(
+        self, network: Callable[[Any], Any], parts: Iterable[Any]
+    ) -> None:
+        """Take the statistics of what a network hands to this layer.
+
+        Args:
+            network: Built layer that holds this one.
+            parts: Inputs of the network, batch by batch.
+        """
+        self._seeing = Moments()
+        try:
+            for part in parts:
+                # What comes after this layer need not run.
+                with contextlib.suppress(Reached):
+                    network(part)
+            self._take(self._seeing)
+        finally:
+            self._seeing = None
+
+    def _take(self, moments: Moments) -> None:
+        if not np.isfinite(moments.squares).all():
             raise ValueError(
                 "`inputs` must be finite where they count. Received: NaN or "
                 "infinite values"
             )
-        if count:
-            self.mean.assign(mean)
-            self.variance.assign(squares / count)
-            self.count.assign(count)
+        if moments.count:
+            self.mean.assign(moments.mean)
+            self.variance.assign(moments.squares / moments.count)
+            self.count.assign(moments.count)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "shape": list(self.shape)}

@@ -44,6 +44,12 @@ class TokenInputs(TensorLayer):
         names = [TOKENS, PADDING, *[SEGMENTS] * self.segment_ids]
         return dict.fromkeys(names, (None, self.length))
 
+    @property
+    def given_names(self) -> dict[str, str]:
+        """The backbone's name of what is passed on -> its name here."""
+        names = {name: name.removeprefix("encoder_") for name in self.names}
+        return {n: own for n, own in names.items() if own in self.input_shape}
+
     def call(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not isinstance(inputs, Mapping) or set(self.input_shape) - {*inputs}:
             raise refused(

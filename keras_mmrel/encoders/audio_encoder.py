@@ -15,6 +15,8 @@ from keras_mmrel.encoders._backbone_encoder import BackboneEncoder
 from keras_mmrel.encoders._backbone_encoder import input_shapes
 from keras_mmrel.encoders._backbone_encoder import known_sizes
 from keras_mmrel.encoders._backbone_encoder import load_backbone
+from keras_mmrel.encoders._positions import check_steps
+from keras_mmrel.encoders._positions import positions
 from keras_mmrel.encoders._sound_inputs import PADDING
 from keras_mmrel.encoders._sound_inputs import SoundInputs
 
@@ -65,9 +67,9 @@ class AudioEncoder(BackboneEncoder):
         Tensor of shape `(batch, d)`.
 
     Raises:
-        ValueError: If a preset cannot be had, the shape is unknown, the
-            backbone has no attention for LoRA, or an argument is outside its
-            range.
+        ValueError: If a preset cannot be had, the shape is unknown or has
+            more steps than the backbone has positions, the backbone has no
+            attention for LoRA, or an argument is outside its range.
         ImportError: If a preset is named and keras-hub is not installed.
 
     Example:
@@ -101,6 +103,9 @@ class AudioEncoder(BackboneEncoder):
         if own and own[-1] == 1 and len(own) - 2 == len(audio_shape or ()):
             own = own[:-1]
         self.audio_shape = known_sizes(own, audio_shape, "audio_shape")
+        if front_end is None:
+            limit = positions(backbone, (names or [""])[0])
+            check_steps(limit, self.audio_shape, "audio_shape")
         super().__init__(
             backbone,
             SoundInputs(

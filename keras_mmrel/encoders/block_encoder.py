@@ -6,14 +6,15 @@ import keras
 
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._pooling import mean_over_positions
-from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.encoders._vocabulary import LookupLayer
+from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.tensor_layer import describe
 from keras_mmrel.tensor_layer import own_error
 from keras_mmrel.tensor_layer import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-class BlockEncoder(TensorLayer):
+class BlockEncoder(LookupLayer):
     """Encode a modality by blocks, one after the other, and average.
 
     What a list of layers given as an encoder becomes. The output of the last
@@ -56,6 +57,11 @@ class BlockEncoder(TensorLayer):
     def input_shape(self) -> Tensor:
         """Tuple that the first block takes, batch axis included."""
         return self.blocks[0].input_shape
+
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Name of an input, `""` for the only one -> numbers that it may be."""
+        return vocabularies(self.blocks[0])
 
     def build(self, input_shape: tuple) -> None:
         for _ in symbolic_outputs(self.blocks, input_shape):

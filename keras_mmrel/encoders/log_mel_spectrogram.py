@@ -11,6 +11,7 @@ from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.tensor_layer import refused
 
 _SECONDS = Number(0, 60, low_open=True)
 # Power below it is silence: -100 dB of a full scale.
@@ -52,8 +53,8 @@ class LogMelSpectrogram(TensorLayer):
         Tensor `(batch, frames, mel_bins)`, and nothing is learnt before it.
 
     Raises:
-        ValueError: If a frame has fewer than two samples, or an argument is
-            outside its range.
+        ValueError: If a frame has fewer than two samples, a clip is shorter
+            than a frame, or an argument is outside its range.
 
     Example:
 
@@ -101,9 +102,11 @@ class LogMelSpectrogram(TensorLayer):
         )
 
     def build(self, input_shape: tuple) -> None:
+        self._check_length(input_shape)
         self.mel.build(input_shape)
 
     def call(self, inputs: Tensor) -> Tensor:
+        self._check_length(inputs.shape)
         power = self.mel(ops.cast(inputs, "float32"))
         # Of silence this is 0, and not a number that rounding moves.
         x = ops.log(ops.maximum(ops.stop_gradient(power) / SILENCE, 1.0))
@@ -118,8 +121,19 @@ class LogMelSpectrogram(TensorLayer):
         return ops.cast(x, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
+        self._check_length(input_shape)
         *batch, bins, frames = self.mel.compute_output_shape(input_shape)
         return (*batch, frames, bins)
+
+    def _check_length(self, shape: tuple) -> None:
+        """Refuse clips that are shorter than one frame."""
+        frame = self.mel.sequence_length
+        if shape[-1] is not None and shape[-1] < frame:
+            raise refused(
+                "`inputs` must be waveforms (batch, samples) of one frame at "
+                f"least, {frame} samples",
+                f"shape={tuple(shape)}",
+            )
 
     def get_config(self) -> dict:
         return {

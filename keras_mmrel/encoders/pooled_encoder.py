@@ -1,6 +1,5 @@
-import contextlib
-from collections.abc import Iterator
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -10,11 +9,18 @@ from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._backbone_encoder import used_network
+from keras_mmrel.encoders._pooling import PADDING
 from keras_mmrel.encoders._pooling import masked_mean
 from keras_mmrel.encoders._pooling import usable_mask
-from keras_mmrel.tensor_layer import TensorLayer
+from keras_mmrel.encoders._positions import check_inputs
+from keras_mmrel.encoders._split_backbone import graph_ends
+from keras_mmrel.encoders._split_backbone import natural_blocks
+from keras_mmrel.encoders._vocabulary import LookupLayer
+from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.tensor_layer import describe
 from keras_mmrel.tensor_layer import refused
+from keras_mmrel.tensor_layer import refusing
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -23,7 +29,7 @@ from keras_mmrel.tensor_layer import refused
     output_key=Either(Instance(str, "a string"), None),
     mask_key=Either(Instance(str, "a string"), None),
 )
-class PooledEncoder(TensorLayer):
+class PooledEncoder(LookupLayer):
     """Make an encoder of a backbone that returns a feature map.
 
     The backbone's output is averaged over every axis between the batch and
@@ -83,12 +89,40 @@ class PooledEncoder(TensorLayer):
         """Tuple that the backbone takes, batch axis included."""
         return self.backbone.input_shape
 
+    @property
+    def vocabularies(self) -> dict[str, int]:
+        """Name of an input, `""` for the only one -> numbers that it may be."""
+        return vocabularies(self.backbone)
+
+    @property
+    def blocks(self) -> list[keras.layers.Layer]:
+        """The backbone as blocks whose mean over positions is the feature.
+
+        None where a cut is unknown, or padding that only this encoder knows.
+        """
+        try:
+            network = used_network(self.backbone, None, self.output_key)
+        except ValueError:
+            return []
+        ends = graph_ends(network)
+        if ends is None:
+            return []
+        given, output = ends
+        names = set(given) if isinstance(given, Mapping) else set()
+        carried = self.mask_key == PADDING and PADDING in names
+        masked = {self.mask_key, PADDING} & names
+        if not carried and (masked or upstream.keras_mask(output) is not None):
+            return []
+        return natural_blocks(network) or [network]
+
     def build(self, input_shape: tuple) -> None:
         if not self.backbone.built:
             with self._refusing(f"shape={input_shape}"):
                 self.backbone.build(input_shape)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        shapes = keras.tree.map_structure(lambda x: tuple(x.shape), inputs)
+        check_inputs(self.backbone, shapes)
         with self._refusing(describe(inputs)):
             outputs = self.backbone(inputs, training=training)
         named = isinstance(outputs, dict)
@@ -113,17 +147,12 @@ class PooledEncoder(TensorLayer):
             mask = inputs[self.mask_key]
         return usable_mask(mask, outputs)
 
-    @contextlib.contextmanager
-    def _refusing(self, received: str) -> Iterator[None]:
+    def _refusing(self, received: str) -> AbstractContextManager:
         """Say in one sentence that the backbone does not take something."""
-        try:
-            yield
-        except (ValueError, TypeError, LookupError) as error:
-            raise refused(
-                f"`inputs` must be what the backbone '{self.backbone.name}' "
-                "takes",
-                received,
-            ) from error
+        return refusing(
+            f"`inputs` must be what the backbone '{self.backbone.name}' takes",
+            received,
+        )
 
     def get_config(self) -> dict:
         return {

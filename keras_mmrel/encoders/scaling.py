@@ -36,6 +36,12 @@ class Scaling(TensorLayer):
     and are in the model's file. What hardly varies (less than a tenth of
     what features vary on average) is not blown up.
 
+    It may stand inside another encoder, in a `VideoEncoder` or a
+    `keras.Sequential` say: there it learns from what it gets of up to 2,048
+    samples. Without a `fit` it is `adapt` that teaches it; a model refuses to
+    `train_on_batch` with one that knows no data, and warns where it is to
+    predict or evaluate.
+
     Only the encoder sees scaled values. Augmentation, corruptions and layers
     given as `quality` see what the data hold.
 

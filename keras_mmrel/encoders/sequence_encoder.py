@@ -12,6 +12,8 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._pooling import mean_over_positions
 from keras_mmrel.encoders._sequence_block import SequenceBlock
+from keras_mmrel.encoders._sequence_block import check_sequence
+from keras_mmrel.encoders._sequence_block import shapes_of
 from keras_mmrel.seeds import known_seed
 from keras_mmrel.tensor_layer import TensorLayer
 
@@ -50,7 +52,8 @@ class SequenceEncoder(TensorLayer):
         Tensor of shape `(batch, d)`, 0 where all is padding.
 
     Raises:
-        ValueError: If an argument is outside its range.
+        ValueError: If an argument is outside its range, or the inputs are no
+            values with a mask of the same length.
 
     Example:
 
@@ -87,18 +90,23 @@ class SequenceEncoder(TensorLayer):
         )
 
     def build(self, input_shape: dict[str, tuple]) -> None:
-        shapes = dict(input_shape)
+        check_sequence(input_shape)
+        shapes = input_shape
         for block in self.blocks:
             block.build(shapes)
-            name = next(n for n in shapes if n != "padding_mask")
-            shapes[name] = (*shapes[name][:-1], block.filters)
+            shapes = block.compute_output_shape(shapes)
 
     def call(
         self, inputs: dict[str, Any], training: bool | None = None
     ) -> Tensor:
+        check_sequence(shapes_of(inputs))
         for block in self.blocks:
             inputs = block(inputs)
         return self.drop(mean_over_positions(inputs), training=training)
+
+    def compute_output_shape(self, input_shape: dict[str, tuple]) -> tuple:
+        shape = input_shape[check_sequence(input_shape)]
+        return (shape[0], self.filters[-1])
 
     def get_config(self) -> dict:
         return {

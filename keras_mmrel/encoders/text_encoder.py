@@ -11,6 +11,8 @@ from keras_mmrel.encoders._backbone_encoder import OPTIONS
 from keras_mmrel.encoders._backbone_encoder import BackboneEncoder
 from keras_mmrel.encoders._backbone_encoder import input_shapes
 from keras_mmrel.encoders._backbone_encoder import load_backbone
+from keras_mmrel.encoders._positions import check_steps
+from keras_mmrel.encoders._positions import positions
 from keras_mmrel.encoders._token_inputs import PADDING
 from keras_mmrel.encoders._token_inputs import SEGMENTS
 from keras_mmrel.encoders._token_inputs import TOKENS
@@ -53,8 +55,10 @@ class TextEncoder(BackboneEncoder):
         a mean.
 
     Raises:
-        ValueError: If a preset cannot be had, the backbone takes other inputs
-            or has no attention for LoRA, or an argument is outside its range.
+        ValueError: If a preset cannot be had, the backbone takes other inputs,
+            has fewer positions than `length` or no attention for LoRA, or an
+            argument is outside its range; in a call by itself, if a number of
+            a token is none of the backbone's vocabulary.
         ImportError: If a preset is named and keras-hub is not installed.
 
     Example:
@@ -87,6 +91,7 @@ class TextEncoder(BackboneEncoder):
         self.segment_ids = segment_ids
         backbone = load_backbone(backbone)
         names = _input_names(backbone)
+        check_steps(positions(backbone, names[0]), (length,), "length")
         super().__init__(
             backbone,
             TokenInputs(names, length, segment_ids, name="front"),

@@ -1,11 +1,14 @@
 """The range that each feature has on clean data."""
 
+from collections.abc import Mapping
+
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.corruptions._inputs import is_text
 
 
 class Ranges:
@@ -13,7 +16,8 @@ class Ranges:
 
     Args:
         *inputs: Dicts of modality name -> array `(samples, ...)`, maybe with
-            a mask: the clean data. The first names the modalities.
+            a mask: the clean data. The first names the modalities. Texts and
+            dicts of arrays have no range, so nothing leaves it.
     """
 
     def __init__(self, *inputs: Modalities) -> None:
@@ -21,7 +25,7 @@ class Ranges:
         self.high: dict[str, Array] = {}
         for data in inputs:
             for name, values in _present(data).items():
-                if name in _names(inputs[0]) and len(values):
+                if name in inputs[0] and len(values):
                     self._add(name, values)
 
     def _add(self, name: str, values: Array) -> None:
@@ -46,17 +50,22 @@ class Ranges:
         )
 
 
-def _names(inputs: Modalities) -> list[str]:
-    return [name for name in inputs if name != MASK]
-
-
 def _present(inputs: Modalities) -> dict[str, Array]:
-    """Modalities without the samples that lack them."""
-    arrays = modality_arrays({n: to_numpy(v) for n, v in inputs.items()})
-    if inputs.get(MASK) is None:
-        return dict(arrays)
-    present = check_mask_values(inputs[MASK])
-    return {
-        name: values[present[:, column]]
-        for column, (name, values) in enumerate(arrays.items())
-    }
+    """Modalities of one array, without the samples that lack them.
+
+    Texts, and what is a dict of arrays, have no range.
+    """
+    present = None
+    if inputs.get(MASK) is not None:
+        present = check_mask_values(inputs[MASK])
+    found = {}
+    for column, (name, given) in enumerate(modality_arrays(inputs).items()):
+        if isinstance(given, Mapping) or is_text(given):
+            continue
+        values = to_numpy(given)
+        # A missing text is none of strings alone.
+        if values.dtype.kind != "O":
+            found[name] = (
+                values if present is None else values[present[:, column]]
+            )
+    return found

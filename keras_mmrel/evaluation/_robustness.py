@@ -24,10 +24,16 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import check_labels
+from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import is_pixels
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions import Corruption
+from keras_mmrel.corruptions._inputs import as_texts
+from keras_mmrel.corruptions._inputs import is_numbers
+from keras_mmrel.corruptions._inputs import is_text
+from keras_mmrel.corruptions._inputs import map_parts
+from keras_mmrel.corruptions._inputs import parts_of
 from keras_mmrel.evaluation._checks import check_model
 from keras_mmrel.evaluation._checks import takes_mask
 from keras_mmrel.evaluation._outputs import read_outputs
@@ -92,6 +98,11 @@ def evaluate_robustness(
     every feature within the range of the clean data, where no check of
     ranges finds it. That is measured for those that say so of themselves.
 
+    A corruption acts on the modalities that it can be applied to, and leaves
+    the others as they are: noise changes an image and not the tokens of a text
+    beside it, while a text can be missing, unaligned or of another class.
+    `info` names them for each of the protocols.
+
     A NaN among the predictions is not averaged away: the row is NaN,
     `invalid` counts the samples, and a warning names the corruption.
 
@@ -102,7 +113,9 @@ def evaluate_robustness(
             `"probabilities"`. A model that does not take `"modality_mask"`
             is not told what is missing.
         x: Dict of modality name -> array, and maybe `"modality_mask"`.
-            Integers reach the model as float32, clean as corrupted.
+            Integers reach the model as float32, clean as corrupted. A
+            modality may be a dict of arrays, such as numbers of tokens and the
+            mask of their padding, or strings, where the model takes these.
         y: Class numbers `(samples,)` or one-hot rows.
         corruptions: Names of `NOISE_PROTOCOLS`, `NoiseProtocol`s or
             `Corruption`s, in a sequence or a dict by name.
@@ -130,7 +143,7 @@ def evaluate_robustness(
 
     Raises:
         ValueError: If an argument is not as above, or a corruption names a
-            modality that `x` does not have.
+            modality that `x` does not have or that it cannot be applied to.
         ImportError: If pandas or scikit-learn is not there.
 
     Example:
@@ -148,8 +161,7 @@ def evaluate_robustness(
     chosen = as_scores(scores)
     seed_numbers = _as_seeds(seeds)
     protocols = as_protocols(corruptions, severities)
-    x, y, _ = read_tables(x, y)
-    inputs = _ordered(model, x)
+    inputs, y = _read(model, x, y)
     names = [name for name in inputs if name != MASK]
     # Who is corrupted is drawn before the first prediction: a corruption that
     # names an unknown modality, or lacks labels, is found now.
@@ -163,7 +175,7 @@ def evaluate_robustness(
         for severity in protocol.severities
         for seed in seed_numbers
     ]
-    samples = len(next(iter(inputs.values())))
+    samples = _samples(inputs)
     ranges = Ranges(inputs, training or {})
     predict = _predictor(model, names, samples, batch_size)
     output, first = _clean(predict(inputs), output, y, inputs, bins)
@@ -185,7 +197,7 @@ def evaluate_robustness(
             kept.append(predictions.probabilities.astype("float32"))
         bar.add(1)
     info = {
-        **_info(model, names, classes, samples, bins, protocols),
+        **_info(model, inputs, classes, samples, bins, protocols),
         "scores": [score.describe() for score in chosen],
     }
     return RobustnessReport(
@@ -203,7 +215,7 @@ def _clean(
     """Settle on the clean data what the model returns, and which labels."""
     kind, values = read_outputs(answer, output)
     count, classes = values["probabilities"].shape
-    samples = len(next(iter(inputs.values())))
+    samples = _samples(inputs)
     if count != samples:
         raise ValueError(
             f"`model` must return one row for each of the {samples} samples. "
@@ -286,25 +298,49 @@ def _as_seeds(seeds: int | Sequence[int]) -> list[int]:
     return chosen
 
 
-def _ordered(model: Model, x: Modalities) -> dict[str, Array]:
-    """The inputs as arrays, in the order in which the model has them."""
+def _samples(inputs: Modalities) -> int:
+    """Number of samples."""
+    return len(keras.tree.flatten(inputs)[0])
+
+
+def _read(
+    model: Model, x: Modalities, y: Labels
+) -> tuple[dict[str, Any], Labels]:
+    """The inputs as arrays, in the order in which the model has them.
+
+    Texts are arrays of objects, and what has several arrays is a dict.
+    """
     if not isinstance(x, Mapping) or not set(x) - {MASK}:
         raise ValueError(
             "`x` must be a non-empty dict of modality names to arrays. "
             f"Received: {type(x).__name__}"
         )
-    arrays = {name: to_numpy(values) for name, values in x.items()}
+    check_rows_agree({**{f"Modality '{n}'": v for n, v in x.items()}, "`y`": y})
+    texts = {n: as_texts(v) for n, v in x.items() if is_text(v)}
+    rest = {name: v for name, v in x.items() if name not in texts}
+    names = [name for name in x if name != MASK]
+    rest, y, _ = read_tables(rest, y, names=names)
+    arrays = {
+        name: texts[name] if name in texts else map_parts(to_numpy, rest[name])
+        for name in x
+    }
+    leaves = {
+        f"{name}/{part}" if part else name: array
+        for name, value in arrays.items()
+        for part, array in parts_of(value).items()
+    }
     wrong = {
         name: f"shape={array.shape}, dtype={array.dtype}"
-        for name, array in arrays.items()
-        if array.ndim == 0 or array.dtype.kind not in "biuf"
+        for name, array in leaves.items()
+        if name not in texts
+        and (array.ndim == 0 or array.dtype.kind not in "biuf")
     }
     if wrong:
         raise ValueError(
             "`x` must hold arrays of numbers, one row a sample. Received: "
             f"{wrong}"
         )
-    lengths = {name: len(array) for name, array in arrays.items()}
+    lengths = {name: len(array) for name, array in leaves.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ValueError(
             "`x` must hold the same positive number of samples in every "
@@ -313,7 +349,10 @@ def _ordered(model: Model, x: Modalities) -> dict[str, Array]:
     # As the corruptions do, so that all test sets have one dtype.
     arrays = {
         name: array
-        if name == MASK or array.dtype.kind == "f" or is_pixels(array)
+        if name == MASK
+        or not is_numbers(array)
+        or array.dtype.kind == "f"
+        or is_pixels(array)
         else array.astype("float32")
         for name, array in arrays.items()
     }
@@ -326,8 +365,8 @@ def _ordered(model: Model, x: Modalities) -> dict[str, Array]:
             f"Received: {list(arrays)} (missing: {missing}, unknown: {unknown})"
         )
     if order is None or MASK in arrays or set(order) != set(arrays):
-        return arrays
-    return {name: arrays[name] for name in order}
+        return arrays, y
+    return {name: arrays[name] for name in order}, y
 
 
 def _predictor(
@@ -361,7 +400,7 @@ def _hidden(
 
 def _info(
     model: Model,
-    names: list[str],
+    inputs: Modalities,
     classes: int,
     samples: int,
     bins: int,
@@ -369,11 +408,14 @@ def _info(
 ) -> dict[str, Any]:
     return {
         "model": getattr(model, "name", type(model).__name__),
-        "modalities": names,
+        "modalities": [name for name in inputs if name != MASK],
         "classes": classes,
         "samples": samples,
         "bins": bins,
-        "protocols": [p.describe() for p in protocols],
+        "protocols": [
+            {**p.describe(), "applies_to": p.corruption.applies_to(inputs)}
+            for p in protocols
+        ],
         "versions": {
             "keras": keras.__version__,
             "backend": keras.config.backend(),

@@ -9,6 +9,8 @@ from keras import ops
 
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._portable import inverse as inverse_of
+from keras_mmrel.layers._portable import solve
 
 FEWEST = 30
 FOLDS = 5
@@ -131,7 +133,7 @@ def judge(
     def left_out(q: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """Squared residual of each feature by all others, its variance."""
         weight, a, b = system(q, tau)
-        inverse = xp.inv(a)
+        inverse = inverse_of(a, xp)
         h = xp.einsum("bmrs,bms->bmr", inverse, b)
         residual = u - xp.einsum("bmr,mdr->bmd", h, factors)
         inverse = xp.reshape(inverse, (-1, modalities, rank * rank))
@@ -155,7 +157,7 @@ def judge(
 
     # What is expected by those that fit.
     _, a, b = system(q, tau)
-    h = xp.solve(a, b[..., None])[..., 0]
+    h = solve(a, b, xp)
     expected = xp.einsum("bmr,mdr->bmd", h, factors)
     total = xp.sum(q, axis=-1)
     distance = xp.sum(q * xp.minimum(distances, CAP**2), axis=-1)

@@ -15,7 +15,6 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_modality_tensors
 from keras_mmrel.seeds import known_seed
 from keras_mmrel.tensor_layer import TensorLayer
-from keras_mmrel.tensor_layer import refused
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -50,7 +49,8 @@ class CorruptionAugmentation(TensorLayer):
     Call arguments:
         inputs: Dict of modality name -> tensor with the batch first, with or
             without `"modality_mask"` `(batch, modalities)`. Integer tensors
-            get no noise. Missing modalities stay as they are.
+            get no noise, nor does a modality of several tensors, a dict such
+            as tokens and their padding. Missing modalities stay as they are.
         training: Whether to corrupt.
 
     Returns:
@@ -95,13 +95,7 @@ class CorruptionAugmentation(TensorLayer):
         if not training:
             return dict(inputs)
         names = [name for name in inputs if name != MASK]
-        nested = [name for name in names if isinstance(inputs[name], Mapping)]
-        if nested:
-            raise refused(
-                "`inputs` must hold one tensor a modality to be corrupted",
-                f"a dict of tensors for '{nested[0]}'",
-            )
-        batch = ops.shape(inputs[names[0]])[0]
+        batch = ops.shape(keras.tree.flatten(inputs[names[0]])[0])[0]
         mask = inputs.get(MASK)
         if mask is None:
             mask = ops.ones((batch, len(names)))
@@ -117,7 +111,12 @@ class CorruptionAugmentation(TensorLayer):
         if self.drop_probability:
             mask = self._drop(mask, batch)
             corrupted = {
-                name: ops.where(_column(mask[:, index], x) > 0, x, 0 * x)
+                name: keras.tree.map_structure(
+                    lambda v, kept=mask[:, index]: ops.where(
+                        _column(kept, v) > 0, v, ops.zeros_like(v)
+                    ),
+                    x,
+                )
                 for index, (name, x) in enumerate(corrupted.items())
             }
         return {**corrupted, MASK: mask}
@@ -127,7 +126,7 @@ class CorruptionAugmentation(TensorLayer):
         return ops.cast(draw < probability, "float32")
 
     def _add_noise(self, x: Tensor, present: Tensor, batch: Tensor) -> Tensor:
-        if not keras.backend.is_float_dtype(x.dtype):
+        if isinstance(x, Mapping) or not keras.backend.is_float_dtype(x.dtype):
             return x
         choice = keras.random.randint(
             (batch,), 0, len(self.sigmas), seed=self.generator
@@ -153,8 +152,11 @@ class CorruptionAugmentation(TensorLayer):
                 * present
                 * ops.take(present, order)
             )
-            shuffled[name] = ops.where(
-                _column(use, x) > 0, ops.take(x, order, axis=0), x
+            shuffled[name] = keras.tree.map_structure(
+                lambda v, use=use, order=order: ops.where(
+                    _column(use, v) > 0, ops.take(v, order, axis=0), v
+                ),
+                x,
             )
         return shuffled
 

@@ -8,6 +8,7 @@ from keras_mmrel.contract import DType
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
+from keras_mmrel.layers._first_largest import first_largest
 from keras_mmrel.tensor_layer import TensorLayer
 
 # A logit that no weight can bring back: that of a missing modality.
@@ -110,8 +111,7 @@ class DiscriminativePower(TensorLayer):
         entropy = -ops.sum(p * ops.log(p + 1e-9), axis=-1)
         top = ops.max(p, axis=-1)
         # The second largest: the largest one without the (first) largest.
-        first = ops.one_hot(ops.argmax(p, axis=-1), p.shape[-1])
-        second = ops.max(p * (1.0 - first), axis=-1)
+        second = ops.max(p * (1.0 - first_largest(p)), axis=-1)
         features = ops.stack(
             [
                 top - second,

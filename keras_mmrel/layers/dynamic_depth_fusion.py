@@ -206,12 +206,14 @@ class DynamicDepthFusion(TensorLayer):
         else:
             exits = self._run(inputs, training=training)
         exits = ops.cast(exits, "float32")
-        last = ops.maximum(ops.cast(depth, "int32") - 1, 0)
-        answer = ops.take_along_axis(exits, last[:, :, None, None], axis=2)
-        answer = ops.where(depth[:, :, None, None] > 0, answer, 0.0)
+        # Not by an index, which not every export can take.
+        levels = ops.arange(self.max_depth, dtype="float32")
+        last = levels == depth[:, :, None] - 1.0
+        answer = ops.sum(
+            ops.where(last[:, :, :, None], exits, 0.0), axis=2, keepdims=True
+        )
         if not training:
             # In training all exits learn, also those beyond the depth.
-            levels = ops.arange(self.max_depth, dtype="float32")
             runs = levels < depth[:, :, None]
             exits = ops.where(runs[:, :, :, None], exits, answer)
         modality_logits = self._mix_prototypes(

@@ -24,6 +24,7 @@ from keras_mmrel.layers._batches import batches_of
 from keras_mmrel.layers._batches import first_batch
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
+from keras_mmrel.layers._first_largest import first_largest
 from keras_mmrel.layers._moments import class_moments
 from keras_mmrel.layers._moments import merge_moments
 from keras_mmrel.layers._moments import reduce_moments
@@ -305,11 +306,7 @@ class FeatureGate(TensorLayer):
             "bmd,mkd->bmk", fixed, prototypes
         )
         unseen = ops.convert_to_tensor(self.counts)[:, :, 0] <= 0
-        nearest = ops.one_hot(
-            ops.argmin(ops.where(unseen, 1e30, distances), axis=-1),
-            self.num_classes,
-            dtype="float32",
-        )
+        nearest = first_largest(-ops.where(unseen, 1e30, distances))
         residual = ops.abs(
             fixed - ops.einsum("bmk,mkd->bmd", nearest, prototypes)
         )

@@ -109,7 +109,7 @@ class ICIRemoval(TensorLayer):
         surprise = surprise_of(far, mean, variance)
         gate = ops.sigmoid(
             self.bias
-            + self.feature_slope * ops.log1p(distance)
+            + self.feature_slope * ops.log(1.0 + distance)
             + self.modality_slope * surprise[:, :, None]
         )
         shift = gate * (z - mean)

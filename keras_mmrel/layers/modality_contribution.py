@@ -14,6 +14,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
+from keras_mmrel.layers._first_largest import first_largest
 from keras_mmrel.shapley import shapley_weights
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
@@ -112,8 +113,7 @@ class ModalityContribution(TensorLayer):
     @property
     def confidences(self) -> Tensor:
         """Confidence of each modality, at its own best temperature."""
-        best = ops.argmin(self.crossentropies, axis=1)
-        chosen = ops.one_hot(best, len(TEMPERATURES), dtype="float32")
+        chosen = first_largest(-ops.convert_to_tensor(self.crossentropies))
         certainty = ops.sum(chosen * self.certainties, axis=1)
         return certainty / ops.maximum(self.counts, 1e-12)
 
@@ -146,11 +146,7 @@ class ModalityContribution(TensorLayer):
     ) -> Tensor:
         mask = self._check(partial_logits, bias, modality_mask)
         logits = self.coalition_logits(partial_logits, bias)
-        predicted = ops.one_hot(
-            ops.argmax(logits[:, -1], axis=-1),
-            partial_logits.shape[-1],
-            dtype="float32",
-        )
+        predicted = first_largest(logits[:, -1])
         values = self.information_of(logits, predicted)
         return self.shapley_values(values, mask)
 

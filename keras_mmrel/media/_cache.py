@@ -30,7 +30,13 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                "`cache` must be a folder, or be made as one. Received: "
+                f"cache={str(folder)!r} ({error.strerror})"
+            ) from error
         # Path -> its size, its time and the digest of its content.
         self._known: dict[Path, tuple[int, int, bytes]] = {}
 

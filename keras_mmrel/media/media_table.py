@@ -75,7 +75,9 @@ class MediaTable(keras.utils.PyDataset):
         modalities: Dict of modality name -> `Audio`, `Image`, `Video`,
             `Text`, `Array`, `Tabular` or a medium of your own. What learns
             from rows (`Tabular`, `Text`) learns from its first table.
-        label: Name of the column of labels, or `None`.
+        label: Name of the column of labels, or `None`. Whole numbers in it
+            are class numbers, from 0 on; others, 1 to 3 say, are refused
+            unless `class_names` has them (`["1", "2", "3"]`).
         root: Folder that paths are relative to; by default that of the CSV
             file, or else the current one.
         batch_size: Rows of a batch; the last one may have fewer.
@@ -106,7 +108,8 @@ class MediaTable(keras.utils.PyDataset):
 
     Raises:
         ValueError: If a column is not there, a label is missing or unknown,
-            or no file of a modality exists.
+            class numbers do not begin at 0, no file of a modality exists, or
+            `cache` can be no folder.
 
     Example:
 
@@ -244,7 +247,17 @@ class MediaTable(keras.utils.PyDataset):
             "use_multiprocessing": self.use_multiprocessing,
             "max_queue_size": self.max_queue_size,
         }
-        return MediaTable(table, **{**arguments, **changes})
+        arguments |= changes
+        label = arguments["label"]
+        numbered = label is not None and arguments["class_names"] is None
+        if not numbered or self.labels is None or label != self.label:
+            return MediaTable(table, **arguments)
+        # Of some rows, whose numbers mean what they mean here.
+        made = MediaTable(table, **{**arguments, "label": None})
+        made.label = label
+        made._check_columns()
+        made.labels, _ = _labels.read_labels(made.table, label, None, True)
+        return made
 
     # -- What it holds -------------------------------------------------------
 

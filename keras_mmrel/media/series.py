@@ -28,8 +28,9 @@ class Series(FileMedium):
     A file holds `(time, features)`; steps beyond `length` are cut off. A
     sample is a dict of `"values"`, `(length, features)` in float32, zero
     where nothing stands, and `"padding_mask"`, `(length,)` as booleans, False
-    there. The default encoder of such a modality is
-    `keras_mmrel.encoders.SequenceEncoder`, in which padding takes no part.
+    there. A file of no steps is one that cannot be read. The default encoder
+    of such a modality is `keras_mmrel.encoders.SequenceEncoder`, in which
+    padding takes no part.
 
     Args:
         column: Name of the column of paths.
@@ -63,6 +64,8 @@ class Series(FileMedium):
         self, path: Path, cells: Mapping[str, Any], rng: np.random.Generator
     ) -> Values:
         found = read_npy(path, (None, self.features), self.decoded_dtype)
+        if not len(found):
+            raise ValueError("a sequence of no steps")
         some = found[: self.length]
         decoded = np.zeros(self.decoded_shape, self.decoded_dtype)
         decoded[: len(some), :-1] = some

@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.absent import with_absent
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
@@ -26,6 +27,7 @@ from keras_mmrel.contract import column_labels
 from keras_mmrel.contract import read_tables
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
+from keras_mmrel.models.token_numbers import TokenNumbers
 
 
 class BatchForm:
@@ -38,6 +40,7 @@ class BatchForm:
         shapes: As in `validation.check_structure`.
         side_names: Inputs beside them.
         columns: Names of the columns of the training data's tables.
+        tokens: What modalities of tokens may hold.
     """
 
     def __init__(
@@ -46,20 +49,28 @@ class BatchForm:
         shapes: validation.Shapes,
         side_names: Sequence[str] = (),
         columns: Mapping[str, Sequence[str]] | None = None,
+        tokens: TokenNumbers | None = None,
     ) -> None:
         self.names = list(names)
         self.shapes = dict(shapes)
         self.side_names = list(side_names)
         self.columns = dict(columns or {})
+        self.tokens = tokens or TokenNumbers({})
         self.parts: list[str] = []
+        self.fills = False
         # What was raised while a batch was drawn. TensorFlow would make it
         # one of its own, of many lines.
         self.errors: list[Exception] = []
 
-    def of_another_source(self) -> "BatchForm":
-        """Return one that knows no first batch, and keeps errors with this."""
+    def of_another_source(self, fills: bool = False) -> "BatchForm":
+        """Return one that knows no first batch, and keeps errors with this.
+
+        Args:
+            fills: Whether a modality that is not in a batch is a missing one.
+        """
         form = copy.copy(self)
         form.parts = []
+        form.fills = fills
         return form
 
     def read(self, batch: Any) -> Any:
@@ -72,6 +83,8 @@ class BatchForm:
         columns = column_labels(x)
         check_columns(columns, self.columns)
         x, y, sample_weight = read_tables(x, y, sample_weight, self.names)
+        if self.fills:
+            x = with_absent(x, self.shapes)
         self._check(x, y, sample_weight)
         self.columns = {**columns, **self.columns}
         if not isinstance(batch, list | tuple):
@@ -84,6 +97,7 @@ class BatchForm:
             plain = {k: v for k, v in x.items() if k not in self.side_names}
         validation.check_structure(plain, self.shapes)
         validation.check_order(plain, self.names)
+        self.tokens.check(plain)
         rows = np.shape(keras.tree.flatten(plain[self.names[0]])[0])[0]
         self._check_parts(x, y, sample_weight)
         for name in self.side_names:
@@ -217,7 +231,9 @@ def _read_loader(loader: Any, form: BatchForm) -> Any:
     return loader
 
 
-def read_by(data: DataSource, form: BatchForm, check: Any) -> DataSource:
+def read_by(
+    data: DataSource, form: BatchForm, check: Any, fills: bool = False
+) -> DataSource:
     """Return a data source whose batches are read by `form`.
 
     Args:
@@ -226,10 +242,11 @@ def read_by(data: DataSource, form: BatchForm, check: Any) -> DataSource:
         form: What each batch must look like.
         check: Function of `(x, y, sample_weight)`, for the first batch of an
             iterator, which nobody has seen before.
+        fills: Whether a modality that is not in a batch is a missing one.
     """
     if isinstance(data, ReadDataset) or not pipelines.is_pipeline(data):
         return data
-    form = form.of_another_source()
+    form = form.of_another_source(fills and pipelines.is_rewritten(data))
     if pipelines.is_iterator(data):
         return _read_iterator(data, form, check)
     if isinstance(data, keras.utils.PyDataset):

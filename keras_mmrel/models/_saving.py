@@ -10,6 +10,7 @@ import keras
 
 from keras_mmrel.backend import upstream
 from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.models import _quantization
 from keras_mmrel.models.modality_encoders import map_shapes
 
 PREFIX = "seed_"
@@ -52,9 +53,13 @@ def serialize_specs(specs: ModalitySpecs) -> dict[str, Any]:
 
 
 def data_config(model: Any) -> dict[str, Any]:
-    """What a model remembers of its training data, if there were any."""
+    """What a model remembers that no constructor takes: of its data, say."""
     inputs = model.modality_inputs
-    remembered = {"columns": inputs.columns, "largest": inputs.ranges.largest}
+    remembered = {
+        "columns": inputs.columns,
+        "largest": inputs.ranges.largest,
+        "quantized": _quantization.modes(model),
+    }
     return {name: value for name, value in remembered.items() if value}
 
 
@@ -63,6 +68,7 @@ def restore(cls: type, config: dict, custom_objects: dict | None) -> Any:
     model: Any = cls(**restore_config(cls, config, custom_objects))
     model.modality_inputs.columns = config.get("columns", {})
     model.modality_inputs.ranges.largest = dict(config.get("largest", {}))
+    _quantization.quantize_again(model, config.get("quantized", {}))
     return model
 
 
@@ -74,6 +80,7 @@ def restore_config(
     # No arguments, but what is remembered of training data.
     config.pop("columns", None)
     config.pop("largest", None)
+    config.pop("quantized", None)
     for key in ("modalities", "num_classes"):
         if key not in config:
             raise ValueError(

@@ -1,5 +1,7 @@
 """Encoders that scale their inputs learn how before the first step."""
 
+import warnings
+from collections.abc import Iterator
 from collections.abc import Mapping
 from types import GeneratorType
 from typing import Any
@@ -9,6 +11,8 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.backend import upstream
+from keras_mmrel.contract import Array
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Model
@@ -16,6 +20,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import class_numbers
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.encoders._feature_scaling import FeatureScaling
+from keras_mmrel.encoders._pixel_scaling import unit_pixels
 from keras_mmrel.encoders.block_encoder import BlockEncoder
 from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
 from keras_mmrel.models._sampled_rows import ROWS
@@ -23,22 +28,74 @@ from keras_mmrel.models._sampled_rows import SampledRows
 from keras_mmrel.models._sampled_rows import counted
 from keras_mmrel.models.uninformative import present_modalities
 
+# Rows of a chunk that goes through an encoder up to such a layer.
+CHUNK = 32
 
-def scaling_layers(model: Model) -> dict[str, FeatureScaling]:
-    """Modality name -> the layer at the beginning of its encoder that scales.
+
+def scaling_layers(model: Model) -> dict[str, list[FeatureScaling]]:
+    """Modality name -> the layers of its encoder that scale, if any."""
+    found = {}
+    for name, encoder in zip(model.modality_names, model.encoders, strict=True):
+        layers = [
+            layer
+            for layer in upstream.all_layers(encoder)
+            if isinstance(layer, FeatureScaling)
+        ]
+        if layers:
+            found[name] = layers
+    return found
+
+
+def every_scaling(model: Model) -> list[FeatureScaling]:
+    """Return these layers of all modalities."""
+    return [layer for some in scaling_layers(model).values() for layer in some]
+
+
+def unadapted(model: Model) -> dict[str, list[FeatureScaling]]:
+    """Return those among them that have seen no data yet."""
+    found = {}
+    for name, layers in scaling_layers(model).items():
+        new = [x for x in layers if not ops.convert_to_numpy(x.count)]
+        if new:
+            found[name] = new
+    return found
+
+
+def check_adapted(model: Model, trains: bool) -> None:
+    """Say that an encoder would take values as they are, unscaled.
+
+    Args:
+        model: The model, before it gets values that no `fit` has.
+        trains: Whether it is to learn from them, which is refused; else a
+            warning says it once.
+    """
+    names = list(unadapted(model))
+    if not names:
+        return
+    if trains:
+        raise ValueError(
+            "`encoders.Scaling` must be adapted before a training without "
+            "`fit`: `scaling.adapt(x)`. Received: one that knows no data, of "
+            f"{names}"
+        )
+    if not model.modality_inputs.warned_of_scaling:
+        model.modality_inputs.warned_of_scaling = True
+        warnings.warn(
+            f"`encoders.Scaling` of {names} knows no data, and passes values "
+            "on as they are: `fit` adapts it, or `scaling.adapt(x)`.",
+            stacklevel=4,
+        )
+
+
+def _first_layer(encoder: Any) -> Any:
+    """The layer that gets what the modality holds, if it scales.
 
     `AIM` has the blocks of an encoder in its place.
     """
-    found = {}
-    for name, encoder in zip(model.modality_names, model.encoders, strict=True):
-        first: Any = encoder
-        # Others make their blocks anew whenever they are asked for them.
-        if isinstance(encoder, AuxiliaryBlockEncoder | BlockEncoder):
-            first = encoder.blocks[0]
-        front = getattr(first, "front", None)
-        if isinstance(front, FeatureScaling):
-            found[name] = front
-    return found
+    # Others make their blocks anew whenever they are asked for them.
+    if isinstance(encoder, AuxiliaryBlockEncoder | BlockEncoder):
+        encoder = encoder.blocks[0]
+    return getattr(encoder, "front", None)
 
 
 def adapt_scaling(
@@ -60,14 +117,11 @@ def adapt_scaling(
     Raises:
         ValueError: If the data can be read only once.
     """
-    layers = {
-        name: layer
-        for name, layer in scaling_layers(model).items()
-        if not ops.convert_to_numpy(layer.count)
-    }
+    layers = unadapted(model)
     if not layers:
         return
-    if len({id(layer) for layer in layers.values()}) < len(layers):
+    each = [id(layer) for some in layers.values() for layer in some]
+    if len(set(each)) < len(each):
         raise ValueError(
             "Each modality must have an `encoders.Scaling` of its own. "
             f"Received: one for several of {list(layers)}"
@@ -88,9 +142,37 @@ def adapt_scaling(
         inputs = SampledRows(model, x, ROWS, names, class_weight).inputs
         kept = np.ones(len(keras.tree.flatten(inputs)[0]), bool)
     present = present_modalities(inputs, names)
-    for name, layer in layers.items():
-        layer.adapt(inputs[name], present[:, names.index(name)] & kept)
-        # Each of several processes has seen its own part of the data.
-        for variable in (layer.mean, layer.variance, layer.count):
-            first = backend.of_first_process(ops.convert_to_tensor(variable))
-            variable.assign(first)
+    for name, some in layers.items():
+        rows = present[:, names.index(name)] & kept
+        for layer in some:
+            _adapt(model, name, layer, inputs[name], rows)
+            # Each of several processes has seen its own part of the data.
+            for variable in (layer.mean, layer.variance, layer.count):
+                first = ops.convert_to_tensor(variable)
+                variable.assign(backend.of_first_process(first))
+
+
+def _adapt(
+    model: Model, name: str, layer: FeatureScaling, x: Any, rows: Array
+) -> None:
+    """Let one of them see the rows of a modality that count."""
+    encoder = model.encoders[model.modality_names.index(name)]
+    if _first_layer(encoder) is layer:
+        layer.adapt(x, rows)
+        return
+    # It gets what other layers make of them: of a video, its frames.
+    chosen = np.flatnonzero(rows)
+    if len(chosen) > ROWS:
+        few = np.random.default_rng(0).permutation(len(chosen))[:ROWS]
+        chosen = chosen[np.sort(few)]
+    bytes_too = name in model.pixel_modalities
+
+    def parts() -> Iterator[Any]:
+        for start in range(0, len(chosen), CHUNK):
+            some = chosen[start : start + CHUNK]
+            part = keras.tree.map_structure(
+                lambda v, some=some: ops.convert_to_tensor(to_numpy(v[some])), x
+            )
+            yield unit_pixels(part, "float32") if bytes_too else part
+
+    layer.adapt_inside(lambda part: encoder(part, training=False), parts())

@@ -435,6 +435,7 @@ def _blocks(name: str, encoder: keras.layers.Layer) -> list:
             "encoder with a list `blocks`, a `keras.Sequential` that begins "
             "with `keras.Input`, or a backbone of stages; "
             "`keras_mmrel.encoders.split_backbone` cuts another one into "
-            f"blocks. Received: {encoder!r}"
+            "blocks, and `TextEncoder` takes one that knows its padding. "
+            f"Received: {encoder!r}"
         )
     return blocks

@@ -12,6 +12,9 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._vocabulary import expected_tokens
+from keras_mmrel.encoders._vocabulary import tokens_of
+from keras_mmrel.encoders._vocabulary import unknown
 from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.state import add_state
 
@@ -29,6 +32,8 @@ class BatchWatch(keras.layers.Layer):
         num_classes: Number of classes.
         limit: Largest size of a value that is no integer.
         side_names: What training takes beside modalities.
+        vocabularies: Modality -> name of an input of its encoder -> how many
+            numbers it may be.
         **kwargs: Arguments of `keras.layers.Layer`.
     """
 
@@ -38,6 +43,7 @@ class BatchWatch(keras.layers.Layer):
         num_classes: int,
         limit: float = LARGEST,
         side_names: Sequence[str] = (),
+        vocabularies: Mapping[str, Mapping[str, int]] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"name": "batch_watch", **kwargs})
@@ -45,6 +51,7 @@ class BatchWatch(keras.layers.Layer):
         self.names = names
         self.num_classes = num_classes
         self.side_names = list(side_names)
+        self.vocabularies = dict(vocabularies or {})
         # Values of each modality, of the mask, of labels and of weights that
         # are wrong; then samples, and what there is of them: in training the
         # modalities that they have, in evaluation those that count.
@@ -118,6 +125,11 @@ class BatchWatch(keras.layers.Layer):
             leaves = keras.tree.flatten(x[name]) if name in x else []
             wrong = (_count_wrong(v, there, self.limit) for v in leaves)
             counts.append(sum(wrong, none))
+            for part, size in self.vocabularies.get(name, {}).items():
+                tokens = tokens_of(x.get(name), part)
+                if tokens is not None:
+                    other = unknown(ops.cast(tokens, "float32"), size)
+                    counts[-1] += _count_where(other, there)
         return [*counts, wrong_mask], number
 
     def look_aside(self, x: Mapping[str, Tensor]) -> None:
@@ -221,6 +233,11 @@ class BatchWatch(keras.layers.Layer):
 
     def _expected(self, index: int) -> str:
         if index < len(self.names):
+            for part, size in self.vocabularies.get(
+                self.names[index], {}
+            ).items():
+                title = f"Modality '{self.names[index]}'"
+                return expected_tokens(title, part, size)
             return (
                 f"Modality '{self.names[index]}' must be finite, and at most "
                 f"{self.limit:g} in size, where it is present; set '{MASK}' "
@@ -261,9 +278,13 @@ def _count_wrong(x: Tensor, present: Tensor | None, limit: float) -> Tensor:
     floating = keras.backend.is_float_dtype(
         keras.backend.standardize_dtype(x.dtype)
     )
-    wrong = unusable(x, limit if floating else LARGEST)
+    return _count_where(unusable(x, limit if floating else LARGEST), present)
+
+
+def _count_where(wrong: Tensor, present: Tensor | None) -> Tensor:
+    """Number of true values `(batch, ...)` in the samples that are there."""
     if present is not None:
-        present = ops.reshape(present, (-1, *[1] * (len(x.shape) - 1)))
+        present = ops.reshape(present, (-1, *[1] * (len(wrong.shape) - 1)))
         wrong = ops.logical_and(wrong, present)
     return _count(wrong)
 

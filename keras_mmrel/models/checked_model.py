@@ -8,14 +8,11 @@ from keras import ops
 
 from keras_mmrel import backend
 from keras_mmrel.backend import upstream
-from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import class_numbers
-from keras_mmrel.contract import known_values
 from keras_mmrel.models import _class_names
 from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import pipelines
@@ -26,7 +23,8 @@ from keras_mmrel.models._quality import put_back
 from keras_mmrel.models._quality import training_part
 from keras_mmrel.models._sampled_rows import counted
 from keras_mmrel.models._scaled import adapt_scaling
-from keras_mmrel.models._scaled import scaling_layers
+from keras_mmrel.models._scaled import check_adapted
+from keras_mmrel.models._scaled import every_scaling
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.clock import Clock
@@ -134,7 +132,7 @@ class CheckedModel(keras.Model):
         if shapes and not self.built:
             self.build(shapes)
         validation.check_weights(self)
-        with put_back(self, self.quality, *scaling_layers(self).values()):
+        with put_back(self, self.quality, *every_scaling(self)):
             parts = training_part(x, y, sample_weight, validation_split)
             self._look_at(*parts, class_weight)
             # TensorFlow would trace the step once to make them, once to run.
@@ -175,7 +173,8 @@ class CheckedModel(keras.Model):
         The loss and `weighted_metrics` of `compile` are weighted by
         `sample_weight`. Its `metrics`, with the accuracy by default, count
         every sample in full, one of weight 0 too, as Keras' do. A modality
-        whose key is not in a dict of arrays is missing.
+        whose key is not in a dict of arrays, or in the batches of a
+        `PyDataset` or generator, is missing.
         """
         form = self.modality_inputs.form()
         x = self.modality_inputs.with_absent(x)
@@ -195,10 +194,16 @@ class CheckedModel(keras.Model):
             )
             rows = steps and steps * (batch_size or 32)
             self.modality_inputs.check(
-                x, y, labelled=True, rows=rows, sample_weight=sample_weight
+                x,
+                y,
+                labelled=True,
+                fills=True,
+                rows=rows,
+                sample_weight=sample_weight,
             )
+            check_adapted(self, trains=False)
             x = self.modality_inputs.watched(
-                x, form, labelled=True, trains=False
+                x, form, labelled=True, trains=False, fills=True
             )
             self._build_ahead(x)
         self.batch_watch.reset(training=False)
@@ -222,8 +227,9 @@ class CheckedModel(keras.Model):
         """Predict as `keras.Model.predict` does, after checking the data.
 
         In-memory data are checked completely, a pipeline by its first batch.
-        A modality whose key is not in a dict of arrays is missing, as
-        `modality_mask` in the outputs says; so is, in a later batch, one with
+        A modality whose key is not in a dict of arrays, or in the batches of
+        a `PyDataset` or generator, is missing, as `modality_mask` in the
+        outputs says; so is, in a later batch, one with
         NaN, infinite or huge values, which is refused without a mask among
         the inputs.
         """
@@ -238,10 +244,11 @@ class CheckedModel(keras.Model):
         _own_callbacks.callback_list(kwargs.get("callbacks"))
         pipelines.check_beside(x, batch_size=batch_size)
         rows = steps and steps * (batch_size or 32)
-        self.modality_inputs.check(x, rows=rows)
+        self.modality_inputs.check(x, fills=True, rows=rows)
+        check_adapted(self, trains=False)
         form = self.modality_inputs.form()
         watched = self.modality_inputs.watched(
-            x, form, labelled=False, trains=False
+            x, form, labelled=False, trains=False, fills=True
         )
         with self._running(form):
             outputs = super().predict(
@@ -273,6 +280,7 @@ class CheckedModel(keras.Model):
             class_weight=class_weight,
         )
         self.modality_inputs.check_present(x, sample_weight)
+        check_adapted(self, trains=True)
         check_optimizer_is_own(self)
         self.modality_inputs.ranges.keep()
         with self._running():
@@ -295,6 +303,7 @@ class CheckedModel(keras.Model):
         self.modality_inputs.check(
             x, y, labelled=True, sample_weight=sample_weight
         )
+        check_adapted(self, trains=False)
         with self._running():
             return super().test_on_batch(x, y, sample_weight, **kwargs)
 
@@ -303,6 +312,7 @@ class CheckedModel(keras.Model):
         x = self.modality_inputs.with_absent(x)
         self.modality_inputs.check_structure(x)
         self.modality_inputs.check(x)
+        check_adapted(self, trains=False)
         with self._running():
             return super().predict_on_batch(x)
 
@@ -359,8 +369,6 @@ class CheckedModel(keras.Model):
     def __call__(self, inputs: Modalities, *args: Any, **kwargs: Any) -> Any:
         # From here an error is one sentence, from `call` it has Keras' lines.
         self.modality_inputs.check_structure(inputs)
-        if not self._runs and inputs.get(MASK) is not None:
-            mask = known_values(inputs[MASK])
-            if mask is not None:
-                check_mask_values(mask)
+        if not self._runs:
+            self.modality_inputs.tokens.check_known(inputs)
         return super().__call__(inputs, *args, **kwargs)

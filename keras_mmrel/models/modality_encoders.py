@@ -53,9 +53,15 @@ def with_batch(shape: Sequence) -> tuple:
     return (None, *shape)
 
 
-def takes_pixels(encoder: keras.layers.Layer) -> bool:
-    """Whether an encoder takes pixels in [0, 1], and bytes as such."""
-    return isinstance(encoder, ConvEncoder | ImageEncoder | VideoEncoder)
+def pixel_modalities(
+    names: Sequence[str], encoders: Sequence[keras.layers.Layer]
+) -> list[str]:
+    """Modalities whose encoder takes pixels in [0, 1], and bytes as such."""
+    return [
+        name
+        for name, encoder in zip(names, encoders, strict=True)
+        if isinstance(encoder, ConvEncoder | ImageEncoder | VideoEncoder)
+    ]
 
 
 def check_sharing(
@@ -119,7 +125,11 @@ def _sequence_encoder(
     name: str, shapes: Mapping[str, tuple], options: dict[str, Any]
 ) -> keras.layers.Layer:
     others = [shape for key, shape in shapes.items() if key != PADDING]
-    if PADDING not in shapes or [len(shape) for shape in others] != [2]:
+    if (
+        PADDING not in shapes
+        or [len(shape) for shape in others] != [2]
+        or shapes[PADDING] != others[0][:1]
+    ):
         raise ValueError(
             f"`modalities['{name}']` must hold values (time, features) and "
             f"'{PADDING}' (time,) to get a default encoder; pass a Keras "

@@ -21,11 +21,13 @@ from keras_mmrel.encoders._pixel_scaling import unit_pixels
 from keras_mmrel.models import _class_names
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
+from keras_mmrel.models._absent import filled_batch
 from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._batch_form import read_by
 from keras_mmrel.models._scaled import scaling_layers
 from keras_mmrel.models.input_ranges import InputRanges
 from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.models.token_numbers import TokenNumbers
 from keras_mmrel.models.uninformative import check_something
 from keras_mmrel.models.uninformative import measured
 from keras_mmrel.models.uninformative import present_modalities
@@ -52,6 +54,8 @@ class ModalityInputs:
         # Names of the columns of the training data, where they have such.
         self.columns: dict[str, list[str]] = {}
         self.ranges = InputRanges()
+        self.warned_of_scaling = False
+        self.tokens = TokenNumbers(model.modality_specs)
         taken = [s.name for s in self.side_inputs if s.name in self.names]
         if taken:
             raise ValueError(
@@ -108,6 +112,7 @@ class ModalityInputs:
             measured(tensors[name], mask[:, index], dtype)
             for index, name in enumerate(self.names)
         ]
+        present = self.tokens.present(tensors, present)
         informative = ops.convert_to_tensor(self.model.informative)
         # Keras takes the product with a tensor for a sparse one.
         mask = ops.where(informative > 0, ops.stack(present, axis=1), 0.0)
@@ -179,6 +184,7 @@ class ModalityInputs:
         fits: bool = False,
         trains: bool = False,
         labelled: bool = False,
+        fills: bool = False,
         rows: int | None = None,
         sample_weight: Tensor = None,
         class_weight: dict | None = None,
@@ -193,6 +199,7 @@ class ModalityInputs:
                 of two classes, and which side inputs are added to.
             trains: Whether they are trained on.
             labelled: Whether labels are needed.
+            fills: Whether what batches do not have is missing.
             rows: Number of the first samples that will be used, or `None`.
             sample_weight: Weights of a dict of arrays.
             class_weight: As in `fit`.
@@ -219,6 +226,9 @@ class ModalityInputs:
         if batch is not None:
             first_x, first_y, first_weight = batch
             batch = read_tables(first_x, first_y, first_weight, self.names)
+            if fills:
+                filled = filled_batch(x, batch[0], self.model.modality_shapes)
+                batch = (filled, *batch[1:])
             if class_weight is not None and batch[2] is not None:
                 raise ValueError(
                     "`class_weight` must be None where batches have sample "
@@ -261,10 +271,14 @@ class ModalityInputs:
     def check_predictions(self, x: DataSource, outputs: Any) -> None:
         """Refuse what only the predictions of a pipeline show."""
         first = pipelines.first_batch(x)
-        announced = first is None or first[0].get(MASK) is not None
+        announced = (
+            first is None or self.with_absent(first[0]).get(MASK) is not None
+        )
         informative = ops.convert_to_numpy(self.model.informative)
         validation.check_predictions(
-            outputs, np.zeros_like(informative) if announced else informative
+            outputs,
+            np.zeros_like(informative) if announced else informative,
+            self.tokens.expected(),
         )
 
     def checked_validation(
@@ -325,6 +339,7 @@ class ModalityInputs:
                 and name not in self.model.pixel_modalities
             ],
         )
+        self.tokens.check(plain, rows)
         validation.check_order(plain, self.names)
         if trains:
             self.ranges.see(sizes)
@@ -417,6 +432,7 @@ class ModalityInputs:
             self.model.modality_shapes,
             [side.name for side in self.side_inputs],
             self.columns,
+            self.tokens,
         )
 
     def watched(
@@ -426,6 +442,7 @@ class ModalityInputs:
         *,
         labelled: bool,
         trains: bool,
+        fills: bool = False,
     ) -> DataSource:
         """Let every batch be checked when it is drawn.
 
@@ -437,6 +454,7 @@ class ModalityInputs:
             lambda *batch: self.check_batch(
                 *batch, labelled=labelled, trains=trains
             ),
+            fills,
         )
 
     def complete(self, x: DataSource, form: BatchForm) -> DataSource:

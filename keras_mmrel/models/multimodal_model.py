@@ -33,7 +33,9 @@ from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.losses.label_crossentropy import LabelCrossentropy
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
 from keras_mmrel.models import _class_names
+from keras_mmrel.models import _export
 from keras_mmrel.models import _quality
+from keras_mmrel.models import _quantization
 from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
@@ -88,6 +90,12 @@ class MultimodalModel(CheckedModel):
     that is not finite or larger than 1e15 (65504 in float16), where no check
     before the first step has refused it, and a modality that is the same in
     all samples of the arrays that `fit` was given first: it tells nothing.
+
+    Numbers of tokens that are none of the vocabulary of an encoder's embedding
+    are refused. It is known of encoders of this library and of graphs of
+    layers; a layer of your own says it by the attribute `vocabularies`, a dict
+    of the name of an input, `""` for the only one -> how many numbers it may
+    be.
 
     Outputs are a dict, in training and in inference alike:
 
@@ -200,6 +208,7 @@ class MultimodalModel(CheckedModel):
             num_classes,
             largest_value(self.compute_dtype),
             [side.name for side in self.side_inputs],
+            self.modality_inputs.tokens.sizes,
         )
         self.clock = Clock()
         self.modulation_slot = ModulationSlot(lambda: self.encoders)
@@ -209,13 +218,9 @@ class MultimodalModel(CheckedModel):
             self._encoder_of(name, spec)
             for name, spec in self.modality_specs.items()
         ]
-        self.pixel_modalities = [
-            name
-            for name, encoder in zip(
-                self.modality_names, self.encoders, strict=True
-            )
-            if modality_encoders.takes_pixels(encoder)
-        ]
+        self.pixel_modalities = modality_encoders.pixel_modalities(
+            self.modality_names, self.encoders
+        )
         modality_encoders.check_sharing(self.modality_names, self.encoders)
         self.auxiliary_trackers = {
             name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
@@ -685,6 +690,63 @@ class MultimodalModel(CheckedModel):
         if zipped is not False:
             _saving.check_target(filepath, ".keras")
         super().save(filepath, overwrite=overwrite, zipped=zipped)
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        modality_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Write the model as a file that runs without Keras.
+
+        Inputs and outputs have the names that they have in Python; a part of
+        a modality of several tensors is called `modality_part`. Any number of
+        samples may come at a time. A modality whose values are NaN counts as
+        missing, as everywhere.
+
+        Args:
+            filepath: A folder for a SavedModel, else a file with the ending
+                of its format: `.onnx`, `.xml` (OpenVINO), `.tflite` (LiteRT)
+                or `.pt2` (PyTorch).
+            format: `"tf_saved_model"`, `"onnx"`, `"openvino"`, `"litert"` or
+                `"torch"`. Which of them a backend can write is up to Keras.
+            modality_mask: Whether `"modality_mask"` is an input, one that has
+                to be given. In an ONNX file it always is, and may be left
+                out: then all modalities are present. Where it is an input of
+                an ONNX or OpenVINO file, the output is called
+                `"modality_mask_used"`.
+            **kwargs: Arguments of `keras.Model.export`.
+
+        Raises:
+            ValueError: If an argument is none of those, or the model is not
+                built.
+            ImportError: If a package lacks that writes the format.
+
+        Example:
+
+        ```python
+        model.export("model.onnx", format="onnx")
+        session = onnxruntime.InferenceSession("model.onnx")
+        logits, = session.run(["logits"], {"audio": audio, "image": image})
+        ```
+        """
+        _export.check(self, filepath, format, modality_mask)
+        _export.export(self, filepath, format, modality_mask, **kwargs)
+
+    def quantize(self, mode: Any = None, **kwargs: Any) -> None:
+        """Quantise the layers that can be, as `keras.Model.quantize` does.
+
+        Those are `Dense`, `EinsumDense` and `Embedding`; a warning says how
+        many weights are left as they were. A saved model is quantised when it
+        is loaded.
+
+        Args:
+            mode: `"int8"`, `"int4"` or `"float8"`.
+            **kwargs: Arguments of `keras.Model.quantize`.
+        """
+        keras_quantize = super().quantize
+        _quantization.quantize(self, lambda: keras_quantize(mode, **kwargs))
 
     def save_weights(
         self, filepath: Any, overwrite: bool = True, **kwargs: Any

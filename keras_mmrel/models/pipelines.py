@@ -33,6 +33,11 @@ def is_iterator(data: DataSource) -> bool:
     return hasattr(data, "__next__")
 
 
+def is_rewritten(data: DataSource) -> bool:
+    """Whether other batches can be drawn in the place of its own."""
+    return is_iterator(data) or isinstance(data, keras.utils.PyDataset)
+
+
 def _is_one_of(data: DataSource, names: Sequence[str]) -> bool:
     return any(parent.__name__ in names for parent in type(data).__mro__)
 

@@ -44,12 +44,12 @@ def fused_log_concentrations(evidence: Tensor) -> Tensor:
         `(batch, num_classes)`, logs of the fused evidence plus one.
     """
     classes = evidence.shape[-1]
-    log_growth = ops.sum(ops.log1p(evidence / classes), axis=1)
+    log_growth = ops.sum(ops.log(1.0 + evidence / classes), axis=1)
     # log(1 + K (exp(log_growth) - 1)), without the overflow.
     return (
         math.log(classes)
         + log_growth
-        + ops.log1p((1.0 / classes - 1.0) * ops.exp(-log_growth))
+        + ops.log(1.0 + (1.0 / classes - 1.0) * ops.exp(-log_growth))
     )
 
 
@@ -160,7 +160,7 @@ class TMC(MultimodalModel):
         totals = ops.sum(evidence, axis=-1)
         outputs = self.make_outputs(
             fused_log_concentrations(evidence),
-            ops.log1p(evidence),
+            ops.log(1.0 + evidence),
             inputs,
             totals / (totals + self.num_classes),
             belief=evidence / (totals + self.num_classes)[:, :, None],

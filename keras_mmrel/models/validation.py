@@ -262,7 +262,9 @@ def check_rows(inputs: Modalities) -> None:
         for part, array in enumerate(keras.tree.flatten(value))
         if array is not None
     }
-    if len({count for count in rows.values() if count is not None}) > 1:
+    # An export traces numbers that are symbols.
+    known = {count for count in rows.values() if isinstance(count, int)}
+    if len(known) > 1:
         raise ValueError(
             "All modalities must have the same number of samples. Received: "
             f"{rows}"
@@ -546,7 +548,11 @@ def check_classes(
 # -- What a model makes of a pipeline ----------------------------------------
 
 
-def check_predictions(outputs: Outputs, informative: Array) -> None:
+def check_predictions(
+    outputs: Outputs,
+    informative: Array,
+    tokens: Mapping[int, str] | None = None,
+) -> None:
     """Refuse predictions of batches without a mask that nobody checked.
 
     What is no number counts as missing, and nobody has announced it.
@@ -554,9 +560,19 @@ def check_predictions(outputs: Outputs, informative: Array) -> None:
     Args:
         outputs: What `predict` returned.
         informative: `(modalities,)`, 0 for one that is never used.
+        tokens: Column of a modality of tokens -> what it must hold.
     """
     check_mask_values(outputs[MASK])
-    wrong = ((outputs[MASK] == 0) & (informative > 0)).any(axis=1)
+    lost = (outputs[MASK] == 0) & (informative > 0)
+    for column, expected in (tokens or {}).items():
+        rows = np.flatnonzero(lost[:, column])
+        if len(rows):
+            raise ValueError(
+                f"{expected}, or be announced as missing by a 0 in '{MASK}'. "
+                f"Received: {len(rows)} samples with others, the first at "
+                f"{rows[0]}"
+            )
+    wrong = lost.any(axis=1)
     if wrong.any():
         raise ValueError(
             "Inputs must be finite; announce a missing modality by a 0 in "

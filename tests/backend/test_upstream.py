@@ -259,3 +259,35 @@ def test_sublayers_are_those_that_a_layer_holds_itself():
     held = list(upstream.sublayers(model))
     assert held[-1] is other and inner not in held and len(held) == 2
     assert list(upstream.sublayers(other)) == []
+
+
+def test_all_layers_are_those_inside_others_too():
+    inner = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Sequential([inner])])
+    assert list(upstream.all_layers(model))[0] is model
+    assert inner in upstream.all_layers(model)
+
+
+def test_readers_are_what_a_tensor_of_a_graph_goes_into():
+    first, last = keras.layers.Dense(2), keras.layers.Dense(3)
+    inputs = keras.Input((4,))
+    middle = first(inputs)
+    for network in (
+        keras.Model(inputs, last(middle)),
+        keras.Sequential([inputs, first, last]),
+    ):
+        ((found, outputs),) = upstream.readers(network, network.inputs[0])
+        assert found is first
+        assert upstream.readers(network, outputs[0])[0][0] is last
+    assert upstream.readers(first, inputs) == []
+
+
+def test_a_call_is_known_while_it_runs():
+    class Layer(keras.layers.Layer):
+        def call(self, x):
+            seen.append(upstream.in_a_call())
+            return x
+
+    seen = []
+    keras.Sequential([Layer()])(np.ones((1, 2)))
+    assert seen and all(seen) and not upstream.in_a_call()

@@ -66,11 +66,18 @@ def test_blur_beside_nothing_is_next_to_none():
 
 
 @pytest.mark.parametrize("shape", [(64,), (8, 8), (8, 8, 5), (2, 2, 8, 8, 1)])
-@pytest.mark.parametrize("target", ["all", "other"])
-def test_modality_of_another_shape_is_refused_by_name(shape, target):
+def test_modality_of_another_shape_is_left_alone_and_refused_by_name(shape):
     inputs = {**point(), "other": np.zeros((1, *shape))}
-    with pytest.raises(
+    refused = pytest.raises(
         ValueError, match="`target` .*images.*or video.*'other'"
-    ):
-        Blur(1.0, target)(inputs)
-    Blur(1.0, "image")(inputs)
+    )
+    for target in ("other", ["image", "other"]):
+        with refused:
+            Blur(1.0, target)(inputs)
+    for target in ("all", "one", "image"):
+        blur = Blur(1.0, target)
+        assert blur.applies_to(inputs) == ["image"]
+        assert blur.corrupted(inputs).tolist() == [[True, False]]
+        np.testing.assert_array_equal(blur(inputs)["other"], inputs["other"])
+    with refused:
+        Blur(1.0)({"other": inputs["other"]})

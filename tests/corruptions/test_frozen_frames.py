@@ -36,8 +36,12 @@ def test_clip_freezes_anywhere_but_at_its_first_frame():
 @pytest.mark.parametrize(
     "shape", [(64,), (8, 8, 3), (1, 8, 8, 3), (3, 4, 4, 9)]
 )
-def test_modality_that_is_no_video_is_refused_by_name(cls, shape):
+def test_modality_that_is_no_video_is_left_alone_and_refused(cls, shape):
     inputs = {**clips(2), "other": np.zeros((2, *shape))}
     with pytest.raises(ValueError, match="`target` .*video.*'other'"):
-        cls(0.5)(inputs)
-    cls(0.5, "video")(inputs)
+        cls(0.5, "other")(inputs)
+    for target in ("all", "video"):
+        assert cls(0.5, target).corrupted(inputs).any(axis=0).tolist() == [
+            True,
+            False,
+        ]

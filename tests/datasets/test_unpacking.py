@@ -64,8 +64,10 @@ def test_files_are_those_of_the_archive(tmp_path, name, capsys):
 
 
 def refused(archive, reason, most=MOST):
-    with pytest.raises(ValueError, match=f"must be a whole ZIP .*{reason}"):
+    expected = f"must be a whole ZIP .*{reason}"
+    with pytest.raises(ValueError, match=expected) as error:
         unpacked(archive, most)
+    assert "\n" not in str(error.value)
     assert not [p for p in archive.parent.iterdir() if "unpacked" in p.name]
 
 

@@ -17,6 +17,7 @@ from tests.encoders.backbones import hub
 from tests.encoders.backbones import pair
 from tests.encoders.backbones import resnet
 from tests.encoders.backbones import vit
+from tests.encoders.backbones import whisper
 from tests.helpers import EAGER
 from tests.helpers import json_round_trip
 from tests.helpers import run_layer_checks
@@ -49,6 +50,14 @@ def convolution():
             layers.Conv2D(5, 3),
         ]
     )
+
+
+def words(**options):
+    """A backbone of texts that is quickly built."""
+    names = ("token_ids", "padding_mask")
+    inputs = {n: keras.Input((5,), dtype="int32", name=n) for n in names}
+    x = layers.Embedding(9, 4, **options)(inputs["token_ids"])
+    return keras.Model(inputs, layers.Dense(3)(layers.Dense(4)(x)))
 
 
 def moved(encoder, x):
@@ -294,6 +303,14 @@ def test_a_spectrogram_is_the_one_channel_of_an_image_backbone():
             "`backbone` must take a dict with 'token_ids'",
         ),
         (
+            lambda: encoders.ImageEncoder(words()),
+            "`backbone` must take one tensor; .*TextEncoder`",
+        ),
+        (
+            lambda: encoders.AudioEncoder(words(), (5,)),
+            "`backbone` must take one tensor, or a dict",
+        ),
+        (
             lambda: encoders.ImageEncoder(convolution(), mean=(0.5, 0.5)),
             "`mean` must be one number, or one a channel, 3",
         ),
@@ -331,6 +348,41 @@ def test_a_backbone_is_its_blocks(name, tmp_path):
     # What of an encoder and decoder is not used has no weights here.
     decoder = [w.path for w in encoder.weights if "decoder" in w.path]
     assert not decoder
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("kind", ["images", "texts"])
+def test_a_pooled_backbone_is_its_blocks(kind):
+    x = RNG.uniform(size=(8, 6, 6, 3)).astype("float32")
+    encoder = encoders.PooledEncoder(convolution())
+    if kind == "texts":
+        mask = np.arange(5) < RNG.integers(1, 6, (8, 1))
+        x = {"token_ids": RNG.integers(0, 9, (8, 5)), "padding_mask": mask}
+        encoder = encoders.PooledEncoder(words())
+    blocks = encoders.BlockEncoder(encoder.blocks)
+    assert len(encoder.blocks) == 2
+    np.testing.assert_allclose(
+        to_numpy(blocks(x)), to_numpy(encoder(x)), atol=1e-5
+    )
+    model = keras_mmrel.AIM({"a": encoder, "b": (3,)}, 2)
+    model.compile(run_eagerly=True)
+    both = {"a": x, "b": RNG.normal(size=(8, 3))}
+    model.fit(both, np.arange(8) % 2, verbose=0)
+    # Padding that blocks do not know would be averaged.
+    for other in (
+        encoders.PooledEncoder(words(mask_zero=True), mask_key=None),
+        encoders.PooledEncoder(layers.Identity()),
+        encoders.PooledEncoder(
+            keras.Sequential(
+                [keras.Input((5,)), layers.Embedding(9, 4, mask_zero=True)]
+            )
+        ),
+    ):
+        assert other.blocks == []
+        with pytest.raises(
+            ValueError, match="`modalities.'a'.` must be .*Text"
+        ):
+            keras_mmrel.AIM({"a": other, "b": (3,)}, 2)
 
 
 @compiles_long
@@ -455,6 +507,63 @@ def test_texts_of_a_table_come_from_the_tokenizer_of_a_backbone(whole):
     model.compile()
     model.fit(data, verbose=0)
     assert np.isfinite(model.predict(data, verbose=0)["logits"]).all()
+
+
+def long_texts():
+    ids = np.ones((1, 30), "int32")
+    return {"token_ids": ids, "padding_mask": ids}
+
+
+@pytest.mark.parametrize(
+    "make, expected",
+    [
+        (
+            lambda: encoders.TextEncoder(distilbert(), 30),
+            "`length` must have at most 24 steps, .* 30 steps",
+        ),
+        (
+            lambda: encoders.PooledEncoder(distilbert())(long_texts()),
+            r"`inputs\['token_ids'\]` must have at most 24 steps",
+        ),
+        (
+            lambda: encoders.AudioEncoder(whisper(), (17, 8)),
+            "`audio_shape` must have at most 16 steps, .* 17 steps",
+        ),
+        (
+            lambda: encoders.AudioEncoder(
+                whisper(),
+                (4000,),
+                encoders.LogMelSpectrogram(8000, mel_bins=8),
+            )(np.ones((1, 4000))),
+            "`inputs` must have at most 16 steps, .* 51 steps",
+        ),
+        (
+            lambda: encoders.LogMelSpectrogram(8000)(np.ones((1, 150))),
+            r"`inputs` must be waveforms .* 200 samples.*shape=\(1, 150\)",
+        ),
+        (
+            lambda: encoders.LogMelSpectrogram(8000).compute_output_shape(
+                (None, 199)
+            ),
+            "`inputs` must be waveforms .* 200 samples",
+        ),
+        (
+            lambda: encoders.PooledEncoder(Product())(np.ones((2, 4))),
+            "`inputs` must be what the backbone 'product' takes",
+        ),
+    ],
+)
+def test_what_shapes_tell_is_told_before_a_step(make, expected):
+    with pytest.raises(ValueError, match=f"^{expected}") as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+class Product(layers.Layer):
+    """A backbone that leaves it to the backend to refuse inputs."""
+
+    def call(self, inputs):
+        return ops.matmul(inputs, ops.ones((3, 2)))
 
 
 # -- In every method ---------------------------------------------------------

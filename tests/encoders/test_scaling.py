@@ -68,7 +68,7 @@ def test_a_fit_learns_how_to_scale_and_saves_it(method, tmp_path):
     raw["b"] = np.where(mask[:, 1:] > 0, raw["b"], 1e4).astype("float32")
     model = made(method)
     model.fit(raw, Y, verbose=0)
-    front = keras_mmrel.models._scaled.scaling_layers(model)["b"]
+    front = keras_mmrel.models._scaled.scaling_layers(model)["b"][0]
     there = raw["b"][mask[:, 1] > 0]
     np.testing.assert_allclose(
         to_numpy(front.mean), there.mean(axis=0), rtol=1e-4
@@ -137,6 +137,65 @@ def test_it_learns_from_a_pipeline_but_not_from_a_generator():
     np.testing.assert_allclose(
         to_numpy(model.encoders[1].front.mean), X["b"].mean(axis=0), rtol=1e-4
     )
+
+
+def nested(kind):
+    """An encoder that scales what it makes of a modality, and what that is."""
+    if kind == "video":
+        x = RNG.integers(0, 256, (48, 2, 4, 4, 1)).astype("uint8")
+        seen = x.reshape(-1, 1) / 255
+        scaling = encoders.Scaling((4, 4, 1), encoders.ConvEncoder((3,)))
+        return encoders.VideoEncoder(scaling), x, seen
+    x = RNG.normal(-60, [1, 9, 3], (48, 3)).astype("float32")
+    if kind == "first":
+        parts = [encoders.Scaling((3,)), keras.layers.Dense(4)]
+        return keras.Sequential(parts), x, x
+    parts = [keras.layers.Rescaling(0.5), encoders.Scaling((3,))]
+    return keras.Sequential([keras.Input((3,)), *parts]), x, x / 2
+
+
+@pytest.mark.parametrize(
+    "method, kind",
+    [
+        ("LateFusion", "video"),
+        ("LateFusion", "first"),
+        pytest.param("AIM", "video", marks=pytest.mark.one_backend),
+        pytest.param("LateFusion", "later", marks=pytest.mark.one_backend),
+    ],
+)
+def test_one_inside_another_encoder_learns_from_what_it_gets(method, kind):
+    encoder, values, seen = nested(kind)
+    x = {"b": values, "a": X["a"], "modality_mask": np.ones((48, 2))}
+    x["modality_mask"][:5, 0] = 0
+    model = getattr(keras_mmrel, method)({"b": encoder, "a": (6,)}, 3)
+    model.compile(run_eagerly=EAGER)
+    model.fit(x, Y, verbose=0)
+    (front,) = keras_mmrel.models._scaled.scaling_layers(model)["b"]
+    there = seen[5 * len(seen) // 48 :]
+    assert float(front.count) == len(there)
+    for found, expected in (
+        (front.mean, there.mean(0)),
+        (front.variance, there.var(0)),
+    ):
+        np.testing.assert_allclose(to_numpy(found), expected, rtol=1e-4)
+
+
+@pytest.mark.one_backend
+def test_without_a_fit_it_says_that_it_knows_no_data():
+    model = made()
+    with pytest.raises(ValueError, match="adapted before a training without"):
+        model.train_on_batch(X, Y)
+    with pytest.warns(UserWarning, match=r"of \['b'\] knows no data"):
+        model.predict(X, verbose=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        # It is said once, and not of one that knows some.
+        model.evaluate(X, Y, verbose=0)
+        other = made()
+        other.encoders[1].adapt(X["b"])
+        other.train_on_batch(X, Y)
+        other.predict_on_batch(X)
+        made().fit(X, Y, validation_data=(X, Y), verbose=0)
 
 
 @pytest.mark.one_backend

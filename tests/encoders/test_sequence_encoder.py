@@ -55,12 +55,45 @@ def test_what_is_no_padded_sequence_is_named():
     with pytest.raises(ValueError, match="`inputs` must be a dict of values"):
         encoders.SequenceEncoder()({"values": np.ones((2, 3, 4))})
     tokens = {"token_ids": (5,), "padding_mask": (5,)}
-    for shapes in (tokens, {"values": (5, 3)}, {**SHAPES, "more": (5, 3)}):
+    other = {**SHAPES, "padding_mask": (11,)}
+    more = {**SHAPES, "more": (5, 3)}
+    for shapes in (tokens, {"values": (5, 3)}, more, other):
         for method in ("LateFusion", "QADMNet"):
             with pytest.raises(ValueError, match="to get a default encoder"):
                 getattr(keras_mmrel, method)({"a": shapes, "b": (3,)}, 2)
     with pytest.raises(ValueError, match="a dict of such shapes"):
         keras_mmrel.LateFusion({"a": {"values": "b"}, "b": (3,)}, 2)
+
+
+@pytest.mark.parametrize(
+    "shapes, expected",
+    [
+        (
+            (9, 3),
+            r"a dict of values and 'padding_mask'. Received: shape=\(2, 9",
+        ),
+        ({"v": (9, 3), "padding_mask": (8,)}, r"of shape \(batch, time\). Rec"),
+        ({"v": (9, 3), "padding_mask": (9, 1)}, "values 'v' of shape"),
+        ({"v": (9,), "padding_mask": (9,)}, "values 'v' of shape"),
+    ],
+)
+def test_a_mask_of_another_length_is_named_by_its_shape(shapes, expected):
+    def x(make):
+        if isinstance(shapes, tuple):
+            return make((2, *shapes))
+        return {name: make((2, *shape)) for name, shape in shapes.items()}
+
+    built = encoders.SequenceEncoder((4,))
+    built({"v": np.ones((2, 9, 3)), "padding_mask": np.ones((2, 9))})
+    for encoder in (encoders.SequenceEncoder((4,)), built):
+        for run in (
+            lambda e=encoder: e(x(np.ones)),
+            lambda e=encoder: e.compute_output_shape(x(tuple)),
+            lambda e=encoder: e(x(keras.KerasTensor)),
+        ):
+            with pytest.raises(ValueError, match=expected) as error:
+                run()
+            assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +162,14 @@ def test_series_are_read_cut_and_padded(tmp_path):
     assert isinstance(model.encoders[0], encoders.SequenceEncoder)
     model.compile(run_eagerly=True)
     model.fit(data, verbose=0)
+    np.save(tmp_path / "none.npy", np.ones((0, 2)))
+    empty = {"table": table.assign(gait=["none.npy", *table["gait"][1:]])}
+    empty |= {"modalities": modalities, "label": "y", "root": tmp_path}
+    with pytest.raises(ValueError, match="none.npy': a sequence of no steps"):
+        media.MediaTable(**empty).arrays()
+    counted = media.MediaTable(**empty, on_error="missing")
+    assert counted.arrays()[0]["modality_mask"][:, 0].tolist() == [0, 1, 1, 0]
+    assert [row for row, *_ in counted.unreadable] == [0]
     bad = table.assign(gait="wide.npy")
     with pytest.raises(ValueError, match=r"shape \(3, 4\), not \(any, 2\)"):
         media.MediaTable(

@@ -158,9 +158,8 @@ def test_a_saved_model_decides_the_same(model, tmp_path):
         for name, v in x.items()
     }
     decision.export(str(tmp_path), verbose=False, input_signature=[signature])
-    served = tf.saved_model.load(str(tmp_path)).serve(
-        {name: tf.constant(v) for name, v in x.items()}
-    )
+    loaded = tf.saved_model.load(str(tmp_path))
+    served = loaded.serve({name: tf.constant(v) for name, v in x.items()})
     for name, values in decision.predict(x, verbose=0).items():
         np.testing.assert_allclose(served[name].numpy(), values, atol=1e-6)
 

@@ -259,7 +259,7 @@ X, Y = vectors(30, SHAPES)
         ({"x": {k: v[:0] for k, v in X.items()}}, "same positive number"),
         ({"x": {**X, "b": 3.0}}, r"arrays of numbers.*'b': 'shape=\(\)"),
         ({"x": {**X, "b": None}}, r"arrays of numbers.*'b': 'shape=\(\)"),
-        ({"x": {**X, "b": ["x"] * 30}}, "arrays of numbers.*dtype=<U1"),
+        ({"x": {**X, "b": [["x"]] * 30}}, "arrays of numbers.*dtype=<U1"),
         ({"x": {**X, "b": X["b"] * np.nan}}, "'b' must be finite.*120 NaN"),
         ({"x": {**X, MASK: np.ones((30, 3))}}, r"have the shape \(30, 2\)"),
         ({"y": Y[:7]}, "7 labels for 30 samples"),

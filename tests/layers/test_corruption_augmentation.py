@@ -92,3 +92,26 @@ def test_same_seed_same_corruption():
         for _ in range(2)
     )
     np.testing.assert_array_equal(a["a"], b["a"])
+
+
+def test_a_modality_of_several_tensors_is_shuffled_and_dropped_whole():
+    number = np.arange(64)
+    text = {
+        "token_ids": np.tile(number[:, None], 3).astype("int32"),
+        "padding_mask": np.ones((64, 3), bool),
+    }
+    x = {"text": text, "a": np.ones((64, 2), "float32")}
+    layer = CorruptionAugmentation(
+        noise_probability=1.0,
+        shuffle_probability=0.5,
+        drop_probability=0.3,
+        seed=0,
+    )
+    out = to_numpy(layer(x, training=True))
+    ids, mask = out["text"]["token_ids"], out["text"]["padding_mask"]
+    assert (ids == ids[:, :1]).all() and (mask == mask[:, :1]).all()
+    gone = out["modality_mask"][:, 0] == 0
+    assert gone.any() and not gone.all()
+    assert not ids[gone].any() and not mask[gone].any() and mask[~gone].all()
+    assert (ids[~gone, 0] != number[~gone]).any()
+    assert (out["a"][out["modality_mask"][:, 1] > 0] != 1).any()

@@ -57,6 +57,12 @@ def test_what_is_kept_is_not_decoded_again(table, tmp_path):
     assert Counted.reads == 6
 
 
+def test_a_cache_that_is_a_file_is_named(table, tmp_path):
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(ValueError, match="`cache` must be a folder.*exists"):
+        make(table, tmp_path)
+
+
 def test_another_setting_or_content_is_decoded(table, tmp_path):
     make(table, tmp_path).arrays()
     make(table, tmp_path, size=(2, 2)).arrays()

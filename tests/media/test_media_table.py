@@ -243,6 +243,8 @@ def test_test_rows_are_read_as_training_rows_are(folder):
         (["b", "a", "b"], ["b", "a", "c"], [0, 1, 0]),
         ([1, 0, 1], ["x", "y"], [1, 0, 1]),
         ([True, False, True], None, [1, 0, 1]),
+        ([3, 1, 2], ["1", "2", "3"], [2, 0, 1]),
+        ([10, 5, 5], ["10", "5", "7"], [0, 1, 1]),
     ],
 )
 def test_labels_become_class_numbers(labels, names, numbers):
@@ -267,11 +269,25 @@ def labelled(labels, **options):
         (["a", "b", "c"], ["a", "b"], "one of the classes.*'c' in row 2"),
         ([0, -1, 1], None, "class numbers in"),
         ([0, 2, 1], ["a", "b"], r"class numbers in \[0, 2\)"),
+        ([1, 3, 2], None, r"from 0 on.*=\['1', '2', '3'\].* 3 numbers from 1"),
+        ([2, 2, 2], None, "`like` of a table .* 1 numbers from 2 to 2"),
+        ([1, 3, 4], ["1", "2", "3"], "one of the classes.*4 in row 2"),
     ],
 )
 def test_a_label_that_is_no_class_is_refused(labels, names, text):
     with pytest.raises(ValueError, match=text):
         labelled(labels, class_names=names)
+
+
+def test_numbers_of_a_few_rows_mean_what_they_mean_in_all():
+    train = labelled([0, 2, 1])
+    rows = pd.DataFrame({"age": [1.0, 2.0], "y": [2, 1]})
+    assert train.like(rows).labels.tolist() == [2, 1]
+    assert train.like(rows, batch_size=1)[1][1].tolist() == [1]
+    with pytest.raises(ValueError, match="the column 'y', once"):
+        train.like(rows[["age"]])
+    with pytest.warns(UserWarning, match="no row of 1 classes .* as 1"):
+        assert labelled([0, 2, 0]).num_classes == 3
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,47 @@ def test_all_tensors_of_an_absent_modality_are_filled():
     out = model.predict({"a": X["a"]}, verbose=0)
     assert out["modality_mask"].tolist() == [[0, 1]] * 48
     assert np.isfinite(out["logits"]).all()
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, index):
+        return self.parts[index]
+
+
+def batches(x):
+    for start in (0, 24):
+        rows = slice(start, start + 24)
+        yield {name: value[rows] for name, value in x.items()}, Y[rows]
+
+
+@pytest.mark.parametrize("source", [lambda p: Batches(list(p)), lambda p: p])
+def test_batches_may_lack_a_modality_as_well(model, source):
+    full = {**X, "modality_mask": MASKED}
+    expected = model.predict(full, verbose=0)["logits"]
+    found = model.predict(source(batches(without("b"))), verbose=0)
+    np.testing.assert_allclose(found["logits"], expected, atol=1e-6)
+    loss, *_ = model.evaluate(source(batches(without("b"))), verbose=0)
+    known, *_ = model.evaluate(full, Y, batch_size=24, verbose=0)
+    assert abs(loss - known) < 1e-4
+    with pytest.raises(ValueError, match="missing: .'b'"):
+        model.fit(source(batches(without("b"))), verbose=0)
+
+
+@pytest.mark.one_backend
+def test_batches_that_nobody_rewrites_have_all_of_them(model):
+    torch = pytest.importorskip("torch")
+    parts = [
+        keras.tree.map_structure(torch.tensor, part)
+        for part in batches(without("b"))
+    ]
+    loader = torch.utils.data.DataLoader(parts, batch_size=None)
+    for run in (model.predict, model.evaluate):
+        with pytest.raises(ValueError, match="DataLoader must have all .*'b'"):
+            run(loader, verbose=0)

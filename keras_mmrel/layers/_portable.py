@@ -1,0 +1,66 @@
+"""Operations that the runtimes of exported models know, too.
+
+Backends invert matrices by LAPACK, which is the faster way for them; ONNX and
+LiteRT know no inverse. While a model is exported, sums and products do it.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_mmrel.contract import Tensor
+
+_portable = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable_operations() -> Iterator[None]:
+    """Trace only what an exported model can run, until it is left."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
+
+def inverse(a: Tensor, xp: Any = ops) -> Tensor:
+    """Inverse of positive definite matrices `(..., n, n)`.
+
+    Args:
+        a: The matrices.
+        xp: `keras.ops`, or what stands in for it.
+    """
+    return _sweep(a) if xp is ops and _portable.get() else xp.inv(a)
+
+
+def solve(a: Tensor, b: Tensor, xp: Any = ops) -> Tensor:
+    """Solutions `(..., n)` of positive definite systems.
+
+    Args:
+        a: The matrices `(..., n, n)`.
+        b: `(..., n)`.
+        xp: `keras.ops`, or what stands in for it.
+    """
+    if xp is ops and _portable.get():
+        return ops.sum(_sweep(a) * b[..., None, :], axis=-1)
+    return xp.solve(a, b[..., None])[..., 0]
+
+
+def _sweep(a: Tensor) -> Tensor:
+    """Gauss and Jordan's inverse, which needs no pivots here."""
+    size = a.shape[-1]
+    for k in range(size):
+        here = np.arange(size) == k
+        rows = ops.convert_to_tensor(here[:, None])
+        columns = ops.convert_to_tensor(here)
+        row, column = a[..., k : k + 1, :], a[..., :, k : k + 1]
+        pivot = a[..., k : k + 1, k : k + 1]
+        swept = a - column * row / pivot
+        swept = ops.where(columns, -column / pivot, swept)
+        corner = ops.where(columns, 1.0, row) / pivot
+        a = ops.where(rows, corner, swept)
+    return a
