@@ -24,6 +24,12 @@ MINIMAL = {
     "AuxiliaryBlockEncoder": lambda: {"blocks": dense(), "num_classes": 3},
     "AuxiliaryPaths": lambda: {"model": blocks_model()},
     "ClassMeans": lambda: {"num_classes": 3},
+    "Decision": lambda: {
+        "model": keras_mmrel.LateFusion(MODALITIES, 3),
+        "shapes": {"a": [4], "b": [3]},
+        "samples": 5,
+        "limits": [],
+    },
     "DepthAllocator": lambda: {"max_depth": 4},
     "DepthStatistics": lambda: {"num_classes": 3},
     "DynamicDepthFusion": lambda: {"num_classes": 3},

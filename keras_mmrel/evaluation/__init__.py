@@ -4,6 +4,8 @@ from keras_mmrel.evaluation._robustness import evaluate_robustness
 from keras_mmrel.evaluation._scores import SCORES
 from keras_mmrel.evaluation._selective import selective_prediction
 from keras_mmrel.evaluation.conformal_sets import ConformalSets
+from keras_mmrel.evaluation.decision import Decision
+from keras_mmrel.evaluation.drift_report import DriftReport
 from keras_mmrel.evaluation.noise_protocol import NOISE_PROTOCOLS
 from keras_mmrel.evaluation.noise_protocol import NoiseProtocol
 from keras_mmrel.evaluation.predictions import Predictions
@@ -14,6 +16,8 @@ from keras_mmrel.evaluation.temperature_scaling import TemperatureScaling
 
 __all__ = [
     "ConformalSets",
+    "Decision",
+    "DriftReport",
     "NOISE_PROTOCOLS",
     "NoiseProtocol",
     "Predictions",

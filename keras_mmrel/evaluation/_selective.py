@@ -153,7 +153,7 @@ def candidate_counts(samples: int, risk: float, delta: float) -> list[int]:
     """
 
     def needed(tests: int) -> int:
-        return math.ceil(math.log(delta / tests) / math.log1p(-risk))
+        return fewest_for_risk(risk, delta / tests)
 
     if samples < needed(1):
         raise ValueError(
@@ -167,3 +167,8 @@ def candidate_counts(samples: int, risk: float, delta: float) -> list[int]:
         return [samples]
     counts = np.linspace(needed(tests), samples, tests)
     return sorted({int(round(count)) for count in counts})
+
+
+def fewest_for_risk(risk: float, delta: float) -> int:
+    """Number of samples that show a risk if none of them is a mistake."""
+    return math.ceil(math.log(delta) / math.log1p(-risk))

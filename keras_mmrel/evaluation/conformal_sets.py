@@ -1,8 +1,6 @@
 import hashlib
-import math
 import warnings
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import keras
@@ -21,6 +19,8 @@ from keras_mmrel.contract import is_number
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import OPEN_FRACTION
 from keras_mmrel.evaluation._checks import check_probabilities
+from keras_mmrel.evaluation._ranks import covering_rank
+from keras_mmrel.evaluation._ranks import fewest_for_coverage
 from keras_mmrel.evaluation._savable import Savable
 
 
@@ -166,8 +166,7 @@ class ConformalSets(Savable):
             if self.class_conditional
             else [scores]
         )
-        coverage = Fraction(repr(self.coverage))
-        ranks = [math.ceil((len(g) + 1) * coverage) for g in groups]
+        ranks = [covering_rank(len(g), self.coverage) for g in groups]
         few = [
             c
             for c, (g, r) in enumerate(zip(groups, ranks, strict=True))
@@ -180,9 +179,8 @@ class ConformalSets(Savable):
                 if self.class_conditional
                 else len(p)
             )
-            least = math.ceil(coverage / (1 - coverage))
             raise ValueError(
-                f"`y` must hold at least {least} "
+                f"`y` must hold at least {fewest_for_coverage(self.coverage)} "
                 f"calibration samples{of_each} for a coverage of "
                 f"{self.coverage:g}. Received: {received}"
             )

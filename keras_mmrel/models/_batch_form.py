@@ -18,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.absent import with_absent
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Labels
@@ -26,7 +27,6 @@ from keras_mmrel.contract import column_labels
 from keras_mmrel.contract import read_tables
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
-from keras_mmrel.models._absent import with_absent
 from keras_mmrel.models.token_numbers import TokenNumbers
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.absent import with_absent
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import DataSource
@@ -21,7 +22,6 @@ from keras_mmrel.models import _class_names
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
 from keras_mmrel.models._absent import filled_batch
-from keras_mmrel.models._absent import with_absent
 from keras_mmrel.models._batch_form import BatchForm
 from keras_mmrel.models._batch_form import read_by
 from keras_mmrel.models._scaled import scaling_layers
