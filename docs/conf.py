@@ -11,10 +11,11 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(DOCS), str(ROOT)]
 
-import keras_mmrel  # noqa: E402
 from extensions import guides  # noqa: E402
 from extensions.links import relink  # noqa: E402
 from extensions.reference import write_api  # noqa: E402
+
+import keras_mmrel  # noqa: E402
 
 # === Project ===
 project = "keras_mmrel"
@@ -50,6 +51,8 @@ autodoc_member_order = "bysource"
 maximum_signature_line_length = 60
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
+# What is returned is said in words, which are no names of types.
+napoleon_use_rtype = False
 napoleon_custom_sections = [("Call arguments", "params_style")]
 
 # === Pages ===

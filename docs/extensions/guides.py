@@ -133,9 +133,7 @@ def _code_alone(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return made
 
 
-def _run(
-    notebook: nbformat.NotebookNode, path: Path
-) -> nbformat.NotebookNode:
+def _run(notebook: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:
     """Run a notebook as somebody who opens it does, in an empty folder."""
     environment = {
         name: value
@@ -151,6 +149,8 @@ def _run(
         notebook,
         timeout=TIMEOUT,
         kernel_name="python3",
+        # Times in a cell would make it another one to the cache.
+        record_timing=False,
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute(env=environment)

@@ -152,7 +152,12 @@ class GuideFiles(SphinxTransform):
             )
             link += nodes.literal(text, text, classes=["xref", "download"])
             line += [link, nodes.Text(" ")]
+        if not any("cell_output" in n["classes"] for n in self.containers()):
+            line += nodes.Text("(built without running it)")
         title.parent.insert(title.parent.index(title) + 1, line)
+
+    def containers(self) -> list[nodes.container]:
+        return list(self.document.findall(nodes.container))
 
 
 class UnbrokenErrors(SphinxTransform):

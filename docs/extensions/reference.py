@@ -200,8 +200,10 @@ def constant_rows(full: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _first_line(value: object) -> str:
-    return inspect.cleandoc(value.__doc__ or "").split("\n\n")[0].replace(
-        "\n", " "
+    return (
+        inspect.cleandoc(value.__doc__ or "")
+        .split("\n\n")[0]
+        .replace("\n", " ")
     )
 
 

@@ -77,6 +77,7 @@ def check_names(app: Sphinx, env: BuildEnvironment) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", convert_docstring, priority=EARLY)
     app.connect("autodoc-process-signature", own_signature)
     app.connect("autodoc-process-bases", name_bases)
