@@ -35,7 +35,8 @@ extensions = [
 exclude_patterns = ["results/README.md", "results/**/*.html"]
 templates_path = ["templates"]
 nitpicky = True
-smartquotes = False
+# Dashes alone: quotes stay as they are written.
+smartquotes_action = "D"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 # Outputs are put into the notebooks by `extensions.guides`.

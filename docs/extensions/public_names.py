@@ -70,7 +70,8 @@ def public_name(text: str, packages: tuple[str, ...] = ()) -> str | None:
     if own and text != "run":
         return own[0]
     # A short name in lower case may be an ordinary word.
-    unique = len(full) == 1 and (text[0].isupper() or "_" in text)
+    telling = text[0].isupper() or "_" in text or "." in text
+    unique = len(full) == 1 and telling
     return full[0] if unique else None
 
 
