@@ -35,8 +35,7 @@ extensions = [
 exclude_patterns = ["results/README.md", "results/**/*.html"]
 templates_path = ["templates"]
 nitpicky = True
-# Dashes alone: quotes stay as they are written.
-smartquotes_action = "D"
+smartquotes = False
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 # Outputs are put into the notebooks by `extensions.guides`.

@@ -160,14 +160,18 @@ class GuideFiles(SphinxTransform):
         return list(self.document.findall(nodes.container))
 
 
-class UnbrokenErrors(SphinxTransform):
-    """A number and its error stay on one line of a table's cell."""
+class Typography(SphinxTransform):
+    """A number and its error stay on one line; a dash of arguments is one."""
 
     default_priority = 410
 
     def apply(self) -> None:
-        for entry in self.document.findall(nodes.entry):
-            for text in list(entry.findall(nodes.Text)):
-                if " ± " in text:
-                    whole = text.replace(" ± ", "\u00a0±\u00a0")
-                    text.parent.replace(text, nodes.Text(whole))
+        self.replace(nodes.entry, " ± ", "\u00a0±\u00a0")
+        self.replace(nodes.field_body, " -- ", " – ")
+
+    def replace(self, kind: type[nodes.Element], old: str, new: str) -> None:
+        for place in self.document.findall(kind):
+            for text in list(place.findall(nodes.Text)):
+                if old in text:
+                    made = nodes.Text(text.replace(old, new))
+                    text.parent.replace(text, made)

@@ -86,7 +86,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     for transform in (
         links.NamesAsLinks,
         links.GuideFiles,
-        links.UnbrokenErrors,
+        links.Typography,
     ):
         app.add_transform(transform)
     for name, directive in reference.DIRECTIVES.items():
