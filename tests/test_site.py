@@ -19,11 +19,13 @@ pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
 pytest.importorskip("myst_nb", reason="the extra `docs` is not installed")
 sys.path.insert(0, str(ROOT / "docs"))
 
+import nbformat
 from docutils.core import publish_doctree
 from extensions import reference
 from extensions.docstrings import to_rst
 from extensions.guides import Guide
 from extensions.guides import Outputs
+from extensions.guides import tidy
 from extensions.links import relink
 from extensions.public_names import exists
 from extensions.public_names import public_name
@@ -168,6 +170,17 @@ def test_a_guide_runs_once(tmp_path):
     path.write_text(GUIDE.replace("1 + 1", "1 + 2"))
     other = Guide.read(path).notebook()
     assert not Outputs(folder, execute=False).into(other, place)
+
+
+def test_what_a_cell_printed_in_parts_is_one_text():
+    printed = [("stdout", "a\n"), ("stderr", "warned"), ("stdout", "b\n")]
+    outputs = tidy(
+        [
+            nbformat.v4.new_output("stream", name=name, text=text)
+            for name, text in printed
+        ]
+    )
+    assert [output.text for output in outputs] == ["a\nb\n"]
 
 
 def test_links_of_the_repository_become_links_of_the_site():

@@ -122,7 +122,7 @@ class Outputs:
         for cell in notebook.cells:
             if cell.cell_type == "code":
                 ran = next(outputs)
-                cell.outputs = _tidy(ran.outputs)
+                cell.outputs = tidy(ran.outputs)
                 cell.execution_count = ran.execution_count
         return True
 
@@ -157,13 +157,18 @@ def _run(notebook: nbformat.NotebookNode, path: Path) -> nbformat.NotebookNode:
     return client.nb
 
 
-def _tidy(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Leave out what programs say to themselves."""
-    return [
-        output
-        for output in outputs
-        if not (output.output_type == "stream" and output.name == "stderr")
-    ]
+def tidy(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Leave out what programs say to themselves; join what came in parts."""
+    kept: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        printed = output.output_type == "stream"
+        if printed and output.name == "stderr":
+            continue
+        if printed and kept and kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(nbformat.from_dict(output))
+    return kept
 
 
 def write_guides(
