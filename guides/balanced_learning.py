@@ -136,7 +136,7 @@ joint = keras_mmrel.ConcatFusion(encoders(), num_classes=10)
 watched = {"joint": train_and_watch(joint)}
 figure = watched["joint"].plot()
 figure.suptitle("Joint training")
-plt.show()
+figure
 
 """
 How good could the pixels be? One modality alone works, too.

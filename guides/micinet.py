@@ -200,6 +200,8 @@ figure = keras_mmrel.evaluation.plot_ici(
     modality_names=model.modality_names,
     label=int(y_test[sample]),
 )
+figure
+
 """
 `figure` is a matplotlib figure; in a notebook it shows itself.
 

@@ -192,6 +192,7 @@ drowns a waveform in [-1, 1]; the model warns that it has not been made for it.
 
 figure = report.plot()
 figure.savefig(folder / "report.png", dpi=100)
+figure
 
 """
 ## A modality that is not there

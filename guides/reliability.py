@@ -123,6 +123,7 @@ figure = reports["ConcatFusion"].plot()
 figure.savefig("concat_fusion.png", dpi=100)
 figure = reports["QADMNet"].plot()
 figure.savefig("qadm_net.png", dpi=100)
+figure
 
 """
 ## What does each modality contribute?

@@ -16,7 +16,7 @@ def _shard(text: str) -> tuple[int, int]:
     return int(first), int(count)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m keras_mmrel.benchmark",
         description="Compare multimodal classifiers fairly.",
@@ -47,7 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     report.add_argument("folder", help="folder of the results")
     report.add_argument("--baseline", help="method of the paired tests")
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = make_parser().parse_args(arguments)
 
     warnings.simplefilter("once", UserWarning)
     try:

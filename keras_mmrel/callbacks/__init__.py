@@ -1,3 +1,5 @@
+"""What happens between epochs: watch modalities, survive a kill."""
+
 from keras_mmrel.callbacks.modality_monitor import ModalityMonitor
 from keras_mmrel.callbacks.training_state import TrainingState
 

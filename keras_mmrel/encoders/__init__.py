@@ -1,3 +1,5 @@
+"""From what a modality is to a feature `(batch, d)` of it."""
+
 from keras_mmrel.encoders import pretrained as pretrained
 from keras_mmrel.encoders._split_backbone import split_backbone
 from keras_mmrel.encoders.audio_encoder import AudioEncoder

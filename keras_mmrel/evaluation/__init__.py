@@ -1,3 +1,5 @@
+"""Scores under corruption, calibration, and when to abstain."""
+
 from keras_mmrel.evaluation._contributions import modality_contributions
 from keras_mmrel.evaluation._ici_plot import plot_ici
 from keras_mmrel.evaluation._robustness import evaluate_robustness

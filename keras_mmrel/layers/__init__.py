@@ -1,3 +1,5 @@
+"""Parts of the methods, for a Keras model of your own too."""
+
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.cross_modality_compensation import (
     CrossModalityCompensation,

@@ -268,7 +268,7 @@ class MediaTable(keras.utils.PyDataset):
 
     @property
     def num_classes(self) -> int:
-        """Number of the classes: of their names, or of the labels there."""
+        """Number of the classes, of their names or of the labels there."""
         if self.class_names is not None:
             return len(self.class_names)
         if self.labels is None:

@@ -1,3 +1,5 @@
+"""Calibration, risk and coverage, detection, and imbalance."""
+
 from keras_mmrel.metrics.aurc import AURC
 from keras_mmrel.metrics.brier_score import BrierScore
 from keras_mmrel.metrics.detection_auroc import DetectionAUROC

@@ -1,3 +1,5 @@
+"""Multimodal classifiers, their base and its parts."""
+
 from keras_mmrel.models.aim import AIM
 from keras_mmrel.models.auxiliary_paths import AuxiliaryPaths
 from keras_mmrel.models.cal import CAL

@@ -1,3 +1,5 @@
+"""How fast each encoder learns: objects for `compile(modulation=)`."""
+
 from keras_mmrel.modulations.agm import AGM
 from keras_mmrel.modulations.arl import ARL
 from keras_mmrel.modulations.contribution_acceleration import (

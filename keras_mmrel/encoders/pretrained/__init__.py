@@ -1,3 +1,5 @@
+"""Backbones with weights out of packages of 20 MB and less, without a hub."""
+
 from keras_mmrel.encoders.pretrained._efficientnet_lite0 import (
     efficientnet_lite0,
 )
