@@ -48,20 +48,21 @@ keras.utils.set_random_seed(0)
 ## Data in three parts
 
 What a decision learns is chosen on samples that the model has neither been
-trained nor selected on. So the training part of the digits gives up 500 of its
-samples for calibration.
+trained nor selected on. So the training part of the digits gives up two fifths
+of its samples for calibration.
 """
 
 (x, y), (x_test, y_test) = keras_mmrel.datasets.load_multiview_digits()
 rows = np.random.default_rng(0).permutation(len(y))
+calibration, training = np.split(rows, [2 * len(rows) // 5])
 
 
 def take(x, rows):
     return {name: values[rows] for name, values in x.items()}
 
 
-x_train, y_train = take(x, rows[500:]), y[rows[500:]]
-x_cal, y_cal = take(x, rows[:500]), y[rows[:500]]
+x_train, y_train = take(x, training), y[training]
+x_cal, y_cal = take(x, calibration), y[calibration]
 print(len(y_train), len(y_cal), len(y_test))
 
 """

@@ -1,12 +1,14 @@
 """Operations that the runtimes of exported models know, too.
 
 Backends invert matrices by LAPACK, which is the faster way for them; ONNX and
-LiteRT know no inverse. While a model is exported, sums and products do it.
+LiteRT know no inverse, and PyTorch's way to ONNX no index of columns. While a
+model is exported, sums and products do it.
 """
 
 import contextlib
 import contextvars
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,20 @@ def portable_operations() -> Iterator[None]:
         yield
     finally:
         _portable.reset(token)
+
+
+def pick(x: Tensor, columns: Sequence[int], xp: Any = ops) -> Tensor:
+    """Columns of the last axis, by their numbers.
+
+    Args:
+        x: `(..., n)`, finite.
+        columns: `(k,)`, numbers that are known when the model is traced.
+        xp: `keras.ops`, or what stands in for it.
+    """
+    if xp is ops and _portable.get():
+        chosen = np.eye(x.shape[-1], dtype="float32")[:, columns]
+        return ops.matmul(x, ops.convert_to_tensor(chosen))
+    return xp.take(x, columns, axis=-1)
 
 
 def inverse(a: Tensor, xp: Any = ops) -> Tensor:

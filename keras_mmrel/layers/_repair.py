@@ -10,6 +10,7 @@ from keras import ops
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._portable import inverse as inverse_of
+from keras_mmrel.layers._portable import pick
 from keras_mmrel.layers._portable import solve
 
 FEWEST = 30
@@ -105,7 +106,7 @@ def judge(
     twice = xp.convert_to_tensor(
         np.where(first < second, 2.0, 1.0).astype("float32")
     )
-    outer = xp.take(factors, first, axis=2) * xp.take(factors, second, axis=2)
+    outer = pick(factors, first, xp) * pick(factors, second, xp)
 
     def median(x: Tensor) -> Tensor:
         """By halving an interval: to sort takes many times as long."""
@@ -124,7 +125,7 @@ def judge(
         """Weights, and `A h = b` of the expected factors `h`."""
         weight = q / (noise + tau)
         a = xp.einsum("bmd,mdr->bmr", weight, outer)
-        a = xp.reshape(xp.take(a, whole, axis=2), (-1, modalities, rank, rank))
+        a = xp.reshape(pick(a, whole, xp), (-1, modalities, rank, rank))
         b = xp.einsum("bmd,mdr->bmr", weight * u, factors)
         return weight, a + identity, b
 
@@ -144,7 +145,7 @@ def judge(
         h = xp.einsum("bmrs,bms->bmr", inverse, b)
         residual = u - xp.einsum("bmr,mdr->bmd", h, factors)
         inverse = xp.reshape(inverse, (-1, modalities, rank * rank))
-        inverse = twice * xp.take(inverse, upper, axis=2)
+        inverse = twice * pick(inverse, upper, xp)
         unsure = xp.einsum("bmr,mdr->bmd", inverse, outer)
         left = xp.maximum(1.0 - weight * unsure, LEAST)
         return xp.square(residual / left), noise + unsure / left

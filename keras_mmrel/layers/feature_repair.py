@@ -19,6 +19,7 @@ from keras_mmrel.contract import modality_arrays
 from keras_mmrel.layers._inputs import ModalityShapes
 from keras_mmrel.layers._inputs import is_float
 from keras_mmrel.layers._inputs import mask_of
+from keras_mmrel.layers._portable import pick
 from keras_mmrel.layers._repair import CLIP
 from keras_mmrel.layers._repair import fit_repair
 from keras_mmrel.layers._repair import judge
@@ -190,7 +191,7 @@ class FeatureRepair(TensorLayer):
             real = real[own]
         names = list(inputs)
         columns = [names.index(name) for name in judged]
-        present = ops.take(mask, columns, axis=1)
+        present = pick(mask, columns)
         x = stack_features(
             [
                 ops.reshape(inputs[n], (-1, math.prod(inputs[n].shape[1:])))
