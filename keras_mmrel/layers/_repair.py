@@ -94,7 +94,7 @@ def judge(
     modalities, width = real.shape
     rank = factors.shape[2]
     sizes = np.maximum(real.sum(axis=1), 1.0).astype("float32")
-    half = xp.convert_to_tensor(((sizes - 1) // 2).astype("int32"))
+    half = xp.convert_to_tensor((sizes - 1) // 2)
     identity = xp.convert_to_tensor(np.eye(rank, dtype="float32"))
     real, sizes = xp.convert_to_tensor(real), xp.convert_to_tensor(sizes)
     # Products of two factors, each pair once: the others are the same.
@@ -115,8 +115,10 @@ def judge(
         for _ in range(HALVINGS):
             step = 0.5 * step
             middle = low + step
-            below = xp.sum(x <= middle, axis=-1, keepdims=True)
-            low = xp.where(below > half[:, None], low, middle)
+            # Runtimes of exported models do not sum booleans.
+            below = xp.cast(x <= middle, "float32")
+            enough = xp.sum(below, axis=-1, keepdims=True) > half[:, None]
+            low = xp.where(enough, low, middle)
         found = xp.where(x <= low + step, x, -np.inf)
         return xp.exp(xp.max(found, axis=-1, keepdims=True))
 
