@@ -98,13 +98,8 @@ def judge(
     identity = xp.convert_to_tensor(np.eye(rank, dtype="float32"))
     real, sizes = xp.convert_to_tensor(real), xp.convert_to_tensor(sizes)
     # Products of two factors, each pair once: the others are the same.
-    first, second = np.triu_indices(rank)
-    pairs = np.zeros((rank, rank), "int32")
-    pairs[first, second] = pairs[second, first] = np.arange(len(first))
-    whole, upper = pairs.reshape(-1), (rank * first + second).astype("int32")
-    twice = xp.convert_to_tensor(
-        np.where(first < second, 2.0, 1.0).astype("float32")
-    )
+    first, second, whole, upper, times = _pairs(rank)
+    twice = xp.convert_to_tensor(times)
     outer = xp.take(factors, first, axis=2) * xp.take(factors, second, axis=2)
 
     def median(x: Tensor) -> Tensor:
@@ -182,6 +177,21 @@ def judge(
         log,
         ratio[:, :, 0],
     )
+
+
+def _pairs(rank: int) -> tuple[Array, Array, Array, Array, Array]:
+    """Numbers of pairs of factors, `rank` (`rank` + 1) / 2 of them.
+
+    Returns:
+        The first and the second of each pair; of each place of a matrix the
+        pair; of each pair its place, and how often it stands there.
+    """
+    first, second = np.triu_indices(rank)
+    pairs = np.zeros((rank, rank), "int32")
+    pairs[first, second] = pairs[second, first] = np.arange(len(first))
+    upper = (rank * first + second).astype("int32")
+    times = np.where(first < second, 2.0, 1.0).astype("float32")
+    return first, second, pairs.reshape(-1), upper, times
 
 
 def _sigmoid(x: Array) -> Array:
