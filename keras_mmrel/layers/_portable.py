@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
 
 _portable = contextvars.ContextVar("portable", default=False)
@@ -29,7 +30,7 @@ def portable_operations() -> Iterator[None]:
         _portable.reset(token)
 
 
-def pick(x: Tensor, columns: Sequence[int], xp: Any = ops) -> Tensor:
+def pick(x: Tensor, columns: Array | Sequence[int], xp: Any = ops) -> Tensor:
     """Columns of the last axis, by their numbers.
 
     Args:

@@ -95,17 +95,12 @@ def judge(
     modalities, width = real.shape
     rank = factors.shape[2]
     sizes = np.maximum(real.sum(axis=1), 1.0).astype("float32")
-    half = xp.convert_to_tensor(((sizes - 1) // 2).astype("int32"))
+    half = xp.convert_to_tensor((sizes - 1) // 2)
     identity = xp.convert_to_tensor(np.eye(rank, dtype="float32"))
     real, sizes = xp.convert_to_tensor(real), xp.convert_to_tensor(sizes)
     # Products of two factors, each pair once: the others are the same.
-    first, second = np.triu_indices(rank)
-    pairs = np.zeros((rank, rank), "int32")
-    pairs[first, second] = pairs[second, first] = np.arange(len(first))
-    whole, upper = pairs.reshape(-1), (rank * first + second).astype("int32")
-    twice = xp.convert_to_tensor(
-        np.where(first < second, 2.0, 1.0).astype("float32")
-    )
+    first, second, whole, upper, times = _pairs(rank)
+    twice = xp.convert_to_tensor(times)
     outer = pick(factors, first, xp) * pick(factors, second, xp)
 
     def median(x: Tensor) -> Tensor:
@@ -116,8 +111,10 @@ def judge(
         for _ in range(HALVINGS):
             step = 0.5 * step
             middle = low + step
-            below = xp.sum(x <= middle, axis=-1, keepdims=True)
-            low = xp.where(below > half[:, None], low, middle)
+            # Runtimes of exported models do not sum booleans.
+            below = xp.cast(x <= middle, "float32")
+            enough = xp.sum(below, axis=-1, keepdims=True) > half[:, None]
+            low = xp.where(enough, low, middle)
         found = xp.where(x <= low + step, x, -np.inf)
         return xp.exp(xp.max(found, axis=-1, keepdims=True))
 
@@ -181,6 +178,21 @@ def judge(
         log,
         ratio[:, :, 0],
     )
+
+
+def _pairs(rank: int) -> tuple[Array, Array, Array, Array, Array]:
+    """Numbers of pairs of factors, `rank` (`rank` + 1) / 2 of them.
+
+    Returns:
+        The first and the second of each pair; of each place of a matrix the
+        pair; of each pair its place, and how often it stands there.
+    """
+    first, second = np.triu_indices(rank)
+    pairs = np.zeros((rank, rank), "int32")
+    pairs[first, second] = pairs[second, first] = np.arange(len(first))
+    upper = (rank * first + second).astype("int32")
+    times = np.where(first < second, 2.0, 1.0).astype("float32")
+    return first, second, pairs.reshape(-1), upper, times
 
 
 def _sigmoid(x: Array) -> Array:
