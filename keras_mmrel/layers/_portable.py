@@ -39,7 +39,7 @@ def pick(x: Tensor, columns: Array | Sequence[int], xp: Any = ops) -> Tensor:
         xp: `keras.ops`, or what stands in for it.
     """
     if xp is ops and _portable.get():
-        chosen = np.eye(x.shape[-1], dtype="float32")[:, columns]
+        chosen = np.eye(int(x.shape[-1]), dtype="float32")[:, columns]
         return ops.matmul(x, ops.convert_to_tensor(chosen))
     return xp.take(x, columns, axis=-1)
 
@@ -69,7 +69,7 @@ def solve(a: Tensor, b: Tensor, xp: Any = ops) -> Tensor:
 
 def _sweep(a: Tensor) -> Tensor:
     """Gauss and Jordan's inverse, which needs no pivots here."""
-    size = a.shape[-1]
+    size = int(a.shape[-1])
     for k in range(size):
         here = np.arange(size) == k
         rows = ops.convert_to_tensor(here[:, None])

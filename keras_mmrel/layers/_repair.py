@@ -93,7 +93,8 @@ def judge(
     noise = xp.where(state["noise"] > 0, state["noise"], 1.0)
     factors, slack = state["factors"], state["slack"]
     modalities, width = real.shape
-    rank = factors.shape[2]
+    # A number, too, where PyTorch traces shapes as tensors.
+    rank = int(factors.shape[2])
     sizes = np.maximum(real.sum(axis=1), 1.0).astype("float32")
     half = xp.convert_to_tensor((sizes - 1) // 2)
     identity = xp.convert_to_tensor(np.eye(rank, dtype="float32"))
