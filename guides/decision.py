@@ -137,7 +137,7 @@ says the same. Here is a good sample, the same one with a broken modality, and
 without one.
 """
 
-row = int(np.flatnonzero(out["accept"] & ~out["suspect"].any(axis=1))[0])
+row = int(np.argmax(out["accept"] & ~out["suspect"].any(axis=1)))
 sample = take(x_test, row)
 shuffled = np.random.default_rng(0).permutation(sample["pixels"])
 for told in (
@@ -148,7 +148,7 @@ for told in (
 ):
     print("-", decision.explain(told)["sentence"])
 
-doubtful = int(np.flatnonzero(~out["accept"])[0])
+doubtful = int(np.argmax(~out["accept"]))
 print("-", decision.explain(take(x_test, doubtful))["sentence"])
 print(json.dumps(decision.explain(sample)["modalities"]["pixels"]))
 
