@@ -1,9 +1,30 @@
 """Run what a model has exported, in the format's own runtime."""
 
+import keras
 import numpy as np
 import pytest
 
 from keras_mmrel.contract import MASK
+from keras_mmrel.exporting import ENDINGS
+
+# What Keras can write on a backend, and with which packages beside it.
+FORMATS = {
+    "jax": ("tf_saved_model", "onnx", "openvino"),
+    "tensorflow": ("tf_saved_model", "onnx", "openvino", "litert"),
+    "torch": ("torch", "onnx", "openvino"),
+}[keras.config.backend()]
+_ONNX = {"jax": ["jax2onnx"], "tensorflow": ["tf2onnx"], "torch": []}
+WRITERS = {
+    "onnx": ["onnx", *_ONNX[keras.config.backend()]],
+    "openvino": ["onnx", "openvino", *_ONNX[keras.config.backend()]],
+}
+
+
+def path_for(form, folder):
+    """Name of a file of a format, if what writes it is installed."""
+    for package in WRITERS.get(form, []):
+        pytest.importorskip(package)
+    return folder / f"model{ENDINGS[form]}"
 
 
 def run_exported(path, form, inputs):
@@ -26,10 +47,10 @@ def _saved_model(path, inputs):
 def _onnx(path, inputs):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(path)
-    names = [tensor.name for tensor in session.get_inputs()]
-    assert names == [name for name in inputs if name != MASK]
-    optional = [t.name for t in session.get_overridable_initializers()]
+    optional = {t.name for t in session.get_overridable_initializers()}
     assert MASK in optional
+    names = [tensor.name for tensor in session.get_inputs()]
+    assert names == [name for name in inputs if name not in optional]
     names = [output.name for output in session.get_outputs()]
     return _plain(dict(zip(names, session.run(None, inputs), strict=True)))
 

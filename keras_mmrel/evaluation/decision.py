@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel import exporting
 from keras_mmrel.constraints import SAMPLES
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Integer
@@ -18,6 +19,7 @@ from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import CONFIDENCE
 from keras_mmrel.contract import LOGITS
+from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import DataSource
@@ -39,6 +41,7 @@ from keras_mmrel.evaluation._decide import missing_modalities
 from keras_mmrel.evaluation._decide import most_likely
 from keras_mmrel.evaluation._decide import row_of_group
 from keras_mmrel.evaluation._decision_inputs import GROUP
+from keras_mmrel.evaluation._decision_inputs import NO_GROUP
 from keras_mmrel.evaluation._decision_inputs import complete
 from keras_mmrel.evaluation._decision_inputs import group_codes
 from keras_mmrel.evaluation._decision_inputs import one_sample
@@ -614,6 +617,52 @@ class Decision(keras.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         with self._without_optimizer():
             super().save(*args, **kwargs)
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        modality_mask: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Write the decision as a file that runs without Keras.
+
+        Inputs and outputs have the names that they have in Python. A modality
+        of NaN is missing.
+
+        Args:
+            filepath: A folder for a SavedModel, else a file with the ending
+                of its format: `.onnx`, `.xml` (OpenVINO), `.tflite` (LiteRT)
+                or `.pt2` (PyTorch).
+            format: `"tf_saved_model"`, `"onnx"`, `"openvino"`, `"litert"` or
+                `"torch"`. Which of them a backend can write is up to Keras.
+            modality_mask: Whether `"modality_mask"` is an input. In an ONNX
+                file it always is, and may be left out, and so may `"group"`,
+                which is an input of every file of a decision with groups:
+                the number of a group as in `groups`, sorted, or -1.
+            **kwargs: Arguments of `keras.Model.export`.
+
+        Raises:
+            ValueError: If an argument is none of those, or the model takes
+                no mask.
+            ImportError: If a package lacks that writes the format.
+        """
+        exporting.check(self, filepath, format, modality_mask)
+        sides = {}
+        if takes_mask(self.model):
+            sides[MASK] = exporting.mask_of(len(self.modality_names))
+        elif modality_mask:
+            raise ValueError(
+                "`modality_mask` must be False for a model that takes no "
+                f"mask. Received: modality_mask={modality_mask}"
+            )
+        if self.groups:
+            nobody = np.asarray(NO_GROUP, "int32")
+            sides[GROUP] = exporting.Side((), "int32", nobody)
+        asked = [name for name in sides if name != MASK or modality_mask]
+        exporting.export(
+            self, self.shapes, filepath, format, sides, asked, **kwargs
+        )
 
     @contextlib.contextmanager
     def _without_optimizer(self) -> Iterator[None]:

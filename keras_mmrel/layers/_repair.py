@@ -9,9 +9,9 @@ from keras import ops
 
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
-from keras_mmrel.layers._portable import inverse as inverse_of
-from keras_mmrel.layers._portable import pick
-from keras_mmrel.layers._portable import solve
+from keras_mmrel.portable import inverse as inverse_of
+from keras_mmrel.portable import pick
+from keras_mmrel.portable import solve
 
 FEWEST = 30
 FOLDS = 5

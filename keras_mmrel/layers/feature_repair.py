@@ -19,12 +19,12 @@ from keras_mmrel.contract import modality_arrays
 from keras_mmrel.layers._inputs import ModalityShapes
 from keras_mmrel.layers._inputs import is_float
 from keras_mmrel.layers._inputs import mask_of
-from keras_mmrel.layers._portable import pick
 from keras_mmrel.layers._repair import CLIP
 from keras_mmrel.layers._repair import fit_repair
 from keras_mmrel.layers._repair import judge
 from keras_mmrel.layers._samples import draw_samples
 from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.portable import pick
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 

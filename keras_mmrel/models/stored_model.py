@@ -1,6 +1,7 @@
 from typing import Any
 
-from keras_mmrel.models import _export
+from keras_mmrel import exporting
+from keras_mmrel.contract import MASK
 from keras_mmrel.models import _quantization
 from keras_mmrel.models import _saving
 from keras_mmrel.models.checked_model import CheckedModel
@@ -78,8 +79,16 @@ class StoredModel(CheckedModel):
         logits, = session.run(["logits"], {"audio": audio, "image": image})
         ```
         """
-        _export.check(self, filepath, format, modality_mask)
-        _export.export(self, filepath, format, modality_mask, **kwargs)
+        exporting.check(self, filepath, format, modality_mask)
+        exporting.export(
+            self,
+            self.modality_shapes,
+            filepath,
+            format,
+            {MASK: exporting.mask_of(len(self.modality_names))},
+            [MASK] if modality_mask else [],
+            **kwargs,
+        )
 
     def quantize(self, mode: Any = None, **kwargs: Any) -> None:
         """Quantise the layers that can be, as `keras.Model.quantize` does.

@@ -13,6 +13,9 @@ import keras_mmrel
 from keras_mmrel.contract import MASK
 from keras_mmrel.evaluation import Decision
 from keras_mmrel.evaluation import DriftReport
+from tests.exported import FORMATS
+from tests.exported import path_for
+from tests.exported import run_exported
 from tests.helpers import vectors
 
 SHAPES = {"a": (6,), "b": (4,), "c": (5,)}
@@ -136,32 +139,33 @@ def test_a_file_loads_on_another_backend_and_decides_the_same(
         np.testing.assert_allclose(found[name], values, atol=1e-5)
 
 
-@pytest.mark.skipif(
-    keras.config.backend() != "tensorflow",
-    reason="Only a graph of TensorFlow has operations that do not export.",
+@pytest.mark.parametrize(
+    "form",
+    [FORMATS[0], pytest.param("onnx", marks=pytest.mark.slow)],
 )
-def test_a_saved_model_decides_the_same(model, tmp_path):
-    import tensorflow as tf
-
+def test_an_exported_file_decides_the_same(model, form, tmp_path):
+    path = path_for(form, tmp_path)
     x, y = data()
     groups = np.array(["x", "y"])[np.arange(300) % 2]
     decision = Decision.fit(
         model, take(x, slice(200, 500)), y[200:500], 0.2, groups=groups
     )
     x, _ = new(30)
+    x["b"][3] = np.nan
     x = {**x, MASK: np.ones((30, 3), "float32")}
     x["group"] = (np.arange(30) % 3 - 1).astype("int32")
-    signature = {
-        name: keras.layers.InputSpec(
-            shape=(None, *v.shape[1:]), dtype=v.dtype.name, name=name
-        )
-        for name, v in x.items()
-    }
-    decision.export(str(tmp_path), verbose=False, input_signature=[signature])
-    loaded = tf.saved_model.load(str(tmp_path))
-    served = loaded.serve({name: tf.constant(v) for name, v in x.items()})
-    for name, values in decision.predict(x, verbose=0).items():
-        np.testing.assert_allclose(served[name].numpy(), values, atol=1e-6)
+    decision.export(path, format=form, verbose=False, modality_mask=True)
+    served = run_exported(path, form, x)
+    for name, values in decision(x).items():
+        values = ops.convert_to_numpy(values)
+        np.testing.assert_allclose(served[name], values, atol=1e-5)
+    if form == "onnx":
+        # No group is that of all, no mask that all is there.
+        part = {name: x[name] for name in ("a", "b", "c")}
+        served = run_exported(path, form, part)
+        for name, values in decision(part).items():
+            values = ops.convert_to_numpy(values)
+            np.testing.assert_allclose(served[name], values, atol=1e-5)
 
 
 # -- What is missing ---------------------------------------------------------

@@ -1,7 +1,7 @@
 """A file that a model has exported says what the model says.
 
 Keras cannot write every format on every backend: `FORMATS` has those which it
-can. Each needs packages of its own, of the extra `export`.
+can; most need packages of their own, of the extra `export`.
 """
 
 import keras
@@ -10,25 +10,12 @@ import pytest
 
 import keras_mmrel
 from keras_mmrel.contract import MASK
+from tests.exported import FORMATS
+from tests.exported import path_for
 from tests.exported import run_exported
 from tests.helpers import SHAPES
 from tests.helpers import vectors
 
-FORMATS = {
-    "jax": ("tf_saved_model", "onnx", "openvino"),
-    "tensorflow": ("tf_saved_model", "onnx", "openvino", "litert"),
-    "torch": ("torch", "onnx", "openvino"),
-}[keras.config.backend()]
-ENDINGS = {
-    "tf_saved_model": "", "onnx": ".onnx", "openvino": ".xml",
-    "litert": ".tflite", "torch": ".pt2",
-}  # fmt: skip
-# What a format writes with beside the backend.
-WRITERS = {
-    "tensorflow": {"onnx": "tf2onnx"},
-    "jax": {"onnx": "jax2onnx"},
-    "torch": {},
-}[keras.config.backend()]
 NAMES = [
     name
     for name in keras_mmrel.models.__all__
@@ -50,13 +37,7 @@ def trained(name):
 
 def check(model, x, form, folder, **options):
     """Export and compare; return the path."""
-    for package in {"onnx": ["onnx"], "openvino": ["onnx", "openvino"]}.get(
-        form, []
-    ):
-        pytest.importorskip(package)
-    if form in ("onnx", "openvino") and "onnx" in WRITERS:
-        pytest.importorskip(WRITERS["onnx"])
-    path = folder / f"model{ENDINGS[form]}"
+    path = path_for(form, folder)
     model.export(path, format=form, verbose=False, **options)
     expected = model.predict(x, verbose=0)
     found = run_exported(path, form, x)
@@ -97,8 +78,6 @@ def test_a_mask_may_be_an_input(form, tmp_path):
 
 
 def test_a_mask_of_onnx_may_be_left_out(tmp_path):
-    if "onnx" not in FORMATS:
-        pytest.skip("Keras writes no ONNX here")
     model, x = trained("LateFusion")
     path = check(model, x, "onnx", tmp_path)
     mask = np.ones((7, 3), "float32")

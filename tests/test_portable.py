@@ -2,9 +2,9 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel.layers._first_largest import first_largest
-from keras_mmrel.layers._portable import inverse
-from keras_mmrel.layers._portable import portable_operations
-from keras_mmrel.layers._portable import solve
+from keras_mmrel.portable import inverse
+from keras_mmrel.portable import portable_operations
+from keras_mmrel.portable import solve
 
 
 def test_the_first_of_the_largest_is_marked():

@@ -1,18 +1,22 @@
+"""Files of a model that run without Keras, with names for all they take."""
+
 import tempfile
+from collections.abc import Collection
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_mmrel.backend.torch_export import free_batch
-from keras_mmrel.contract import MASK
+from keras_mmrel.contract import Array
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Outputs
-from keras_mmrel.layers._portable import portable_operations
 from keras_mmrel.optional import require
+from keras_mmrel.portable import portable_operations
 
 # Ending of a file of each format; a SavedModel is a folder.
 ENDINGS = {
@@ -22,10 +26,27 @@ ENDINGS = {
     "litert": ".tflite",
     "torch": ".pt2",
 }
-# The mask as an output, where it is an input and names are unique.
-USED_MASK = f"{MASK}_used"
 # Parts of a text, as tokenizers make them.
 INTEGERS = ("token_ids", "segment_ids", "padding_mask")
+
+
+class Side(NamedTuple):
+    """An input beside the modalities.
+
+    Attributes:
+        shape: Of one sample.
+        dtype: Its dtype.
+        default: What it is where it is not given, for one sample.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    default: Array
+
+
+def mask_of(count: int) -> Side:
+    """The mask of a number of modalities, by default all present."""
+    return Side((count,), "float32", np.ones(count, "float32"))
 
 
 def check(model: Any, path: Any, format: str, modality_mask: Any) -> None:
@@ -61,37 +82,31 @@ def check(model: Any, path: Any, format: str, modality_mask: Any) -> None:
 class InferenceCall(keras.layers.Layer):
     """What an exported file computes: a model, without training.
 
-    A mask of one row stands for all samples, so that a file can hold a
+    One row of a side input stands for all samples, so that a file can hold a
     default for it.
 
     Args:
-        model: The multimodal model.
+        model: A model of a dict of modalities.
+        sides: Inputs beside the modalities.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, sides: Mapping[str, Side]) -> None:
         super().__init__(dtype=model.dtype_policy, autocast=False)
         self.model = model
+        self.sides = dict(sides)
         self.built = True
 
     def call(self, inputs: Modalities) -> Outputs:
-        if MASK in inputs:
-            leaf = keras.tree.flatten(inputs[self.model.modality_names[0]])[0]
-            rows = ops.ones_like(
-                leaf[(..., *[0] * (len(leaf.shape) - 1))], dtype="float32"
-            )
-            inputs = {**inputs, MASK: rows[:, None] * inputs[MASK]}
+        inputs = dict(inputs)
+        first = next(name for name in inputs if name not in self.sides)
+        leaf = keras.tree.flatten(inputs[first])[0]
+        one = ops.ones_like(leaf[(..., *[0] * (len(leaf.shape) - 1))])
+        for name, side in self.sides.items():
+            if name in inputs:
+                rows = ops.cast(one, side.dtype)
+                rows = ops.reshape(rows, (-1, *[1] * len(side.shape)))
+                inputs[name] = rows * inputs[name]
         return self.model(inputs, training=False)
-
-
-def inputs_of(model: Any, modality_mask: bool) -> dict[str, Any]:
-    """Symbolic inputs of a model, each with its name."""
-    inputs = {
-        name: _input(name, shape)
-        for name, shape in model.modality_shapes.items()
-    }
-    if modality_mask:
-        inputs[MASK] = keras.Input((len(inputs),), name=MASK)
-    return inputs
 
 
 def _input(name: str, shape: Any) -> Any:
@@ -108,36 +123,64 @@ def _input(name: str, shape: Any) -> Any:
 
 
 def export(
-    model: Any, path: Any, format: str, modality_mask: bool, **kwargs: Any
+    model: Any,
+    shapes: Mapping[str, Any],
+    path: Any,
+    format: str,
+    sides: Mapping[str, Side],
+    asked: Collection[str],
+    **kwargs: Any,
 ) -> None:
-    """Write the file of a model that `check` has accepted."""
+    """Write the file of a model that `check` has accepted.
+
+    Args:
+        model: A model of a dict of modalities.
+        shapes: Modality name -> shape of a sample, or a dict of such.
+        path: Name of the file.
+        format: Its format.
+        sides: Name -> what it may take beside the modalities.
+        asked: Names of those that are inputs. ONNX can hold a default for an
+            input, so there all are.
+        **kwargs: Arguments of `keras.Model.export`.
+    """
     with portable_operations():
-        _write(model, str(path), format, modality_mask, **kwargs)
+        taken = {
+            name: side
+            for name, side in sides.items()
+            if name in asked or format == "onnx"
+        }
+        _write(model, shapes, str(path), format, taken, **kwargs)
+    if format == "onnx":
+        _set_defaults(str(path), sides)
 
 
 def _write(
-    model: Any, path: str, format: str, modality_mask: bool, **kwargs: Any
+    model: Any,
+    shapes: Mapping[str, Any],
+    path: str,
+    format: str,
+    sides: Mapping[str, Side],
+    **kwargs: Any,
 ) -> None:
-    # ONNX can hold a default for an input.
-    inputs = inputs_of(model, modality_mask or format == "onnx")
-    outputs = InferenceCall(model)(inputs)
+    inputs = {name: _input(name, shape) for name, shape in shapes.items()}
+    for name, side in sides.items():
+        inputs[name] = keras.Input(side.shape, name=name, dtype=side.dtype)
+    outputs = InferenceCall(model, sides)(inputs)
     names = sorted(outputs)
     # The tracers of these two lose the keys of a dict.
     listed = format in ("onnx", "openvino")
     given = [outputs[name] for name in names] if listed else outputs
     graph = keras.Model(inputs, given, name=model.name)
-    if listed and MASK in inputs:
-        # In their graphs an input and an output have two names.
-        names[names.index(MASK)] = USED_MASK
     signature = keras.tree.map_structure(
         lambda x: keras.layers.InputSpec(x.dtype, x.shape, name=x.name), inputs
     )
     if format == "torch":
         kwargs.setdefault("dynamic_shapes", free_batch(signature))
     kwargs["input_signature"] = [signature]
+    # In the graphs of ONNX an input and an output have two names.
+    names = [f"{n}_used" if n in sides else n for n in names]
     if format == "onnx":
         _write_onnx(graph, names, path, **kwargs)
-        _set_default(path, MASK, np.ones((1, len(model.modality_names))))
     elif format == "openvino":
         _write_openvino(graph, names, path, **kwargs)
     else:
@@ -157,12 +200,14 @@ def _write_onnx(
     onnx.save(file, path)
 
 
-def _set_default(path: str, name: str, value: np.ndarray) -> None:
-    """Let an input of an ONNX file be left out."""
+def _set_defaults(path: str, sides: Mapping[str, Side]) -> None:
+    """Let inputs of an ONNX file be left out."""
     onnx = require("onnx", "export")
     file = onnx.load(path)
-    tensor = onnx.numpy_helper.from_array(value.astype("float32"), name)
-    file.graph.initializer.append(tensor)
+    for name, side in sides.items():
+        default = np.asarray(side.default, side.dtype)[None]
+        tensor = onnx.numpy_helper.from_array(default, name)
+        file.graph.initializer.append(tensor)
     onnx.checker.check_model(file)
     onnx.save(file, path)
 
