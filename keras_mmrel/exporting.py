@@ -231,9 +231,45 @@ def _write_openvino(
 ) -> None:
     """By way of ONNX, which keeps the names on every backend."""
     openvino = require("openvino", "export")
+    onnx = require("onnx", "export")
     with tempfile.TemporaryDirectory() as folder:
-        onnx = str(Path(folder) / "model.onnx")
-        _write_onnx(graph, names, onnx, **kwargs)
+        middle = str(Path(folder) / "model.onnx")
+        _write_onnx(graph, names, middle, **kwargs)
+        file = onnx.load(middle)
+        _keep_reduced_axes(file.graph)
+        onnx.save(file, middle)
         openvino.save_model(
-            openvino.convert_model(onnx), path, compress_to_fp16=False
+            openvino.convert_model(middle), path, compress_to_fp16=False
         )
+
+
+def _keep_reduced_axes(graph: Any) -> None:
+    """Reduce to axes of length one, which are dropped afterwards.
+
+    OpenVINO 2026.4 fuses a sum, or another reduction, with the row of
+    constants that is added to it or divides it, and where the number of
+    samples is free all but the first samples then hold what happened to be
+    in memory.
+    """
+    onnx = require("onnx", "export")
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        attributes = {a.name: a for a in node.attribute}
+        keepdims = attributes.get("keepdims")
+        if not node.op_type.startswith("Reduce") or keepdims is None:
+            continue
+        axes = node.input[1] if len(node.input) > 1 else ""
+        if "axes" in attributes:
+            axes = f"{node.output[0]}_axes"
+            values = np.asarray(attributes["axes"].ints, "int64")
+            graph.initializer.append(onnx.numpy_helper.from_array(values, axes))
+        if keepdims.i or not axes:
+            continue
+        keepdims.i, result = 1, node.output[0]
+        node.output[0] = f"{result}_kept"
+        nodes.append(
+            onnx.helper.make_node("Squeeze", [node.output[0], axes], [result])
+        )
+    del graph.node[:]
+    graph.node.extend(nodes)
