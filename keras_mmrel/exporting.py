@@ -238,9 +238,42 @@ def _write_openvino(
         file = onnx.load(middle)
         _keep_reduced_axes(file.graph)
         onnx.save(file, middle)
-        openvino.save_model(
-            openvino.convert_model(middle), path, compress_to_fp16=False
-        )
+        converted = openvino.convert_model(middle)
+    _check_openvino(graph, names, openvino.Core(), converted)
+    openvino.save_model(converted, path, compress_to_fp16=False)
+
+
+def _check_openvino(
+    graph: keras.Model, names: list[str], core: Any, converted: Any
+) -> None:
+    """Refuse a file that would compute other numbers than the model.
+
+    A converter of graphs has mistakes that no message tells.
+
+    Raises:
+        RuntimeError: If it does so for random inputs.
+    """
+    rng = np.random.default_rng(0)
+
+    def draw(x: Any) -> Array:
+        shape = (9, *(length or 8 for length in x.shape[1:]))
+        if "int" in x.dtype:
+            return rng.integers(0, 2, size=shape).astype(x.dtype)
+        return rng.normal(size=shape).astype(x.dtype)
+
+    inputs = keras.tree.map_structure(draw, graph.input)
+    model = core.compile_model(
+        converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    found = list(model(keras.tree.flatten(inputs)).values())
+    for name, value, other in zip(names, graph(inputs), found, strict=True):
+        value = ops.convert_to_numpy(value)
+        if not np.allclose(value, other, rtol=1e-3, atol=1e-3):
+            raise RuntimeError(
+                f"OpenVINO computes other values of '{name}' than the model, "
+                "so nothing was written: `format='onnx'` is another way. "
+                "Received: format='openvino'"
+            )
 
 
 def _keep_reduced_axes(graph: Any) -> None:

@@ -646,6 +646,8 @@ class Decision(keras.Model):
             ValueError: If an argument is none of those, or the model takes
                 no mask.
             ImportError: If a package lacks that writes the format.
+            RuntimeError: If OpenVINO would compute other numbers than the
+                model.
         """
         exporting.check(self, filepath, format, modality_mask)
         sides = {}

@@ -70,6 +70,8 @@ class StoredModel(CheckedModel):
             ValueError: If an argument is none of those, or the model is not
                 built.
             ImportError: If a package lacks that writes the format.
+            RuntimeError: If OpenVINO would compute other numbers than the
+                model.
 
         Example:
 
