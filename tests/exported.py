@@ -40,7 +40,8 @@ def run_exported(path, form, inputs):
 
 def _saved_model(path, inputs):
     tf = pytest.importorskip("tensorflow")
-    outputs = tf.saved_model.load(path).serve(inputs)
+    loaded = tf.saved_model.load(path)
+    outputs = loaded.serve(inputs)
     return {name: value.numpy() for name, value in outputs.items()}
 
 
