@@ -78,21 +78,6 @@ def test_an_encoder_may_take_a_dict(cls, tmp_path):
         model.predict({**x, "text": {**x["text"], "tokens": words[:, :4]}})
 
 
-@pytest.mark.skipif(
-    keras.config.backend() != "tensorflow", reason="writes a SavedModel"
-)
-def test_an_exported_model_serves_the_same(tmp_path):
-    import tensorflow as tf
-
-    x, _ = vectors()
-    for cls in (keras_mmrel.LateFusion, keras_mmrel.QADMNet):
-        model = cls(SHAPES, 3)
-        expected = model.predict(x, batch_size=48, verbose=0)
-        model.export(tmp_path / cls.__name__, verbose=False)
-        loaded = tf.saved_model.load(tmp_path / cls.__name__)
-        assert_close(dict(loaded.serve(x)), expected, atol=1e-5)
-
-
 def test_user_encoders_are_trained_and_saved_with_the_model(tmp_path):
     backbone = keras.Sequential(
         [
