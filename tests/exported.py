@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_mmrel._exporting import ENDINGS
 from keras_mmrel.contract import MASK
-from keras_mmrel.exporting import ENDINGS
 
 # What Keras can write on a backend, and with which packages beside it.
 FORMATS = {

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mmrel import exporting
+from keras_mmrel import _exporting
 from keras_mmrel.constraints import SAMPLES
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Integer
@@ -649,10 +649,10 @@ class Decision(keras.Model):
             RuntimeError: If OpenVINO would compute other numbers than the
                 model.
         """
-        exporting.check(self, filepath, format, modality_mask)
+        _exporting.check(self, filepath, format, modality_mask)
         sides = {}
         if takes_mask(self.model):
-            sides[MASK] = exporting.mask_of(len(self.modality_names))
+            sides[MASK] = _exporting.mask_of(len(self.modality_names))
         elif modality_mask:
             raise ValueError(
                 "`modality_mask` must be False for a model that takes no "
@@ -660,9 +660,9 @@ class Decision(keras.Model):
             )
         if self.groups:
             nobody = np.asarray(NO_GROUP, "int32")
-            sides[GROUP] = exporting.Side((), "int32", nobody)
+            sides[GROUP] = _exporting.Side((), "int32", nobody)
         asked = [name for name in sides if name != MASK or modality_mask]
-        exporting.export(
+        _exporting.export(
             self, self.shapes, filepath, format, sides, asked, **kwargs
         )
 

@@ -1,6 +1,6 @@
 from typing import Any
 
-from keras_mmrel import exporting
+from keras_mmrel import _exporting
 from keras_mmrel.contract import MASK
 from keras_mmrel.models import _quantization
 from keras_mmrel.models import _saving
@@ -81,13 +81,13 @@ class StoredModel(CheckedModel):
         logits, = session.run(["logits"], {"audio": audio, "image": image})
         ```
         """
-        exporting.check(self, filepath, format, modality_mask)
-        exporting.export(
+        _exporting.check(self, filepath, format, modality_mask)
+        _exporting.export(
             self,
             self.modality_shapes,
             filepath,
             format,
-            {MASK: exporting.mask_of(len(self.modality_names))},
+            {MASK: _exporting.mask_of(len(self.modality_names))},
             [MASK] if modality_mask else [],
             **kwargs,
         )
