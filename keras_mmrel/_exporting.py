@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel.backend.torch_export import free_batch
+from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Outputs
@@ -257,7 +258,7 @@ def _check_openvino(
 
     def draw(x: Any) -> Array:
         shape = (9, *(length or 8 for length in x.shape[1:]))
-        if "int" in x.dtype:
+        if "int" in x.dtype or x.name == MASK:
             return rng.integers(0, 2, size=shape).astype(x.dtype)
         return rng.normal(size=shape).astype(x.dtype)
 
