@@ -69,7 +69,7 @@ def most_likely(p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         `(batch, classes)`.
     """
     count = p.shape[-1]
-    numbers = ops.arange(count, dtype="int32")
+    numbers = ops.arange(0, count, dtype="int32")
     largest = ops.max(p, axis=-1, keepdims=True)
     label = ops.min(ops.where(p >= largest, numbers, count - 1), axis=-1)
     is_label = numbers == label[:, None]

@@ -207,7 +207,7 @@ class DynamicDepthFusion(TensorLayer):
             exits = self._run(inputs, training=training)
         exits = ops.cast(exits, "float32")
         # Not by an index, which not every export can take.
-        levels = ops.arange(self.max_depth, dtype="float32")
+        levels = ops.arange(0, self.max_depth, dtype="float32")
         last = levels == depth[:, :, None] - 1.0
         answer = ops.sum(
             ops.where(last[:, :, :, None], exits, 0.0), axis=2, keepdims=True
