@@ -12,6 +12,7 @@ from keras_mmrel import media
 from keras_mmrel import metrics
 from keras_mmrel import models
 from keras_mmrel import modulations
+from keras_mmrel import wrappers
 from keras_mmrel.models import AIM
 from keras_mmrel.models import CAL
 from keras_mmrel.models import PDF
@@ -52,4 +53,5 @@ __all__ = [
     "metrics",
     "models",
     "modulations",
+    "wrappers",
 ]

@@ -52,7 +52,7 @@ def test_docstring_examples_run(name):
 def test_every_public_class_shows_an_example():
     for package in (
         "layers", "models", "encoders", "corruptions", "losses", "media",
-        "modulations", "encoders.pretrained",
+        "modulations", "encoders.pretrained", "wrappers",
     ):  # fmt: skip
         module = operator.attrgetter(package)(keras_mmrel)
         for name in module.__all__:

@@ -48,6 +48,23 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all([*map(torch.from_numpy, state["cuda"])])
 
 
+def seed_random_state(seed: int) -> None:
+    """Let all global generators begin with a seed, from 0 to 2**31 - 1.
+
+    As `keras.utils.set_random_seed`, which imports TensorFlow on every
+    backend where it is installed.
+    """
+    state = upstream.global_seed_generator().state
+    state.assign(np.array([seed, 0], "uint32"))
+    random.seed(seed)
+    np.random.seed(seed)
+    torch, tensorflow = map(sys.modules.get, ("torch", "tensorflow"))
+    if torch is not None:
+        torch.manual_seed(seed)
+    if tensorflow is not None:
+        tensorflow.random.set_seed(seed)
+
+
 def tensorflow_seed() -> int | None:
     """Return TensorFlow's global seed, `None` without one or TensorFlow."""
     tensorflow = sys.modules.get("tensorflow")
