@@ -172,6 +172,16 @@ def global_seed_generator() -> keras.random.SeedGenerator:
     return module.global_seed_generator()
 
 
+def fit_compile_arguments(arguments: dict[str, Any]) -> None:
+    """Change what a saved model was compiled with, if it runs only elsewhere.
+
+    Keras on PyTorch refuses several steps at a time, in `predict` too. How
+    many there are is no part of what a step computes.
+    """
+    if keras.config.backend() == "torch":
+        arguments["steps_per_execution"] = 1
+
+
 def readers(network: Any, tensor: Any) -> list[tuple[Any, list]]:
     """Return the operations of a graph that read a tensor, with outputs."""
     if isinstance(network, keras.Sequential):

@@ -613,19 +613,24 @@ class MultimodalModel(StoredModel):
             **kwargs,
         )
         self.metric_routes = routes
+        self.jit_asked = kwargs.get("jit_compile", "auto")
         self.modulation_slot.put(given["modulation"], self)
 
     def get_compile_config(self) -> dict:
         config = super().get_compile_config()
         if config:
             config.update(self.metric_routes.compile_config())
+            # Keras keeps what "auto" is on this backend.
+            config["jit_compile"] = self.jit_asked
             config["modulation"] = keras.saving.serialize_keras_object(
                 self.modulation
             )
         return config
 
     def compile_from_config(self, config: dict) -> None:
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        given = keras.saving.deserialize_keras_object(config)
+        upstream.fit_compile_arguments(given)
+        self.compile(**given)
         self._build_optimizer()
 
     # -- Running -------------------------------------------------------------
