@@ -7,6 +7,7 @@ model is exported, sums and products do it.
 
 import contextlib
 import contextvars
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from keras import ops
 
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import known_values
 
 _portable = contextvars.ContextVar("portable", default=False)
 
@@ -28,6 +30,24 @@ def portable_operations() -> Iterator[None]:
         yield
     finally:
         _portable.reset(token)
+
+
+def nothing_is(found: Iterable[Tensor]) -> bool:
+    """Whether flags are known, and none is true.
+
+    Where a step runs as it is read, on PyTorch, what they ask for can then
+    be left out. A program that is compiled or exported has to hold it.
+
+    Args:
+        found: Tensors of booleans.
+    """
+    if _portable.get():
+        return False
+    for flags in found:
+        values = known_values(flags)
+        if values is None or values.any():
+            return False
+    return True
 
 
 def pick(x: Tensor, columns: Array | Sequence[int], xp: Any = ops) -> Tensor:

@@ -35,6 +35,7 @@ from keras_mmrel.layers._quality_fit import fit_quality
 from keras_mmrel.layers._samples import draw_samples
 from keras_mmrel.layers._samples import label_numbers
 from keras_mmrel.layers.feature_repair import FeatureRepair
+from keras_mmrel.portable import nothing_is
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 
@@ -236,6 +237,8 @@ class InputQuality(TensorLayer):
         self, values: Modalities, mask: Tensor, unusual: dict[str, Tensor]
     ) -> dict[str, Any]:
         """Repair what looks unusual; the rest stays to the last bit."""
+        if nothing_is(unusual.values()):
+            return dict(values)
         repaired = self.repair({**values, MASK: mask})
         found = dict(values)
         for name, rows in unusual.items():
