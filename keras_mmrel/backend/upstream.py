@@ -9,6 +9,7 @@ import functools
 import importlib
 import types
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -170,6 +171,24 @@ def global_seed_generator() -> keras.random.SeedGenerator:
     """Return what random operations without a seed draw from."""
     module = importlib.import_module(keras.random.SeedGenerator.__module__)
     return module.global_seed_generator()
+
+
+def neutral_optimizer(config: Any) -> Any:
+    """Name an optimizer's class in a config as every backend knows it.
+
+    Keras on PyTorch names that of PyTorch, which other backends then take
+    for theirs.
+
+    Args:
+        config: What Keras makes of an optimizer, or a part of it.
+    """
+    if not isinstance(config, Mapping):
+        return config
+    config = {name: neutral_optimizer(part) for name, part in config.items()}
+    known = hasattr(keras.optimizers, str(config.get("class_name")))
+    if known and str(config.get("module")).startswith("keras."):
+        config |= {"module": "keras.optimizers", "registered_name": None}
+    return config
 
 
 def fit_compile_arguments(arguments: dict[str, Any]) -> None:

@@ -480,4 +480,4 @@ def keep_present(x: Tensor, present: Tensor) -> Tensor:
     Selecting, not multiplying, so that a NaN goes too.
     """
     present = ops.reshape(present, (-1, *[1] * (len(x.shape) - 1)))
-    return ops.where(present > 0, x, ops.zeros_like(x))
+    return ops.where(present > 0, x, 0)

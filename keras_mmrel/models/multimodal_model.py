@@ -622,13 +622,19 @@ class MultimodalModel(StoredModel):
             config.update(self.metric_routes.compile_config())
             # Keras keeps what "auto" is on this backend.
             config["jit_compile"] = self.jit_asked
+            config["optimizer"] = upstream.neutral_optimizer(
+                config["optimizer"]
+            )
             config["modulation"] = keras.saving.serialize_keras_object(
                 self.modulation
             )
         return config
 
     def compile_from_config(self, config: dict) -> None:
-        given = keras.saving.deserialize_keras_object(config)
+        optimizer = upstream.neutral_optimizer(config["optimizer"])
+        given = keras.saving.deserialize_keras_object(
+            {**config, "optimizer": optimizer}
+        )
         upstream.fit_compile_arguments(given)
         self.compile(**given)
         self._build_optimizer()
