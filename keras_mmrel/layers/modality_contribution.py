@@ -237,7 +237,9 @@ class ModalityContribution(TensorLayer):
         """Logits of every coalition, `(batch, coalitions, num_classes)`."""
         members, _ = shapley_weights(partial_logits.shape[1])
         partial_logits = ops.cast(partial_logits, "float32")
-        return ops.einsum("cm,bmk->bck", members, partial_logits) + bias
+        # LiteRT could not read what TensorFlow makes of such an `einsum`.
+        members = ops.convert_to_tensor(members, "float32")
+        return ops.matmul(members, partial_logits) + bias
 
     def shapley_values(self, values: Tensor, modality_mask: Tensor) -> Tensor:
         """Shapley values of `(batch, coalitions)` for each sample."""
