@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_mmrel import backend
+from keras_mmrel.backend import upstream
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import known_values
@@ -48,6 +50,24 @@ def nothing_is(found: Iterable[Tensor]) -> bool:
         if values is None or values.any():
             return False
     return True
+
+
+def on_host(x: Tensor, rows: int) -> bool:
+    """Whether NumPy may work on a tensor, and is the faster way.
+
+    Of a few rows most of the time is that of calling each operation, and
+    NumPy's take a tenth of Keras' on PyTorch.
+
+    Args:
+        x: A tensor `(batch, ...)`.
+        rows: Largest batch.
+    """
+    return (
+        not _portable.get()
+        and not upstream.in_symbolic_scope()
+        and backend.runs_as_read(x)
+        and x.shape[0] <= rows
+    )
 
 
 def pick(x: Tensor, columns: Array | Sequence[int], xp: Any = ops) -> Tensor:

@@ -1,9 +1,9 @@
 """The only place of the library that knows which backend runs.
 
-Each backend file offers the same eleven functions: `train_step`,
+Each backend file offers the same twelve functions: `train_step`,
 `value_and_gradients`, `all_reduce_sum`, `all_reduce_max`, `of_first_process`,
-`replica_share`, `variable_scope`, `kept_state`, `is_about_inputs`, `lgamma`
-and `digamma`.
+`replica_share`, `variable_scope`, `kept_state`, `is_about_inputs`,
+`runs_as_read`, `lgamma` and `digamma`.
 """
 
 import keras
@@ -17,6 +17,7 @@ if keras.config.backend() == "jax":
     from keras_mmrel.backend.jax import lgamma
     from keras_mmrel.backend.jax import of_first_process
     from keras_mmrel.backend.jax import replica_share
+    from keras_mmrel.backend.jax import runs_as_read
     from keras_mmrel.backend.jax import train_step
     from keras_mmrel.backend.jax import value_and_gradients
     from keras_mmrel.backend.jax import variable_scope
@@ -29,6 +30,7 @@ elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import lgamma
     from keras_mmrel.backend.tensorflow import of_first_process
     from keras_mmrel.backend.tensorflow import replica_share
+    from keras_mmrel.backend.tensorflow import runs_as_read
     from keras_mmrel.backend.tensorflow import train_step
     from keras_mmrel.backend.tensorflow import value_and_gradients
     from keras_mmrel.backend.tensorflow import variable_scope
@@ -41,6 +43,7 @@ elif keras.config.backend() == "torch":
     from keras_mmrel.backend.torch import lgamma
     from keras_mmrel.backend.torch import of_first_process
     from keras_mmrel.backend.torch import replica_share
+    from keras_mmrel.backend.torch import runs_as_read
     from keras_mmrel.backend.torch import train_step
     from keras_mmrel.backend.torch import value_and_gradients
     from keras_mmrel.backend.torch import variable_scope
@@ -59,6 +62,7 @@ __all__ = [
     "lgamma",
     "of_first_process",
     "replica_share",
+    "runs_as_read",
     "train_step",
     "value_and_gradients",
     "variable_scope",

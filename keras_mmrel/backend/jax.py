@@ -136,6 +136,11 @@ def is_about_inputs(error: Exception) -> bool:
     return False
 
 
+def runs_as_read(x: Any) -> bool:
+    """Whether Python and NumPy may work on a tensor in a step: never."""
+    return False
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return special.gammaln(keras.ops.cast(x, "float32"))

@@ -104,6 +104,11 @@ def is_about_inputs(error: Exception) -> bool:
     return isinstance(error, tf.errors.InvalidArgumentError)
 
 
+def runs_as_read(x: Any) -> bool:
+    """Whether Python and NumPy may work on a tensor in a step: never."""
+    return False
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return tf.math.lgamma(tf.cast(x, "float32"))

@@ -117,6 +117,15 @@ def is_about_inputs(error: Exception) -> bool:
     )
 
 
+def runs_as_read(x: Any) -> bool:
+    """Whether Python and NumPy may work on a tensor in a step.
+
+    They may on the processor's own memory, where nothing is compiled.
+    """
+    plain = type(x) is torch.Tensor and x.device.type == "cpu"
+    return plain and not torch.compiler.is_compiling()
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return torch.lgamma(keras.ops.cast(x, "float32"))

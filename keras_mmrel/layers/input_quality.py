@@ -18,7 +18,9 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._checks import check_modality_tensors
+from keras_mmrel.layers._host import HOST
 from keras_mmrel.layers._inputs import ModalityShapes
 from keras_mmrel.layers._inputs import is_float
 from keras_mmrel.layers._inputs import mask_of
@@ -36,8 +38,12 @@ from keras_mmrel.layers._samples import draw_samples
 from keras_mmrel.layers._samples import label_numbers
 from keras_mmrel.layers.feature_repair import FeatureRepair
 from keras_mmrel.portable import nothing_is
+from keras_mmrel.portable import on_host
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
+
+# Samples of a batch that NumPy judges where it can.
+FEW = 8
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -251,37 +257,63 @@ class InputQuality(TensorLayer):
         self, name: str, x: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the values to use, their quality, that of `x` `(batch,)`."""
+        if on_host(x, FEW):
+            state = {
+                key: to_numpy(value) for key, value in self.judged[name].items()
+            }
+            known = to_numpy(present)
+            use, *found = self._thought(state, to_numpy(x), known, HOST)
+            # What is cleaned may be learnt from, by gradients.
+            if not use.any():
+                raw, quality = map(ops.convert_to_tensor, found[1:])
+                return x, quality, raw
         state = {
             key: ops.convert_to_tensor(value)
             for key, value in self.judged[name].items()
         }
-        rows = ops.reshape(ops.cast(x, "float32"), (-1, state["mean"].shape[0]))
-        rows = ops.where(present[:, None] > 0, rows, state["mean"])
-        # Operators where there are some: they cost a third of a function.
-        inside = (rows >= state["low"]) & (rows <= state["high"])
-        kept = ops.cast(inside, "float32")
-        replaced = 1.0 - ops.mean(kept, axis=1)
-        distance = abs(rows - state["mean"]) - FAR * state["deviation"]
-        # Also what is no number.
-        far = ops.any(~(distance <= 0), axis=1)
-        raw, clean = self._reliabilities(state, rows, inside, kept, replaced)
-        raw = ops.where(far, 0.0, raw)
-        cleaned = ops.where(inside, rows, state["mean"])
-        known = state["known"] > 0
-        use = ((clean > PREFERENCE * raw) & (raw < 1.0)) | far
-        # Before `adapt` there is no range, and nothing to clean.
-        use = use & known & (replaced > 0)
-        quality = ops.where(known, ops.where(use, clean, raw), 1.0)
+        use, cleaned, raw, quality = self._thought(state, x, present, ops)
         if not self.cleaning:
             return x, quality, raw
-        if self.cleaning == "repair":
-            use = use & far
         shape = (-1, *[1] * (len(x.shape) - 1))
         cleaned = ops.reshape(cleaned, (-1, *x.shape[1:]))
         values = ops.where(
             ops.reshape(use, shape), ops.cast(cleaned, x.dtype), x
         )
         return values, quality, raw
+
+    def _thought(
+        self, state: dict[str, Tensor], x: Tensor, present: Tensor, xp: Any
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What is thought of rows, by `keras.ops` or by NumPy.
+
+        Returns:
+            Whether the cleaned rows are to be used, these, the quality of the
+            rows as they are, and that of what is used.
+        """
+        rows = xp.reshape(xp.cast(x, "float32"), (-1, state["mean"].shape[0]))
+        rows = xp.where(present[:, None] > 0, rows, state["mean"])
+        # Operators where there are some: they cost a third of a function.
+        inside = (rows >= state["low"]) & (rows <= state["high"])
+        kept = xp.cast(inside, "float32")
+        replaced = 1.0 - xp.mean(kept, axis=1)
+        distance = abs(rows - state["mean"]) - FAR * state["deviation"]
+        # Also what is no number.
+        far = xp.any(~(distance <= 0), axis=1)
+        raw, clean = self._reliabilities(
+            state, rows, inside, kept, replaced, xp
+        )
+        raw = xp.where(far, 0.0, raw)
+        cleaned = xp.where(inside, rows, state["mean"])
+        known = state["known"] > 0
+        use = ((clean > PREFERENCE * raw) & (raw < 1.0)) | far
+        # Before `adapt` there is no range, and nothing to clean.
+        use = use & known & (replaced > 0)
+        quality = xp.where(known, xp.where(use, clean, raw), 1.0)
+        if not self.cleaning:
+            use = use & False
+        elif self.cleaning == "repair":
+            use = use & far
+        return use, cleaned, raw, quality
 
     def _reliabilities(
         self,
@@ -290,6 +322,7 @@ class InputQuality(TensorLayer):
         inside: Tensor,
         kept: Tensor,
         replaced: Tensor,
+        xp: Any,
     ) -> tuple[Tensor, Tensor]:
         """Accuracy above chance, clean = 1, `(n,)`, promised by both ways.
 
@@ -299,35 +332,36 @@ class InputQuality(TensorLayer):
             inside: Whether a feature is inside its range.
             kept: The same as numbers.
             replaced: Fraction of the features that are not, `(n,)`.
+            xp: `keras.ops`, or `HOST` for NumPy.
 
         Returns:
             That of the rows as they are, and of those with means in the place
             of what is outside.
         """
-        deviation = ops.maximum(state["deviation"], 1e-30)
-        u = ops.clip((rows - state["mean"]) / deviation, -CLIP, CLIP)
+        deviation = xp.maximum(state["deviation"], 1e-30)
+        u = xp.clip((rows - state["mean"]) / deviation, -CLIP, CLIP)
         ways: list[Any] = [None, None]
-        ways[RAW], ways[CLEANED] = u, ops.where(inside, u, 0.0)
+        ways[RAW], ways[CLEANED] = u, xp.where(inside, u, 0.0)
         precision = state["precision"]
-        residuals = abs(ops.matmul(ops.stack(ways), precision))
-        residuals = residuals / ops.maximum(ops.diagonal(precision), 1e-6)
-        residuals = residuals / ops.maximum(state["scale"], 1e-6)
-        capped = ops.minimum(residuals, CAP)
+        residuals = abs(xp.matmul(xp.stack(ways), precision))
+        residuals = residuals / xp.maximum(xp.diagonal(precision), 1e-6)
+        residuals = residuals / xp.maximum(state["scale"], 1e-6)
+        capped = xp.minimum(residuals, CAP)
         squares = capped * capped
         importance = state["importance"]
-        energy = ops.matmul(squares[RAW], importance)
+        energy = xp.matmul(squares[RAW], importance)
         # By what is kept: means that stand in for others fit too well.
-        clean = ops.matmul(squares[CLEANED] * kept, importance)
-        clean = clean / ops.maximum(ops.matmul(kept, importance), 1e-9)
-        energy, clean = ops.log(energy + 1e-9), ops.log(clean + 1e-9)
+        clean = xp.matmul(squares[CLEANED] * kept, importance)
+        clean = clean / xp.maximum(xp.matmul(kept, importance), 1e-9)
+        energy, clean = xp.log(energy + 1e-9), xp.log(clean + 1e-9)
         # Below and above what is usual, and what is lost by the replacement,
         # however well the rest fits.
         signs = np.array([-1, 1, -1, 1, 1], "float32")
-        found = ops.stack([energy, energy, clean, clean, replaced], axis=1)
-        found = (found - state["limits"]) * ops.convert_to_tensor(signs)
-        curves = _curves(state, found)
-        raw = ops.min(curves[:, 2 * RAW : 2 * RAW + 2], axis=1)
-        return raw, ops.min(curves[:, 2 * CLEANED :], axis=1)
+        found = xp.stack([energy, energy, clean, clean, replaced], axis=1)
+        found = (found - state["limits"]) * xp.convert_to_tensor(signs)
+        curves = _curves(state, found, xp)
+        raw = xp.min(curves[:, 2 * RAW : 2 * RAW + 2], axis=1)
+        return raw, xp.min(curves[:, 2 * CLEANED :], axis=1)
 
     def adapt(self, inputs: Modalities, y: Labels) -> None:
         """Learn from clean samples what is usual, and what damage costs.
@@ -371,13 +405,13 @@ class InputQuality(TensorLayer):
         }
 
 
-def _curves(state: dict[str, Tensor], x: Tensor) -> Tensor:
+def _curves(state: dict[str, Tensor], x: Tensor, xp: Any) -> Tensor:
     """Reliabilities at distances beyond limits, `(n, CURVES)` both.
 
     Each curve is piecewise linear.
     """
     knots, values = state["knots"], state["reliabilities"]
-    steps = ops.maximum(knots[:, 1:] - knots[:, :-1], 1e-6)
+    steps = xp.maximum(knots[:, 1:] - knots[:, :-1], 1e-6)
     slopes = (values[:, 1:] - values[:, :-1]) / steps
-    covered = ops.clip(x[:, :, None] - knots[:, :-1], 0.0, steps)
-    return values[:, 0] + ops.sum(slopes * covered, axis=2)
+    covered = xp.clip(x[:, :, None] - knots[:, :-1], 0.0, steps)
+    return values[:, 0] + xp.sum(slopes * covered, axis=2)
