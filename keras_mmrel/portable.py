@@ -21,6 +21,9 @@ from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import known_values
 
+# Largest batch that NumPy works on where it can.
+FEW = 8
+
 _portable = contextvars.ContextVar("portable", default=False)
 
 
@@ -52,7 +55,7 @@ def nothing_is(found: Iterable[Tensor]) -> bool:
     return True
 
 
-def on_host(x: Tensor, rows: int) -> bool:
+def on_host(x: Tensor) -> bool:
     """Whether NumPy may work on a tensor, and is the faster way.
 
     Of a few rows most of the time is that of calling each operation, and
@@ -60,13 +63,12 @@ def on_host(x: Tensor, rows: int) -> bool:
 
     Args:
         x: A tensor `(batch, ...)`.
-        rows: Largest batch.
     """
     return (
         not _portable.get()
         and not upstream.in_symbolic_scope()
         and backend.runs_as_read(x)
-        and x.shape[0] <= rows
+        and x.shape[0] <= FEW
     )
 
 

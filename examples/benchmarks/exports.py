@@ -71,27 +71,29 @@ def names() -> list[str]:
     return [*(n for n in found if n != base.__name__), DECISION]
 
 
-def trained(name: str, shapes: dict[str, tuple]) -> tuple[Any, dict[str, Any]]:
-    """A model after two steps, and new samples."""
+def trained(
+    name: str, shapes: dict[str, tuple], samples: int = 192
+) -> tuple[Any, dict[str, Any]]:
+    """A model after two steps, and 20 new samples."""
     import keras
     import numpy as np
 
     import keras_mmrel
 
     rng = np.random.default_rng(0)
-    y = np.arange(212) % 3
+    y = np.arange(samples + 20) % 3
     x = {}
     for key, shape in shapes.items():
         noise = rng.normal(0, 0.3, size=(len(y), *shape))
         x[key] = (rng.normal(size=(3, *shape))[y] + noise).astype("float32")
-    new = {key: value[192:] for key, value in x.items()}
-    x, y = {key: value[:192] for key, value in x.items()}, y[:192]
+    new = {key: value[samples:] for key, value in x.items()}
+    x, y = {key: value[:samples] for key, value in x.items()}, y[:samples]
     kind = "QADMNet" if name == DECISION else name
-    options = {"history_size": len(y)} if kind == "QMF" else {}
+    options = {"history_size": samples} if kind == "QMF" else {}
     keras.utils.set_random_seed(0)
     model = getattr(keras_mmrel, kind)(shapes, 3, seed=0, **options)
     model.compile()
-    model.fit(x, y, batch_size=96, verbose=0)
+    model.fit(x, y, batch_size=samples // 2, verbose=0)
     if name == DECISION:
         model = keras_mmrel.evaluation.Decision.fit(model, x, y, risk=0.3)
     return model, new

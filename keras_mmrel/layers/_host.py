@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from keras_mmrel.contract import to_numpy
+
 HOST = SimpleNamespace(
     **{
         name: getattr(np, name)
@@ -17,12 +19,15 @@ HOST = SimpleNamespace(
             "mean",
             "min",
             "minimum",
+            "ones_like",
             "reshape",
+            "sqrt",
+            "square",
             "stack",
             "sum",
             "where",
         )
     },
     cast=lambda x, dtype: x.astype(dtype),
-    convert_to_tensor=np.asarray,
+    convert_to_tensor=to_numpy,
 )

@@ -25,6 +25,7 @@ from keras_mmrel.layers._batches import first_batch
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
 from keras_mmrel.layers._first_largest import first_largest
+from keras_mmrel.layers._host import HOST
 from keras_mmrel.layers._moments import class_moments
 from keras_mmrel.layers._moments import merge_moments
 from keras_mmrel.layers._moments import reduce_moments
@@ -32,6 +33,7 @@ from keras_mmrel.layers._moments import weighted_moments
 from keras_mmrel.layers._stack_features import sizes_of
 from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.layers._stack_features import without_missing
+from keras_mmrel.portable import on_host
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import refused
@@ -199,7 +201,11 @@ class FeatureGate(TensorLayer):
         x = self._stacked(inputs)
         mask = presence(modality_mask, x)
         x = without_missing(x, mask)
-        centre, _, _ = statistics = self._standardisation()
+        # What follows from statistics alone, soonest.
+        xp = HOST if on_host(x) else ops
+        tensor = ops.convert_to_tensor
+        statistics = tuple(map(tensor, self._standardisation(xp)))
+        centre = statistics[0]
         standardised, quality, distances = self._judge(x, statistics)
         ready = self.ready > 0
         quality = ops.where(ready, quality, self.real)
@@ -212,7 +218,9 @@ class FeatureGate(TensorLayer):
         # Neither too far from its class nor too near to all of them.
         inside = self.typicality_radius + ops.minimum(-score[:, 0], score[:, 1])
         typicality = ops.sigmoid(inside / self.typicality_temperature)
-        typicality = typicality * self._coverage(quality) * self.informative()
+        typicality = (
+            typicality * self._coverage(quality) * tensor(self.informative(xp))
+        )
         typicality = ops.stop_gradient(
             ops.where(ready, typicality, ops.ones_like(typicality))
         )
@@ -223,7 +231,7 @@ class FeatureGate(TensorLayer):
             "gated": quality * standardised,
             "cleaned": quality * x + (self.real - quality) * centre,
             "retained": ops.stop_gradient(
-                ops.sum(quality * self.class_information(), axis=-1)
+                ops.sum(quality * tensor(self.class_information(xp)), axis=-1)
             )
             * mask,
         }
@@ -233,62 +241,70 @@ class FeatureGate(TensorLayer):
         check_shape("inputs", x, "batch", *self._real.shape)
         return x
 
-    def _standardisation(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _standardisation(self, xp: Any = ops) -> tuple[Tensor, Tensor, Tensor]:
         """Mean over the classes seen, deviation, standardised prototypes."""
-        counts = ops.convert_to_tensor(self.counts)
-        means = ops.convert_to_tensor(self.means)
-        seen = ops.cast(counts > 0, "float32")
-        classes = ops.maximum(ops.sum(seen, axis=1), 1.0)
-        centre = ops.sum(means * seen, axis=1) / classes
-        total = ops.sum(counts, axis=1)
-        variance = ops.sum(ops.convert_to_tensor(self.squares), axis=1)
-        variance = variance / ops.maximum(total, 1.0)
-        deviation = ops.maximum(
+        counts = xp.convert_to_tensor(self.counts)
+        means = xp.convert_to_tensor(self.means)
+        seen = xp.cast(counts > 0, "float32")
+        classes = xp.maximum(xp.sum(seen, axis=1), 1.0)
+        centre = xp.sum(means * seen, axis=1) / classes
+        total = xp.sum(counts, axis=1)
+        variance = xp.sum(xp.convert_to_tensor(self.squares), axis=1)
+        variance = variance / xp.maximum(total, 1.0)
+        deviation = xp.maximum(
             self.minimum_deviation,
-            ops.sqrt(variance + (0.5 * self.minimum_deviation) ** 2),
+            xp.sqrt(variance + (0.5 * self.minimum_deviation) ** 2),
         )
         # Before the first statistics inputs pass as they are.
-        deviation = ops.where(total > 0, deviation, ops.ones_like(deviation))
+        deviation = xp.where(total > 0, deviation, xp.ones_like(deviation))
         prototypes = (means - centre[:, None]) / deviation[:, None]
         return centre, deviation, prototypes * seen
 
-    def class_information(self) -> Tensor:
+    def class_information(self, xp: Any = ops) -> Tensor:
         """How much each feature tells of the class, `(modalities, features)`.
 
         The fraction of its variance that lies between the classes, less what
         chance gives, divided by the modality's sum.
+
+        Args:
+            xp: `keras.ops`, or NumPy under the same names.
         """
-        counts = ops.convert_to_tensor(self.counts)
-        total = ops.maximum(ops.sum(counts, axis=1), 1.0)
-        between, within = self._variances()
-        fraction = between / ops.maximum(between + within, 1e-12)
-        seen = ops.sum(ops.cast(counts > 0, "float32"), axis=1)
-        chance = (seen - 1.0) / ops.maximum(total - 1.0, 1.0)
+        counts = xp.convert_to_tensor(self.counts)
+        total = xp.maximum(xp.sum(counts, axis=1), 1.0)
+        between, within = self._variances(xp)
+        fraction = between / xp.maximum(between + within, 1e-12)
+        seen = xp.sum(xp.cast(counts > 0, "float32"), axis=1)
+        chance = (seen - 1.0) / xp.maximum(total - 1.0, 1.0)
         # All the same where nothing is known, or nothing tells.
-        fraction = ops.maximum(fraction - chance, 1e-4) * self.real
-        return fraction / ops.sum(fraction, axis=-1, keepdims=True)
+        fraction = xp.maximum(fraction - chance, 1e-4) * xp.convert_to_tensor(
+            self._real
+        )
+        return fraction / xp.sum(fraction, axis=-1, keepdims=True)
 
-    def _variances(self) -> tuple[Tensor, Tensor]:
+    def _variances(self, xp: Any = ops) -> tuple[Tensor, Tensor]:
         """Between the classes and within them, `(modalities, features)`."""
-        counts = ops.convert_to_tensor(self.counts)
-        means = ops.convert_to_tensor(self.means)
-        total = ops.maximum(ops.sum(counts, axis=1), 1.0)
-        centre = ops.sum(counts * means, axis=1) / total
-        between = counts * ops.square(means - centre[:, None])
-        within = ops.sum(ops.convert_to_tensor(self.squares), axis=1)
-        return ops.sum(between, axis=1) / total, within / total
+        counts = xp.convert_to_tensor(self.counts)
+        means = xp.convert_to_tensor(self.means)
+        total = xp.maximum(xp.sum(counts, axis=1), 1.0)
+        centre = xp.sum(counts * means, axis=1) / total
+        between = counts * xp.square(means - centre[:, None])
+        within = xp.sum(xp.convert_to_tensor(self.squares), axis=1)
+        return xp.sum(between, axis=1) / total, within / total
 
-    def informative(self) -> Tensor:
+    def informative(self, xp: Any = ops) -> Tensor:
         """1 for a modality of which some feature varies, `(modalities,)`.
 
         What varies by less than a hundred-thousandth of its size is rounding.
+
+        Args:
+            xp: `keras.ops`, or NumPy under the same names.
         """
-        counts = ops.convert_to_tensor(self.counts)
-        means = ops.convert_to_tensor(self.means)
-        total = ops.maximum(ops.sum(counts, axis=1), 1.0)
-        centre = ops.sum(counts * means, axis=1) / total
-        varies = sum(self._variances()) > 1e-10 * ops.square(centre)
-        return ops.cast(ops.any(varies, axis=1), "float32")
+        counts = xp.convert_to_tensor(self.counts)
+        means = xp.convert_to_tensor(self.means)
+        total = xp.maximum(xp.sum(counts, axis=1), 1.0)
+        centre = xp.sum(counts * means, axis=1) / total
+        varies = sum(self._variances(xp)) > 1e-10 * xp.square(centre)
+        return xp.cast(xp.any(varies, axis=1), "float32")
 
     def _judge(
         self, x: Tensor, statistics: tuple

@@ -16,14 +16,18 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._inputs import ModalityShapes
 from keras_mmrel.layers._inputs import is_float
 from keras_mmrel.layers._inputs import mask_of
 from keras_mmrel.layers._repair import CLIP
+from keras_mmrel.layers._repair import HOST
+from keras_mmrel.layers._repair import Judgement
 from keras_mmrel.layers._repair import fit_repair
 from keras_mmrel.layers._repair import judge
 from keras_mmrel.layers._samples import draw_samples
 from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.portable import on_host
 from keras_mmrel.portable import pick
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
@@ -205,7 +209,12 @@ class FeatureRepair(TensorLayer):
         deviation = ops.where(state["deviation"] > 0, state["deviation"], 1.0)
         u = ops.stop_gradient((x - state["mean"]) / deviation)
         u = ops.clip(u, -CLIP, CLIP) * ops.convert_to_tensor(real)
-        found = judge(u, state, real, self.radius)
+        if on_host(x):
+            known_state = {k: to_numpy(v) for k, v in state.items()}
+            host = judge(to_numpy(u), known_state, real, self.radius, HOST)
+            found = Judgement(*map(ops.convert_to_tensor, host))
+        else:
+            found = judge(u, state, real, self.radius)
         expected = state["mean"] + deviation * found.expected
         keep = ops.stop_gradient(ops.where(known[:, None], found.keep, 1.0))
         # A feature that stays, stays to the last bit.

@@ -42,9 +42,6 @@ from keras_mmrel.portable import on_host
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 
-# Samples of a batch that NumPy judges where it can.
-FEW = 8
-
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
@@ -257,7 +254,7 @@ class InputQuality(TensorLayer):
         self, name: str, x: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the values to use, their quality, that of `x` `(batch,)`."""
-        if on_host(x, FEW):
+        if on_host(x):
             state = {
                 key: to_numpy(value) for key, value in self.judged[name].items()
             }
