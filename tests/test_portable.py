@@ -1,10 +1,17 @@
+import keras
 import numpy as np
+import pytest
 from keras import ops
 
+import keras_mmrel
 from keras_mmrel.layers._first_largest import first_largest
 from keras_mmrel.portable import inverse
+from keras_mmrel.portable import nothing_is
+from keras_mmrel.portable import on_host
 from keras_mmrel.portable import portable_operations
 from keras_mmrel.portable import solve
+from tests.helpers import SHAPES
+from tests.helpers import vectors
 
 
 def test_the_first_of_the_largest_is_marked():
@@ -34,3 +41,39 @@ def test_sums_and_products_invert_as_lapack_does():
         atol=1e-6,
     )
     assert not np.array_equal(ops.convert_to_numpy(inverse(a)), swept)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["QADMNet", "MICINet"])
+def test_a_few_samples_are_judged_as_many(name):
+    x, y = vectors(60)
+    model = getattr(keras_mmrel, name)(SHAPES, 3, seed=0)
+    model.compile()
+    model.fit(x, y, batch_size=30, verbose=0)
+    # Usual ones, ones with a feature out of range, and far ones.
+    new = {key: value[:24].copy() for key, value in x.items()}
+    new["a"][8:16, 0] += 1.0
+    new["b"][16:] *= 100.0
+    many = model.predict(new, verbose=0)
+    assert many["modality_quality"].min() < 0.5
+    for row in range(24):
+        one = {key: value[row : row + 1] for key, value in new.items()}
+        found = model.predict_on_batch(one)
+        for key, value in many.items():
+            np.testing.assert_allclose(
+                found[key][0], value[row], atol=1e-4, rtol=1e-4, err_msg=key
+            )
+
+
+@pytest.mark.one_backend
+def test_what_nothing_asks_for_may_be_left_out():
+    none, some = ops.zeros((3,), "bool"), ops.ones((3,), "bool")
+    assert nothing_is([none, none])
+    assert not nothing_is([none, some])
+    assert not nothing_is([keras.KerasTensor((3,), "bool")])
+    with portable_operations():
+        assert not nothing_is([none])
+    assert on_host(ops.ones((8, 2)))
+    assert not on_host(ops.ones((9, 2)))
+    with portable_operations():
+        assert not on_host(ops.ones((8, 2)))
