@@ -40,7 +40,7 @@ class MMPareto(GradientModulation):
 
     The paper's text was not available to us; this follows its released code
     (commit a339db3), whose results for one batch are those of this class to
-    1e-5. There two gradients of length zero make a NaN; here they stay zero.
+    1e-6. There two gradients of length zero make a NaN; here they stay zero.
     More than two modalities, and missing ones, are this library's own: the
     loss of a sample counts the modalities that it has.
 
