@@ -20,6 +20,7 @@ from keras_mmrel.models import TMC
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
 from keras_mmrel.models import MICINet
+from keras_mmrel.models import MMCosine
 from keras_mmrel.models import MMDynamics
 from keras_mmrel.models import MultimodalModel
 from keras_mmrel.models import QADMNet
@@ -33,6 +34,7 @@ __all__ = [
     "ConcatFusion",
     "LateFusion",
     "MICINet",
+    "MMCosine",
     "MMDynamics",
     "MultimodalModel",
     "PDF",

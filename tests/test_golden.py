@@ -123,6 +123,7 @@ MODELS = {
     "CAL": cal,
     "AIM": aim,
     "MICINet": micinet,
+    "MMCosine": lambda: keras_mmrel.MMCosine(encoders(), 3),
     "MMDynamics": lambda: keras_mmrel.MMDynamics(
         SHAPES, 3, hidden_units=8, dropout=0.0
     ),

@@ -7,6 +7,7 @@ from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.concat_fusion import ConcatFusion
 from keras_mmrel.models.late_fusion import LateFusion
 from keras_mmrel.models.micinet import MICINet
+from keras_mmrel.models.mm_cosine import MMCosine
 from keras_mmrel.models.mm_dynamics import MMDynamics
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.pdf import PDF
@@ -24,6 +25,7 @@ __all__ = [
     "ConcatFusion",
     "LateFusion",
     "MICINet",
+    "MMCosine",
     "MMDynamics",
     "MultimodalModel",
     "PDF",
