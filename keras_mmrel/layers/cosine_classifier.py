@@ -40,6 +40,7 @@ class CosineClassifier(TensorLayer):
 
     >>> layer = keras_mmrel.layers.CosineClassifier(3, scale=5.0)
     >>> logits = layer(np.array([[1.0, 2.0], [10.0, 20.0]]))
+    >>> logits = keras.ops.convert_to_numpy(logits)
     >>> bool(np.allclose(logits[0], logits[1], atol=1e-4))
     True
 
