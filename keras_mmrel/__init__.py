@@ -14,8 +14,10 @@ from keras_mmrel import models
 from keras_mmrel import modulations
 from keras_mmrel.models import AIM
 from keras_mmrel.models import CAL
+from keras_mmrel.models import ETMC
 from keras_mmrel.models import PDF
 from keras_mmrel.models import QMF
+from keras_mmrel.models import RCML
 from keras_mmrel.models import TMC
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
@@ -32,6 +34,7 @@ __all__ = [
     "AIM",
     "CAL",
     "ConcatFusion",
+    "ETMC",
     "LateFusion",
     "MICINet",
     "MMCosine",
@@ -40,6 +43,7 @@ __all__ = [
     "PDF",
     "QADMNet",
     "QMF",
+    "RCML",
     "ReliableFusion",
     "TMC",
     "benchmark",

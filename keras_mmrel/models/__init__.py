@@ -5,6 +5,7 @@ from keras_mmrel.models.auxiliary_paths import AuxiliaryPaths
 from keras_mmrel.models.cal import CAL
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.concat_fusion import ConcatFusion
+from keras_mmrel.models.etmc import ETMC
 from keras_mmrel.models.late_fusion import LateFusion
 from keras_mmrel.models.micinet import MICINet
 from keras_mmrel.models.mm_cosine import MMCosine
@@ -13,6 +14,7 @@ from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.pdf import PDF
 from keras_mmrel.models.qadm_net import QADMNet
 from keras_mmrel.models.qmf import QMF
+from keras_mmrel.models.rcml import RCML
 from keras_mmrel.models.reliable_fusion import ReliableFusion
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.tmc import TMC
@@ -23,6 +25,7 @@ __all__ = [
     "CAL",
     "Clock",
     "ConcatFusion",
+    "ETMC",
     "LateFusion",
     "MICINet",
     "MMCosine",
@@ -31,6 +34,7 @@ __all__ = [
     "PDF",
     "QADMNet",
     "QMF",
+    "RCML",
     "ReliableFusion",
     "SideInput",
     "TMC",
