@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Losses
@@ -20,6 +21,7 @@ from keras_mmrel.models.tmc import fused_log_concentrations
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained()
 class ETMC(EvidentialModel):
     """Enhanced trusted multi-view classification: an opinion of all together.
 

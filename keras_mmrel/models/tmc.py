@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.models.evidential_model import EvidentialModel
@@ -37,6 +38,7 @@ def fused_log_concentrations(evidence: Tensor) -> Tensor:
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained()
 class TMC(EvidentialModel):
     """Trusted multi-view classification: fuse opinions, not features.
 
