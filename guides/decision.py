@@ -263,7 +263,9 @@ for told in caught:
 
 The file has the model, all limits and the confidences of calibration, and
 nothing that only a training needs. It loads without `custom_objects`, on every
-backend.
+backend. For a place without Keras, `decision.export("decision.onnx",
+format="onnx")` writes the same outputs under the same names for ONNX Runtime;
+`examples/results/exports.md` says which formats each backend can write.
 """
 
 decision.save("decision.keras")

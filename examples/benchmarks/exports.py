@@ -224,12 +224,17 @@ def tables(results: dict[str, dict], kinds: list[str]) -> str:
             for form in FORMATS[backend]
             if any(form in r for r in results[backend][kind].values())
         ]
-        models = list(next(iter(results.values()))[kind])
+        models = list(
+            dict.fromkeys(n for r in results.values() for n in r[kind])
+        )
         differences, times = [], []
         for name in models:
             cells = []
             for backend, form in columns:
-                cell = results[backend][kind][name][form]
+                cell = results[backend][kind].get(name, {}).get(form)
+                if cell is None:
+                    cells.append("not measured")
+                    continue
                 if "error" in cell:
                     number = notes.setdefault(
                         cell["error"], f"[{len(notes) + 1}]"
@@ -242,10 +247,10 @@ def tables(results: dict[str, dict], kinds: list[str]) -> str:
             differences.append([name, *cells])
             cells = []
             for backend in results:
-                own = results[backend][kind][name]
-                cells.append(f"{own['predict_on_batch']['milliseconds']:.2f}")
-                for form in (f for b, f in columns if b == backend):
-                    ms = own[form].get("milliseconds")
+                own = results[backend][kind].get(name, {})
+                forms = [f for b, f in columns if b == backend]
+                for form in ("predict_on_batch", *forms):
+                    ms = own.get(form, {}).get("milliseconds")
                     cells.append("-" if ms is None else f"{ms:.2f}")
             times.append([name, *cells])
         heads = [f"{b} {TITLES[f]}" for b, f in columns]
