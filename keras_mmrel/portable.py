@@ -86,6 +86,13 @@ def pick(x: Tensor, columns: Array | Sequence[int], xp: Any = ops) -> Tensor:
     return xp.take(x, columns, axis=-1)
 
 
+def power(x: Tensor, exponent: float) -> Tensor:
+    """Power of positive numbers, which jax2onnx takes of no free batch."""
+    if _portable.get():
+        return ops.exp(exponent * ops.log(x))
+    return ops.power(x, exponent)
+
+
 def inverse(a: Tensor, xp: Any = ops) -> Tensor:
     """Inverse of positive definite matrices `(..., n, n)`.
 

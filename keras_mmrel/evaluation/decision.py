@@ -381,7 +381,12 @@ class Decision(keras.Model):
 
     def _limit(self, row: Tensor, table: Sequence[Any]) -> Tensor:
         """Row of a table for each sample, `(batch, ...)`."""
-        return ops.take(ops.convert_to_tensor(table, "float32"), row, axis=0)
+        # Of rows, since ONNX has not what PyTorch does to take of a vector.
+        rows = ops.convert_to_tensor(
+            np.reshape(table, (len(table), -1)), "float32"
+        )
+        taken = ops.take(rows, row, axis=0)
+        return taken[:, 0] if np.ndim(table) == 1 else taken
 
     def _by_modality(
         self, limits: Mapping[str, float | None], none: float

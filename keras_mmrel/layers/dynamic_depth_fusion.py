@@ -20,6 +20,7 @@ from keras_mmrel.layers._row_skipping import run_by_depth
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.layers.depth_allocator import DepthAllocator
+from keras_mmrel.portable import power
 from keras_mmrel.seeds import known_seed
 from keras_mmrel.tensor_layer import TensorLayer
 
@@ -249,7 +250,7 @@ class DynamicDepthFusion(TensorLayer):
         total = ops.sum(weight, axis=1, keepdims=True)
         total = ops.where(total > 0, total, 1.0)
         logits = ops.sum(weight[:, :, None] * experts, axis=1)
-        return logits * ops.power(total, self.sharpness - 1.0)
+        return logits * power(total, self.sharpness - 1.0)
 
     # -- Blocks --------------------------------------------------------------
 

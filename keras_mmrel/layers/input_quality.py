@@ -261,7 +261,7 @@ class InputQuality(TensorLayer):
             known = to_numpy(present)
             use, *found = self._thought(state, to_numpy(x), known, HOST)
             # What is cleaned may be learnt from, by gradients.
-            if not use.any():
+            if not self.cleaning or not use.any():
                 raw, quality = map(ops.convert_to_tensor, found[1:])
                 return x, quality, raw
         state = {
@@ -306,9 +306,7 @@ class InputQuality(TensorLayer):
         # Before `adapt` there is no range, and nothing to clean.
         use = use & known & (replaced > 0)
         quality = xp.where(known, xp.where(use, clean, raw), 1.0)
-        if not self.cleaning:
-            use = use & False
-        elif self.cleaning == "repair":
+        if self.cleaning == "repair":
             use = use & far
         return use, cleaned, raw, quality
 
