@@ -458,7 +458,8 @@ def _delimiter(text: str) -> str:
         cells = [cell for record in body for cell in record]
         comma = delimiter != ","
         numbers = sum(
-            cell_number(cell, comma) is not None or cell_number(cell) is not None
+            cell_number(cell, comma) is not None
+            or cell_number(cell) is not None
             for cell in cells
         )
         rank = (numbers / len(cells), len(body[0]))

@@ -124,9 +124,7 @@ class Experiment:
         comparison = self.store.comparison()
         assert comparison is not None
         runs = [run for m in methods for run in self.runs(TEST, m)]
-        return Block(
-            self.store, comparison, runs, self.store.sampling_errors()
-        )
+        return Block(self.store, comparison, runs, self.store.sampling_errors())
 
     def log_probabilities(self, method: str, dataset: str = "") -> Array:
         """Return what a row said of each sample that it was not trained on.
@@ -177,9 +175,7 @@ def _mean(
     wanted = set(conditions)
     found = [
         np.nan if value is None else value
-        for name, value in zip(
-            scores["corruption"], scores[score], strict=True
-        )
+        for name, value in zip(scores["corruption"], scores[score], strict=True)
         if name in wanted
     ]
     return float(np.mean(found)) if found else float("nan")

@@ -44,9 +44,7 @@ def index_columns(table: Table, modality: str) -> list[int]:
     return [int(c) for c in np.flatnonzero(whole) if counts_up(values[:, c])]
 
 
-def _index(
-    table: Table, y: Array, name: str, columns: list[int]
-) -> Finding:
+def _index(table: Table, y: Array, name: str, columns: list[int]) -> Finding:
     shown = ", ".join(table.column(name, c) for c in columns)
     values = table.flat(name)
     says = max(class_named(values[:, c], y) for c in columns)

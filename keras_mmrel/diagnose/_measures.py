@@ -70,9 +70,7 @@ def choose(
     """
     known = [m for m in methods if np.isfinite(values[m]).all()]
     if not known:
-        return Choice(
-            methods[0], methods[0], Measure(math.nan, math.nan)
-        )
+        return Choice(methods[0], methods[0], Measure(math.nan, math.nan))
     best = max(known, key=lambda m: float(values[m].mean()))
     for method in known:
         behind = difference(values[best], values[method], ratio)

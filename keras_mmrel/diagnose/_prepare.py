@@ -166,9 +166,7 @@ def _left_out(rows: Array, why: str, kind: str) -> Finding | None:
     )
 
 
-def _filled(
-    table: Table, name: str, there: Array, index: list[int]
-) -> Array:
+def _filled(table: Table, name: str, there: Array, index: list[int]) -> Array:
     """A modality of finite numbers, without columns that count rows."""
     values = table.x[name].copy()
     shape = values.shape

@@ -96,7 +96,9 @@ def _places(
         name: [p for p in free if fnmatch.fnmatchcase(names[p], pattern)]
         for name, pattern in modalities.items()
     }
-    empty = [f"{n}={modalities[n]}" for n, places in found.items() if not places]
+    empty = [
+        f"{n}={modalities[n]}" for n, places in found.items() if not places
+    ]
     every = [p for places in found.values() for p in places]
     twice = [names[p] for p in free if every.count(p) > 1]
     if empty or twice:

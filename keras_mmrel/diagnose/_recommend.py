@@ -58,9 +58,7 @@ def winners(
     """Return the choices for clean and for corrupted inputs."""
     corrupted = conditions(experiment)
     clean = {m: experiment.values(m) for m in candidates}
-    mean = {
-        m: experiment.values(m, conditions=corrupted) for m in candidates
-    }
+    mean = {m: experiment.values(m, conditions=corrupted) for m in candidates}
     ratio = experiment.ratio
     return choose(candidates, clean, ratio), choose(candidates, mean, ratio)
 
@@ -91,9 +89,7 @@ def recommend(
         rows = {method: experiment.plan.learning_rate} | {
             _row(method, rate): rate for rate in _rates(experiment)
         }
-        values = {
-            row: experiment.values(row, conditions=names) for row in rows
-        }
+        values = {row: experiment.values(row, conditions=names) for row in rows}
         known = [row for row in rows if experiment.runs(FOLDS, row)]
         choices[method] = choose(known, values, experiment.ratio)
         rates[method] = rows[choices[method].method]

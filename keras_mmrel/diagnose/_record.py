@@ -104,9 +104,7 @@ def _plan(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _accuracy(
-    experiment: Experiment, candidates: list[str]
-) -> dict[str, Any]:
+def _accuracy(experiment: Experiment, candidates: list[str]) -> dict[str, Any]:
     names = experiment.data.modalities
     rows = [alone(n) for n in names] + candidates
     return {

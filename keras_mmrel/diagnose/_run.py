@@ -41,7 +41,6 @@ from keras_mmrel.diagnose._rows import make_methods
 from keras_mmrel.diagnose._samples import check_samples
 from keras_mmrel.diagnose._splits import TEST_FRACTION
 from keras_mmrel.diagnose._splits import make_splits
-from keras_mmrel.diagnose._table import Table
 from keras_mmrel.diagnose._values import check_values
 from keras_mmrel.diagnose.diagnosis import Diagnosis
 from keras_mmrel.diagnose.finding import LEVELS

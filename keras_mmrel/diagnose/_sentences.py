@@ -94,8 +94,7 @@ def _choice(chosen: Mapping[str, Any], inputs: str) -> str:
         )
     lead = percent(chosen["ahead_of_late_fusion"], True)
     text = (
-        f"{head}: {percent(chosen['accuracy'])} %, {lead} points to late "
-        "fusion"
+        f"{head}: {percent(chosen['accuracy'])} %, {lead} points to late fusion"
     )
     if best != method:
         text += (
@@ -108,9 +107,7 @@ def _choice(chosen: Mapping[str, Any], inputs: str) -> str:
 def _alone(record: Mapping[str, Any]) -> str:
     accuracy = record["accuracy"]
     names = [m["name"] for m in record["data"]["modalities"]]
-    ranked = sorted(
-        names, key=lambda n: -(accuracy[alone(n)]["mean"] or 0.0)
-    )
+    ranked = sorted(names, key=lambda n: -(accuracy[alone(n)]["mean"] or 0.0))
     told = ", ".join(f"'{n}' {percent(accuracy[alone(n)])}" for n in ranked)
     method = record["recommendation"]["clean"]["method"]
     return (

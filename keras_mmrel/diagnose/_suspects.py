@@ -92,7 +92,9 @@ def temperature(logs: Array, y: Array) -> TemperatureScaling:
         return TemperatureScaling().fit(logs, y)
 
 
-def find_suspects(probabilities: Array, y: Array, names: list[str]) -> list[Suspect]:
+def find_suspects(
+    probabilities: Array, y: Array, names: list[str]
+) -> list[Suspect]:
     """Return samples that are contradicted, the worst first.
 
     A modality is suspect where it gives another class `suspect_odds` over the
@@ -129,7 +131,9 @@ def find_suspects(probabilities: Array, y: Array, names: list[str]) -> list[Susp
     mean = probabilities.mean(axis=1)
     said = mean.argmax(axis=1)
     against = log[rows, :, said] - log[rows, :, y]
-    second = np.sort(against, axis=1)[:, -2] if modalities > 1 else against[:, 0]
+    second = (
+        np.sort(against, axis=1)[:, -2] if modalities > 1 else against[:, 0]
+    )
     logs = np.log(np.maximum(mean, 1e-9))
     score = np.minimum(second, logs[rows, said] - logs[rows, y])
     for row in np.flatnonzero(score >= least):
@@ -196,7 +200,8 @@ def suspicious(
                 "wrong_label",
                 "warning",
                 f"{len(mine)} labels are contradicted by two modalities or "
-                f"more, where {chance:.1f} are expected: look for wrong labels.",
+                f"more, where {chance:.1f} are expected: look for wrong "
+                "labels.",
                 rows=[int(rows[s.row]) for s in mine[:LISTED]],
                 numbers={"samples": len(mine), "expected": chance},
             )
