@@ -43,8 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"choose among these only: {', '.join(CANDIDATES)}",
     )
-    parser.add_argument("--folds", type=int, help="instead of 5, 4 or 3")
-    parser.add_argument("--epochs", type=int, help="instead of 240 steps")
+    parser.add_argument("--folds", type=int, help="instead of 4 or 3")
+    parser.add_argument("--epochs", type=int, help="instead of about 160 steps")
     return parser
 
 

@@ -68,11 +68,19 @@ LIMITS: Mapping[str, Limit] = types.MappingProxyType(
             "other, for a sample to be listed; of at least as many "
             "modalities as are named",
         ),
+        "contradiction_odds": Limit(
+            300,
+            "odds with which a modality must contradict a label that its "
+            "other modalities side with, to count for a finding",
+        ),
+        "suspects": Limit(
+            5, "contradicted samples that a finding has at least"
+        ),
         "suspect_excess": Limit(
-            3,
+            4,
             "times the number of contradictions that calibrated predictions "
-            "lead one to expect, and at least three samples, from which on "
-            "the samples are a finding",
+            "lead one to expect (and two of its deviations), above which the "
+            "samples are a finding",
         ),
         "under_trained": Limit(
             0.01,

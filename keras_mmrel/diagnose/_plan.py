@@ -6,13 +6,13 @@ import math
 import numpy as np
 
 # Steps of a training, and epochs that it has at least and at most.
-STEPS = 240
+STEPS = 160
 EPOCHS = (8, 100)
 BATCHES = (32, 512)
 # Batches of an epoch that are aimed at.
-AIM = 10
+AIM = 6
 # Up to so many samples there are so many folds.
-FOLDS = ((1000, 5), (4000, 4), (math.inf, 3))
+FOLDS = ((1000, 4), (math.inf, 3))
 LEARNING_RATE = 3e-3
 
 
@@ -36,7 +36,7 @@ class Plan:
 def make_plan(
     samples: int, folds: int | None = None, epochs: int | None = None
 ) -> Plan:
-    """Choose what fits the time: about 240 steps a training.
+    """Choose what fits the time: about 160 steps a training.
 
     Args:
         samples: Number of samples outside the test part.

@@ -283,7 +283,7 @@ def _suspects(
         label = int(data.y[suspect.row])
         about = describe(suspect, probabilities, label, names, data.classes)
         listed.append({"row": row, "id": table.row(row), **about})
-    return listed, suspicious(suspects, probabilities, names, data.rows)
+    return listed, suspicious(suspects, probabilities, data.y, names, data.rows)
 
 
 def _useless(record: dict[str, Any]) -> list[Finding]:

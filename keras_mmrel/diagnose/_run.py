@@ -102,9 +102,9 @@ def run(
         data: Folder with the folders of built-in data sets.
         methods: Names of the methods to choose among, by default all; late
             fusion is always one.
-        folds: Number of folds of at least 2, `None` for 5, 4 or 3 by the
-            number of samples.
-        epochs: Number of epochs, `None` for about 240 steps.
+        folds: Number of folds of at least 2, `None` for 4, or 3 where
+            there are more than 1,000 samples outside of the test part.
+        epochs: Number of epochs, `None` for about 160 steps.
         verbose: 0 for no progress.
 
     Returns:

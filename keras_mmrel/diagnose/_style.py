@@ -54,7 +54,8 @@ table { border-collapse: collapse; font-size: .88rem;
   font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
-th { vertical-align: bottom; font-weight: 600; }
+th { vertical-align: bottom; font-weight: 600; white-space: normal;
+  max-width: 8rem; overflow-wrap: normal; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--back); white-space: normal; min-width: 8rem; }
 td.text, th.text { text-align: left; white-space: normal; min-width: 14rem; }

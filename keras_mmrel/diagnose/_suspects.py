@@ -115,7 +115,7 @@ def find_suspects(
     def offer(row: int, modality: str | None, score: float, said: int) -> None:
         if row not in best or np.log(best[row].odds) < score:
             odds = float(np.exp(min(score, 14.0)))
-            best[row] = Suspect(int(row), modality, odds, int(said))
+            best[row] = Suspect(row, modality, odds, int(said))
 
     least = np.log(limit("suspect_odds"))
     modalities = len(names)
@@ -127,7 +127,7 @@ def find_suspects(
         support = others[rows, y] - others[rows, said]
         score = np.minimum(against, support)
         for row in np.flatnonzero(score >= least):
-            offer(row, name, float(score[row]), int(said[row]))
+            offer(int(row), name, float(score[row]), int(said[row]))
     mean = probabilities.mean(axis=1)
     said = mean.argmax(axis=1)
     against = log[rows, :, said] - log[rows, :, y]
@@ -137,63 +137,47 @@ def find_suspects(
     logs = np.log(np.maximum(mean, 1e-9))
     score = np.minimum(second, logs[rows, said] - logs[rows, y])
     for row in np.flatnonzero(score >= least):
-        offer(row, None, float(score[row]), int(said[row]))
+        offer(int(row), None, float(score[row]), int(said[row]))
     return sorted(best.values(), key=lambda s: (-s.odds, s.row))
 
 
-def expected(probabilities: Array, place: int) -> float:
-    """Contradictions of a modality that calibrated predictions let expect.
-
-    Of a sample whose other modalities agree on a class, a modality that is
-    calibrated says another one, with these odds, as often as its own
-    probability of that class adds up to.
-    """
-    least = limit("suspect_odds")
-    own = probabilities[:, place]
-    others = np.delete(probabilities, place, axis=1).mean(axis=1)
-    said = own.argmax(axis=1)
-    rows = np.arange(len(own))
-    against = own[rows, said][:, None] >= least * own
-    support = others >= least * others[rows, said][:, None]
-    return float((own * (against & support)).sum())
-
-
-def expected_labels(probabilities: Array) -> float:
-    """Labels that two modalities contradict, as calibration lets expect."""
-    least = limit("suspect_odds")
-    rows = np.arange(len(probabilities))
-    mean = probabilities.mean(axis=1)
-    said = mean.argmax(axis=1)
-    against = (
-        probabilities[rows, :, said][:, :, None] >= least * probabilities
-    ).sum(axis=1) >= min(2, probabilities.shape[1])
-    against &= mean[rows, said][:, None] >= least * mean
-    return float((mean * against).sum())
-
-
 def suspicious(
-    suspects: list[Suspect], probabilities: Array, names: list[str], rows: Array
+    suspects: list[Suspect],
+    probabilities: Array,
+    y: Array,
+    names: list[str],
+    rows: Array,
 ) -> list[Finding]:
-    """Return findings where there are more than calibration explains."""
+    """Return findings where there are more than calibration explains.
+
+    Args:
+        suspects: What `find_suspects` returned, of these probabilities.
+        probabilities: See `find_suspects`, `y` and `names` likewise.
+        y: See `probabilities`.
+        names: See `probabilities`.
+        rows: Numbers of the samples in the given data.
+    """
     found = []
-    for place, name in enumerate(names):
-        mine = [s for s in suspects if s.modality == name]
-        chance = expected(probabilities, place) if len(names) > 1 else 0.0
-        if _too_many(len(mine), chance):
-            found.append(
-                Finding(
-                    "contradiction",
-                    "warning",
-                    f"'{name}' of {len(mine)} samples contradicts their label "
-                    f"and their other modalities, where {chance:.1f} are "
-                    "expected: look for files of other samples.",
-                    name,
-                    [int(rows[s.row]) for s in mine[:LISTED]],
-                    numbers={"samples": len(mine), "expected": chance},
-                )
+    for place, name in enumerate(names if len(names) > 1 else []):
+        count, chance = _contradictions(probabilities, y, place)
+        if not _too_many(count, chance):
+            continue
+        mine = [int(rows[s.row]) for s in suspects if s.modality == name]
+        found.append(
+            Finding(
+                "contradiction",
+                "warning",
+                f"'{name}' contradicts the label of {count} samples with odds "
+                f"of {limit('contradiction_odds'):.0f} to 1 and more, against "
+                f"its other modalities, where {chance:.1f} are expected: look "
+                "for files of other samples.",
+                name,
+                mine[:LISTED],
+                numbers={"samples": count, "expected": chance},
             )
-    mine = [s for s in suspects if s.modality is None]
-    chance = expected_labels(probabilities)
+        )
+    mine = [int(rows[s.row]) for s in suspects if s.modality is None]
+    chance = _expected_labels(probabilities, y)
     if _too_many(len(mine), chance):
         found.append(
             Finding(
@@ -202,16 +186,56 @@ def suspicious(
                 f"{len(mine)} labels are contradicted by two modalities or "
                 f"more, where {chance:.1f} are expected: look for wrong "
                 "labels.",
-                rows=[int(rows[s.row]) for s in mine[:LISTED]],
+                rows=mine[:LISTED],
                 numbers={"samples": len(mine), "expected": chance},
             )
         )
     return found
 
 
+def _contradictions(
+    probabilities: Array, y: Array, place: int
+) -> tuple[int, float]:
+    """How often a modality is sure of another class, and is expected to be.
+
+    A calibrated modality that gives its first class so many times the
+    probability of another one is wrong as often as these probabilities add
+    up to. Counted are samples whose other modalities side with the label.
+    """
+    odds = limit("contradiction_odds")
+    rows = np.arange(len(y))
+    own = probabilities[:, place]
+    others = np.delete(probabilities, place, axis=1).mean(axis=1)
+    said = own.argmax(axis=1)
+    sure = own[rows, said][:, None] >= odds * own
+    against = sure[rows, y] & (others[rows, y] > others[rows, said])
+    return int(against.sum()), float((own * sure).sum())
+
+
+def _expected_labels(probabilities: Array, y: Array) -> float:
+    """Labels that two modalities contradict, as all together expect it.
+
+    All together: as if modalities were independent within a class.
+    """
+    odds = limit("suspect_odds")
+    rows = np.arange(len(y))
+    modalities = probabilities.shape[1]
+    prior = np.log(np.bincount(y, minlength=probabilities.shape[2]) / len(y))
+    logs = np.log(np.maximum(probabilities, 1e-9)).sum(axis=1)
+    logs -= (modalities - 1) * prior
+    together = np.exp(logs - logs.max(axis=1, keepdims=True))
+    together /= together.sum(axis=1, keepdims=True)
+    mean = probabilities.mean(axis=1)
+    said = mean.argmax(axis=1)
+    sides = probabilities[rows, :, said][:, :, None] >= odds * probabilities
+    against = sides.sum(axis=1) >= min(2, modalities)
+    against &= mean[rows, said][:, None] >= odds * mean
+    return float((together * against).sum())
+
+
 def _too_many(count: int, chance: float) -> bool:
-    excess = limit("suspect_excess")
-    return count >= max(3.0, excess * chance + 3.0 * np.sqrt(chance))
+    excess = limit("suspect_excess") * chance + 2.0 * np.sqrt(chance)
+    return count >= limit("suspects") and count > excess
 
 
 def describe(

@@ -35,7 +35,7 @@ class SwappedModalities(Corruption):
     def __call__(
         self, inputs: Modalities, seed: int = 0, labels: Labels | None = None
     ) -> dict[str, Array]:
-        a, b = self.target
+        a, b = list(self.target)
         found = {n: np.array(to_numpy(v)) for n, v in inputs.items()}
         names = [name for name in inputs if name != MASK]
         rows = self.corrupted(inputs, seed, labels)[:, names.index(a)]
@@ -50,5 +50,6 @@ class SwappedModalities(Corruption):
         """Return which modality of which sample is exchanged."""
         found = super().corrupted(inputs, seed, labels)
         names = [name for name in inputs if name != MASK]
-        both = found[:, [names.index(n) for n in self.target]].all(axis=1)
-        return found & both[:, None]
+        columns = [names.index(n) for n in self.target]
+        both = found[:, columns].all(axis=1)
+        return np.asarray(found & np.asarray(both)[:, None])

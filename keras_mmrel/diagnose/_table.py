@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ class Table:
 
     def take(self, rows: Array) -> "Table":
         """Return some of the rows."""
-        parts = {
+        parts: dict[str, Any] = {
             name: None
             if getattr(self, name) is None
             else getattr(self, name)[rows]
