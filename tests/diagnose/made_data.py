@@ -9,7 +9,8 @@ def clean(samples=240, classes=3, seed=0, names="abc"):
     y = rng.permutation(np.arange(samples) % classes)
     x = {
         name: (
-            rng.normal(size=(samples, 8)) + 1.5 * rng.normal(size=(classes, 8))[y]
+            rng.normal(size=(samples, 8))
+            + 1.5 * rng.normal(size=(classes, 8))[y]
         ).astype("float32")
         for name in names
     }
