@@ -8,7 +8,8 @@ from keras_mmrel.benchmark._page import escape
 from keras_mmrel.diagnose._sentences import percent
 
 Cell = Mapping[str, float | None]
-SIZE, EDGE = 210, 34
+# Of a square, of what stands left of it and above it.
+SIZE, EDGE, TOP = 210, 34, 12
 
 
 def bars(
@@ -123,7 +124,8 @@ def table(
         for r, row in enumerate(rows)
     )
     return (
-        f'<div class="wide"><table><thead><tr>{top}</tr></thead>'
+        f'<div class="wide{" texts" if texts else ""}"><table><thead>'
+        f"<tr>{top}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -131,9 +133,9 @@ def table(
 def curve(points: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> str:
     """Draw accuracy against confidence: raw, and after a temperature."""
     parts = [
-        f'<rect x="{EDGE}" y="6" width="{SIZE}" height="{SIZE}" '
+        f'<rect x="{EDGE}" y="{TOP}" width="{SIZE}" height="{SIZE}" '
         'fill="none" stroke="var(--line)"/>',
-        f'<line x1="{EDGE}" y1="{6 + SIZE}" x2="{EDGE + SIZE}" y2="6" '
+        f'<line x1="{EDGE}" y1="{TOP + SIZE}" x2="{EDGE + SIZE}" y2="{TOP}" '
         'stroke="var(--faint)" stroke-dasharray="4 4"/>',
     ]
     for color, line in zip(
@@ -142,7 +144,7 @@ def curve(points: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> str:
         places = [
             (
                 EDGE + SIZE * float(p["confidence"]),
-                6 + SIZE * (1 - float(p["accuracy"])),
+                TOP + SIZE * (1 - float(p["accuracy"])),
                 2 + 6 * float(p["share"]) ** 0.5,
             )
             for p in line
@@ -158,12 +160,12 @@ def curve(points: Mapping[str, Sequence[Mapping[str, Any]]], title: str) -> str:
     for mark in (0, 50, 100):
         place = SIZE * mark / 100
         parts.append(
-            f'<text x="{EDGE + place:.0f}" y="{SIZE + 22}" '
+            f'<text x="{EDGE + place:.0f}" y="{SIZE + TOP + 16}" '
             f'text-anchor="middle">{mark}</text>'
-            f'<text x="{EDGE - 5}" y="{10 + SIZE - place:.0f}" '
+            f'<text x="{EDGE - 5}" y="{TOP + 4 + SIZE - place:.0f}" '
             f'text-anchor="end">{mark}</text>'
         )
-    wide, high = SIZE + EDGE + 14, SIZE + 28
+    wide, high = SIZE + EDGE + 14, SIZE + TOP + 22
     return (
         f'<figure><svg viewBox="0 0 {wide} {high}" width="{wide}" '
         f'height="{high}" role="img" aria-label="{escape(title)}">'

@@ -21,7 +21,7 @@ LIMITS: Mapping[str, Limit] = types.MappingProxyType(
         ),
         "repeated_rows": Limit(
             0.005,
-            "fraction of the rows, and at least three, that must hold the "
+            "fraction of the rows, and at least five, that must hold the "
             "very same values of a modality to count as a mark of a missing "
             "one, where nine tenths of the other rows differ (half of them, "
             "if the values are zeros)",
@@ -68,19 +68,27 @@ LIMITS: Mapping[str, Limit] = types.MappingProxyType(
             "other, for a sample to be listed; of at least as many "
             "modalities as are named",
         ),
-        "contradiction_odds": Limit(
-            300,
-            "odds with which a modality must contradict a label that its "
-            "other modalities side with, to count for a finding",
+        "contradiction_evidence": Limit(
+            10,
+            "twice the log-likelihood that it must gain to take some of a "
+            "modality's files for other samples', for a finding",
         ),
-        "suspects": Limit(
-            5, "contradicted samples that a finding has at least"
+        "contradiction_share": Limit(
+            0.01, "fraction of the samples that such files are, at least"
         ),
-        "suspect_excess": Limit(
+        "contradiction_accuracy": Limit(
+            0.7,
+            "accuracy of a modality, where the others side with the label, "
+            "below which wrong files cannot be told from its mistakes",
+        ),
+        "wrong_labels": Limit(
+            5, "labels that are contradicted, at least, for a finding"
+        ),
+        "wrong_label_excess": Limit(
             4,
-            "times the number of contradictions that calibrated predictions "
-            "lead one to expect (and two of its deviations), above which the "
-            "samples are a finding",
+            "times the number of contradicted labels that all modalities "
+            "together lead one to expect (and two of its deviations), above "
+            "which they are a finding",
         ),
         "under_trained": Limit(
             0.01,

@@ -27,12 +27,7 @@ def sentences(
     said = [_of_findings(findings), *recommendation(record)]
     said += [_alone(record), *_balance(record), *_redundant(record)]
     said += [_weakest(record), _final(record)]
-    if record["suspects"]:
-        count = len(record["suspects"])
-        said.append(
-            f"{count} sample{'s' * (count > 1)} should be looked at, the "
-            f"first is row {record['suspects'][0]['row']}."
-        )
+    said.append(_suspects(record, findings))
     return [s for s in said if s]
 
 
@@ -160,6 +155,21 @@ def _weakest(record: Mapping[str, Any]) -> str:
         f"What hurts {method} most is '{what}' {kind}: "
         f"{percent(table[worst])} %, from {percent(table['clean'])}."
     )
+
+
+def _suspects(record: Mapping[str, Any], findings: Sequence[Finding]) -> str:
+    """How many samples are listed, and whether that is many."""
+    listed = record["suspects"]
+    if not listed:
+        return "No sample is contradicted by its modalities."
+    head = (
+        f"{len(listed)} sample{'s' * (len(listed) > 1)} to look at "
+        f"{'are' if len(listed) > 1 else 'is'} listed, the first is row "
+        f"{listed[0]['row']}"
+    )
+    if any(f.kind in ("contradiction", "wrong_label") for f in findings):
+        return f"{head}; there are more than chance explains."
+    return f"{head}; there are no more than chance explains."
 
 
 def _final(record: Mapping[str, Any]) -> str:

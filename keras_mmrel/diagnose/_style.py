@@ -67,6 +67,7 @@ details { margin: .8rem 0; } summary { cursor: pointer; }
 code { font-size: .9em; }
 @media (max-width: 40rem) { .bar { grid-template-columns: 1fr auto; }
   .bar .track { grid-column: 1 / -1; grid-row: 2; }
-  td.text { min-width: 12rem; }
-  th:first-child, td:first-child { min-width: 6.5rem; max-width: 8rem; } }
+  th, td { padding: .3rem .4rem; } td.text, th.text { min-width: 10rem; }
+  th:first-child, td:first-child { min-width: 6.5rem; max-width: 8rem; }
+  .texts th:first-child, .texts td:first-child { min-width: 2.5rem; } }
 """

@@ -17,6 +17,9 @@ from keras_mmrel.evaluation import TemperatureScaling
 
 # Samples that are listed.
 LISTED = 20
+# What `strangers` tries: temperatures, and shares of other samples' files.
+TEMPERATURES = np.geomspace(0.1, 5.0, 60)
+SHARES = (0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.16, 0.2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,21 +162,25 @@ def suspicious(
     """
     found = []
     for place, name in enumerate(names if len(names) > 1 else []):
-        count, chance = _contradictions(probabilities, y, place)
-        if not _too_many(count, chance):
+        share, evidence, right = strangers(probabilities, y, place)
+        if (
+            evidence < limit("contradiction_evidence")
+            or share < limit("contradiction_share")
+            or right < limit("contradiction_accuracy")
+        ):
             continue
         mine = [int(rows[s.row]) for s in suspects if s.modality == name]
         found.append(
             Finding(
                 "contradiction",
                 "warning",
-                f"'{name}' contradicts the label of {count} samples with odds "
-                f"of {limit('contradiction_odds'):.0f} to 1 and more, against "
-                f"its other modalities, where {chance:.1f} are expected: look "
-                "for files of other samples.",
+                f"'{name}' of about {100 * share:.1f} % of the samples fits "
+                "neither their label nor their other modalities, beyond the "
+                f"mistakes that it makes (evidence {evidence:.0f}): look for "
+                "files of other samples.",
                 name,
                 mine[:LISTED],
-                numbers={"samples": count, "expected": chance},
+                numbers={"percent": 100 * share, "evidence": evidence},
             )
         )
     mine = [int(rows[s.row]) for s in suspects if s.modality is None]
@@ -193,23 +200,45 @@ def suspicious(
     return found
 
 
-def _contradictions(
+def strangers(
     probabilities: Array, y: Array, place: int
-) -> tuple[int, float]:
-    """How often a modality is sure of another class, and is expected to be.
+) -> tuple[float, float, float]:
+    """Say of how many samples a modality is none of theirs.
 
-    A calibrated modality that gives its first class so many times the
-    probability of another one is wrong as often as these probabilities add
-    up to. Counted are samples whose other modalities side with the label.
+    Two accounts of what a modality says of samples whose other modalities
+    side with the label: its probabilities at the best temperature; or these
+    for a part of the samples, and nothing about the class for the rest, as
+    if that were other samples' files.
+
+    Args:
+        probabilities: See `find_suspects`, `y` likewise.
+        y: See `probabilities`.
+        place: Number of the modality.
+
+    Returns:
+        The share of such files, twice the gain in log-likelihood that they
+        bring, and the accuracy of the modality on these samples.
     """
-    odds = limit("contradiction_odds")
-    rows = np.arange(len(y))
-    own = probabilities[:, place]
     others = np.delete(probabilities, place, axis=1).mean(axis=1)
-    said = own.argmax(axis=1)
-    sure = own[rows, said][:, None] >= odds * own
-    against = sure[rows, y] & (others[rows, y] > others[rows, said])
-    return int(against.sum()), float((own * sure).sum())
+    side = others.argmax(axis=1) == y
+    if not side.any():
+        return 0.0, 0.0, 0.0
+    logs = np.log(np.maximum(probabilities[side, place], 1e-12))
+    labels = y[side]
+    rows = np.arange(len(labels))
+    chance = (np.bincount(y, minlength=logs.shape[1]) / len(y))[labels]
+    known, best, share = -np.inf, -np.inf, 0.0
+    for sharpness in TEMPERATURES:
+        z = logs / sharpness
+        z -= z.max(axis=1, keepdims=True)
+        p = np.exp(z[rows, labels]) / np.exp(z).sum(axis=1)
+        known = max(known, float(np.log(np.maximum(p, 1e-12)).sum()))
+        for part in SHARES:
+            gained = float(np.log((1 - part) * p + part * chance).sum())
+            if gained > best:
+                best, share = gained, part
+    right = float((logs.argmax(axis=1) == labels).mean())
+    return share, max(0.0, 2 * (best - known)), right
 
 
 def _expected_labels(probabilities: Array, y: Array) -> float:
@@ -234,8 +263,8 @@ def _expected_labels(probabilities: Array, y: Array) -> float:
 
 
 def _too_many(count: int, chance: float) -> bool:
-    excess = limit("suspect_excess") * chance + 2.0 * np.sqrt(chance)
-    return count >= limit("suspects") and count > excess
+    excess = limit("wrong_label_excess") * chance + 2.0 * np.sqrt(chance)
+    return count >= limit("wrong_labels") and count > excess
 
 
 def describe(

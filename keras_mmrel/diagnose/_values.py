@@ -52,7 +52,7 @@ def marked(table: Table, modality: str) -> Array:
         keys, return_inverse=True, return_counts=True
     )
     most = int(counts.argmax())
-    least = max(3, limit("repeated_rows") * len(values))
+    least = max(5, limit("repeated_rows") * len(values))
     others = len(rows) - counts[most]
     if counts[most] < least:
         return none

@@ -18,13 +18,21 @@ def clean(samples=240, classes=3, seed=0, names="abc"):
 
 
 def swapped(x, y, modality, count, seed=1):
-    """Give some rows the files of rows of other classes; return these rows."""
+    """Let some rows pass their files on, all to rows of another class.
+
+    Returns:
+        The data, and the set of these rows.
+    """
     rng = np.random.default_rng(seed)
-    rows = rng.choice(len(y), count, replace=False)
+    classes = len(np.unique(y))
+    rows = np.concatenate(
+        [
+            rng.choice(np.flatnonzero(y == c), count // classes, replace=False)
+            for c in range(classes)
+        ]
+    )
     values = x[modality].copy()
-    for row in rows:
-        other = rng.choice(np.flatnonzero(y != y[row]))
-        values[row] = x[modality][other]
+    values[rows] = values[np.roll(rows, count // classes)]
     return {**x, modality: values}, set(rows.tolist())
 
 
