@@ -1,7 +1,6 @@
 """Which method, and which learning rate, by the folds alone."""
 
 import dataclasses
-from collections.abc import Iterable
 from collections.abc import Sequence
 
 from keras_mmrel.benchmark import Method
@@ -23,25 +22,24 @@ class Recommendation:
     Args:
         clean: The choice by accuracy on clean samples.
         corrupted: The choice by the mean accuracy over all corruptions.
-        rates: Method -> the learning rate that was chosen for it.
-        rate_choices: Method -> how it was chosen.
+        rate_choice: How the learning rate of `clean` was chosen.
+        rate: That learning rate.
     """
 
     clean: Choice
     corrupted: Choice
-    rates: dict[str, float]
-    rate_choices: dict[str, Choice]
+    rate_choice: Choice
+    rate: float
 
     @property
-    def finals(self) -> list[tuple[str, str, float | None]]:
-        """Row, method and learning rate of what the test part scores."""
-        found = {}
-        for choice in (self.clean, self.corrupted):
-            row = self.rate_choices[choice.method].method
-            rate = self.rates[choice.method]
-            own = None if row == choice.method else rate
-            found[row] = (row, choice.method, own)
-        return list(found.values())
+    def finals(self) -> dict[str, tuple[str, float | None]]:
+        """Row -> method and own learning rate, of what the test part scores."""
+        row, method = self.rate_choice.method, self.clean.method
+        found: dict[str, tuple[str, float | None]] = {
+            row: (method, None if row == method else self.rate)
+        }
+        found.setdefault(self.corrupted.method, (self.corrupted.method, None))
+        return found
 
 
 def conditions(experiment: Experiment) -> list[str]:
@@ -63,13 +61,10 @@ def winners(
     return choose(candidates, clean, ratio), choose(candidates, mean, ratio)
 
 
-def settings_rows(
-    experiment: Experiment, methods: Iterable[str]
-) -> dict[str, Method]:
-    """Return rows of the same methods with other learning rates."""
+def settings_rows(experiment: Experiment, method: str) -> dict[str, Method]:
+    """Return rows of the same method with other learning rates."""
     return {
-        _row(name, rate): candidate(name, rate)
-        for name in sorted(methods)
+        _row(method, rate): candidate(method, rate)
         for rate in _rates(experiment)
     }
 
@@ -78,22 +73,14 @@ def recommend(
     experiment: Experiment, clean: Choice, corrupted: Choice
 ) -> Recommendation:
     """Choose a learning rate: the usual one, unless another is ahead."""
-    rates, choices = {}, {}
-    for question, names in (
-        (clean, (CLEAN,)),
-        (corrupted, tuple(conditions(experiment))),
-    ):
-        method = question.method
-        if method in rates:
-            continue
-        rows = {method: experiment.plan.learning_rate} | {
-            _row(method, rate): rate for rate in _rates(experiment)
-        }
-        values = {row: experiment.values(row, conditions=names) for row in rows}
-        known = [row for row in rows if experiment.runs(FOLDS, row)]
-        choices[method] = choose(known, values, experiment.ratio)
-        rates[method] = rows[choices[method].method]
-    return Recommendation(clean, corrupted, rates, choices)
+    usual = experiment.plan.learning_rate
+    rows = {clean.method: usual} | {
+        _row(clean.method, rate): rate for rate in _rates(experiment)
+    }
+    values = {row: experiment.values(row) for row in rows}
+    known = [row for row in rows if experiment.runs(FOLDS, row)]
+    rate = choose(known, values, experiment.ratio)
+    return Recommendation(clean, corrupted, rate, rows[rate.method])
 
 
 def _rates(experiment: Experiment) -> list[float]:

@@ -237,19 +237,23 @@ def _recommendation(
             "best_ahead": choice.behind.to_dict(),
             "accuracy": measure(own, ratio).to_dict(),
             "ahead_of_late_fusion": difference(own, late, ratio).to_dict(),
-            "learning_rate": found.rates[choice.method],
-            "row": found.rate_choices[choice.method].method,
+            "learning_rate": experiment.plan.learning_rate,
+            "row": choice.method,
         }
 
     return {
-        "clean": of(found.clean, [CLEAN]),
+        "clean": {
+            **of(found.clean, [CLEAN]),
+            "learning_rate": found.rate,
+            "row": found.rate_choice.method,
+        },
         "corrupted": of(found.corrupted, conditions(experiment)),
     }
 
 
 def _test(experiment: Experiment, found: Recommendation) -> dict[str, Any]:
     """What is recommended on the test part, which has chosen nothing."""
-    rows = list(dict.fromkeys([LATE, *(row for row, _, _ in found.finals)]))
+    rows = list(dict.fromkeys([LATE, *found.finals]))
     block = experiment.block(rows)
     shown = {}
     for row in rows:

@@ -208,14 +208,13 @@ def _train(
     tell(f"2/4 all rows on {experiment.plan.text}")
     experiment.train(FOLDS, make_methods(names, candidates))
     clean, corrupted = winners(experiment, candidates)
-    tell("3/4 learning rates of what is recommended")
-    rows = settings_rows(experiment, {clean.method, corrupted.method})
-    experiment.train(FOLDS, rows)
+    tell("3/4 other learning rates of what is recommended")
+    experiment.train(FOLDS, settings_rows(experiment, clean.method))
     found = recommend(experiment, clean, corrupted)
     tell("4/4 the test part")
     rows = make_methods(names, [])
     experiment.train(TEST, {alone(n): rows[alone(n)] for n in names})
-    finals = {row: candidate(m, rate) for row, m, rate in found.finals}
+    finals = {row: candidate(*made) for row, made in found.finals.items()}
     experiment.train(TEST, {LATE: candidate(LATE), **finals}, SEEDS)
     return found
 

@@ -3,14 +3,14 @@
 import numpy as np
 
 
-def clean(samples=240, classes=3, seed=0, names="abc"):
+def clean(samples=240, classes=3, seed=0, names="abc", apart=1.5):
     """Three modalities that each tell the classes apart quite well."""
     rng = np.random.default_rng(seed)
     y = rng.permutation(np.arange(samples) % classes)
     x = {
         name: (
             rng.normal(size=(samples, 8))
-            + 1.5 * rng.normal(size=(classes, 8))[y]
+            + apart * rng.normal(size=(classes, 8))[y]
         ).astype("float32")
         for name in names
     }

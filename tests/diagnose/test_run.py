@@ -33,7 +33,7 @@ def record(out):
 def faulty(tmp_path_factory):
     """Swapped files of one modality, in a table of columns with prefixes."""
     folder = tmp_path_factory.mktemp("faulty")
-    x, y = clean(samples=240, names="ab")
+    x, y = clean(samples=240, names="ab", apart=2.5)
     x, rows = swapped(x, y, "b", 18)
     names = [f"{m}_{i}" for m in "ab" for i in range(8)]
     table = np.concatenate([x[m] for m in "ab"], axis=1)
@@ -55,7 +55,7 @@ def test_files_that_were_swapped_are_found_and_listed(faulty):
     assert finding["modality"] == "b" and finding["level"] == "warning"
     listed = [s for s in found["suspects"] if s["modality"] == "b"]
     assert len(listed) >= 9
-    right = [s["row"] in rows for s in listed]
+    right = [s["row"] in rows for s in listed[:10]]
     assert np.mean(right) > 0.8
     assert all(s["id"] == f"P{s['row']}" for s in listed)
     assert "'b' says class type" in listed[0]["reason"]
