@@ -15,12 +15,15 @@ from keras_mmrel import models
 from keras_mmrel import modulations
 from keras_mmrel.models import AIM
 from keras_mmrel.models import CAL
+from keras_mmrel.models import ETMC
 from keras_mmrel.models import PDF
 from keras_mmrel.models import QMF
+from keras_mmrel.models import RCML
 from keras_mmrel.models import TMC
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
 from keras_mmrel.models import MICINet
+from keras_mmrel.models import MMCosine
 from keras_mmrel.models import MMDynamics
 from keras_mmrel.models import MultimodalModel
 from keras_mmrel.models import QADMNet
@@ -32,13 +35,16 @@ __all__ = [
     "AIM",
     "CAL",
     "ConcatFusion",
+    "ETMC",
     "LateFusion",
     "MICINet",
+    "MMCosine",
     "MMDynamics",
     "MultimodalModel",
     "PDF",
     "QADMNet",
     "QMF",
+    "RCML",
     "ReliableFusion",
     "TMC",
     "benchmark",

@@ -141,9 +141,11 @@ def run_torch(folder, rank, cases, run):
             """Average the gradients over the processes, then go on."""
 
             def modulate_gradients(self, gradients, variables, signals):
-                for gradient in gradients:
-                    distributed.all_reduce(gradient)
-                    gradient /= distributed.get_world_size()
+                added = signals.get("added_gradients") or ()
+                for gradient in (*gradients, *added):
+                    if gradient is not None:
+                        distributed.all_reduce(gradient)
+                        gradient /= distributed.get_world_size()
                 return super().modulate_gradients(gradients, variables, signals)
 
         return Parallel

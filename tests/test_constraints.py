@@ -24,6 +24,7 @@ MINIMAL = {
     "AuxiliaryBlockEncoder": lambda: {"blocks": dense(), "num_classes": 3},
     "AuxiliaryPaths": lambda: {"model": blocks_model()},
     "ClassMeans": lambda: {"num_classes": 3},
+    "CosineClassifier": lambda: {"num_classes": 3},
     "Decision": lambda: {
         "model": keras_mmrel.LateFusion(MODALITIES, 3),
         "shapes": {"a": [4], "b": [3]},

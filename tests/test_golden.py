@@ -123,11 +123,14 @@ MODELS = {
     "CAL": cal,
     "AIM": aim,
     "MICINet": micinet,
+    "MMCosine": lambda: keras_mmrel.MMCosine(encoders(), 3),
     "MMDynamics": lambda: keras_mmrel.MMDynamics(
         SHAPES, 3, hidden_units=8, dropout=0.0
     ),
     "ReliableFusion": lambda: keras_mmrel.ReliableFusion(encoders(), 3),
     "TMC": lambda: keras_mmrel.TMC(encoders(), 3, annealing=1.0),
+    "ETMC": lambda: keras_mmrel.ETMC(encoders(), 3, annealing=1.0),
+    "RCML": lambda: keras_mmrel.RCML(encoders(), 3, annealing=1.0),
     "QMF": lambda: keras_mmrel.QMF(encoders(), 3, rank_weight=1.0),
     "PDF": lambda: keras_mmrel.PDF(encoders(), 3, confidence_units=8),
 }

@@ -1,10 +1,12 @@
 """JAX: a stateless train step, global-view reductions."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import keras
 from jax.experimental import multihost_utils
 from jax.scipy import special
@@ -21,20 +23,12 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
     """
     trainable, non_trainable, optimizer_variables, metrics_variables = state
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    gradient_function = jax.value_and_grad(
-        upstream.loss_and_updates(model), has_aux=True
-    )
-    (_, auxiliary), gradients = gradient_function(
-        trainable,
-        non_trainable,
-        metrics_variables,
-        x,
-        y,
-        sample_weight,
-        training=True,
-        optimizer_variables=optimizer_variables,
+    arguments = (non_trainable, metrics_variables, x, y, sample_weight)
+    gradients, added, auxiliary = _gradients(
+        model, trainable, arguments, optimizer_variables
     )
     loss, y_pred, non_trainable, metrics_variables = auxiliary
+    signals = {"y": y, "y_pred": y_pred, **added}
 
     mapping = [
         *zip(model.trainable_variables, trainable, strict=True),
@@ -42,7 +36,7 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
     ]
     with keras.StatelessScope(state_mapping=mapping) as scope:
         gradients = model.modulate_gradients(
-            gradients, model.trainable_variables, {"y": y, "y_pred": y_pred}
+            gradients, model.trainable_variables, signals
         )
     non_trainable = [
         scope.get_current_value(v) for v in model.non_trainable_variables
@@ -74,6 +68,34 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
         optimizer_variables,
         metrics_variables,
     )
+
+
+def _gradients(
+    model: Any, trainable: Any, arguments: tuple, optimizer_variables: Any
+) -> tuple[Any, dict, tuple]:
+    """Gradients of the loss, those of an added one, and what the step has."""
+    function = functools.partial(
+        upstream.loss_and_updates(model),
+        training=True,
+        optimizer_variables=optimizer_variables,
+    )
+    slot = model.modulation_slot
+    if not slot.adds_loss:
+        gradient_function = jax.value_and_grad(function, has_aux=True)
+        (_, auxiliary), gradients = gradient_function(trainable, *arguments)
+        return gradients, {}, auxiliary
+
+    def losses(trainable: Any) -> tuple:
+        loss, auxiliary = function(trainable, *arguments)
+        state = zip(model.optimizer.variables, optimizer_variables, strict=True)
+        with keras.StatelessScope(state_mapping=list(state)):
+            added = model.optimizer.scale_loss(slot.take_added_loss())
+        return jnp.stack([loss, added]), auxiliary
+
+    _, pull_back, auxiliary = jax.vjp(losses, trainable, has_aux=True)
+    (gradients,) = pull_back(jnp.array([1.0, 0.0]))
+    (added,) = pull_back(jnp.array([0.0, 1.0]))
+    return gradients, {"added_gradients": added}, auxiliary
 
 
 def all_reduce_sum(x: Any) -> Any:

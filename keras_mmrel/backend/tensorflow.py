@@ -17,7 +17,8 @@ def train_step(model: Any, data: Any) -> dict:
     the hook must pass on.
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    with tf.GradientTape() as tape:
+    slot = model.modulation_slot
+    with tf.GradientTape(persistent=slot.adds_loss) as tape:
         y_pred = model(x, training=True)
         loss = upstream.compute_loss(
             model,
@@ -32,14 +33,17 @@ def train_step(model: Any, data: Any) -> dict:
             sample_weight=tf.shape(_first_tensor(x))[0],
         )
         loss = model.optimizer.scale_loss(loss)
+        if slot.adds_loss:
+            added = model.optimizer.scale_loss(slot.take_added_loss())
 
     variables = model.trainable_weights
     if variables:
+        signals = {"y": y, "y_pred": y_pred}
         gradients = tape.gradient(loss, variables)
-        gradients = model.modulate_gradients(
-            gradients, variables, {"y": y, "y_pred": y_pred}
-        )
-        slot = model.modulation_slot
+        if slot.adds_loss:
+            signals["added_gradients"] = tape.gradient(added, variables)
+            del tape
+        gradients = model.modulate_gradients(gradients, variables, signals)
         edits = slot.edits_updates
         old = [tf.identity(v.value) for v in variables] if edits else []
         model.optimizer.apply_gradients(zip(gradients, variables, strict=True))

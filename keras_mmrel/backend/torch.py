@@ -33,15 +33,22 @@ def train_step(model: Any, data: Any) -> dict:
     loss = model.optimizer.scale_loss(loss)
 
     variables = model.trainable_weights[:]
+    slot = model.modulation_slot
+    signals = {"y": y, "y_pred": y_pred}
     if variables:
+        if slot.adds_loss:
+            added = model.optimizer.scale_loss(slot.take_added_loss())
+            signals["added_gradients"] = torch.autograd.grad(
+                added,
+                [v.value for v in variables],
+                retain_graph=True,
+                allow_unused=True,
+            )
         loss.backward()
         with torch.no_grad():
             gradients = model.modulate_gradients(
-                [v.value.grad for v in variables],
-                variables,
-                {"y": y, "y_pred": y_pred},
+                [v.value.grad for v in variables], variables, signals
             )
-            slot = model.modulation_slot
             edits = slot.edits_updates
             old = [v.value.clone() for v in variables] if edits else []
             model.optimizer.apply(gradients, variables)

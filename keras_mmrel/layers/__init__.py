@@ -1,6 +1,7 @@
 """Parts of the methods, for a Keras model of your own too."""
 
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
+from keras_mmrel.layers.cosine_classifier import CosineClassifier
 from keras_mmrel.layers.cross_modality_compensation import (
     CrossModalityCompensation,
 )
@@ -22,6 +23,7 @@ from keras_mmrel.layers.sample_history import SampleHistory
 
 __all__ = [
     "CorruptionAugmentation",
+    "CosineClassifier",
     "CrossModalityCompensation",
     "DepthAllocator",
     "DiscriminativePower",

@@ -5,13 +5,16 @@ from keras_mmrel.models.auxiliary_paths import AuxiliaryPaths
 from keras_mmrel.models.cal import CAL
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.concat_fusion import ConcatFusion
+from keras_mmrel.models.etmc import ETMC
 from keras_mmrel.models.late_fusion import LateFusion
 from keras_mmrel.models.micinet import MICINet
+from keras_mmrel.models.mm_cosine import MMCosine
 from keras_mmrel.models.mm_dynamics import MMDynamics
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.pdf import PDF
 from keras_mmrel.models.qadm_net import QADMNet
 from keras_mmrel.models.qmf import QMF
+from keras_mmrel.models.rcml import RCML
 from keras_mmrel.models.reliable_fusion import ReliableFusion
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.tmc import TMC
@@ -22,13 +25,16 @@ __all__ = [
     "CAL",
     "Clock",
     "ConcatFusion",
+    "ETMC",
     "LateFusion",
     "MICINet",
+    "MMCosine",
     "MMDynamics",
     "MultimodalModel",
     "PDF",
     "QADMNet",
     "QMF",
+    "RCML",
     "ReliableFusion",
     "SideInput",
     "TMC",

@@ -2,12 +2,14 @@ from typing import Any
 
 import keras
 
+from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.models.shared_head_model import SharedHeadModel
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
+@constrained()
 class ConcatFusion(SharedHeadModel):
     """Concatenate all features and classify them with one linear head.
 

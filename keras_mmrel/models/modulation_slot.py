@@ -1,9 +1,11 @@
+import types
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_mmrel import backend
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import Variables
@@ -30,6 +32,8 @@ class ModulationSlot(keras.layers.Layer):
         super().__init__(**{"name": "modulation_slot", **kwargs})
         self._encoders = encoders
         self.held: list[GradientModulation] = []
+        # What the step that is being traced has added to its loss.
+        self._step = types.SimpleNamespace(added=None)
         # Keras calls a model with unbuilt layers anew before each `predict`.
         self.built = True
 
@@ -74,14 +78,56 @@ class ModulationSlot(keras.layers.Layer):
         if self.modulation is not None:
             self.modulation.update(labels, outputs, clock)
 
+    @property
+    def adds_loss(self) -> bool:
+        """Whether the train step has to give gradients of an added loss."""
+        base = GradientModulation.added_loss
+        return (
+            self.modulation is not None
+            and type(self.modulation).added_loss is not base
+        )
+
+    def add_loss(
+        self,
+        loss: Tensor,
+        labels: Tensor,
+        outputs: Outputs,
+        sample_weight: Tensor,
+    ) -> Tensor:
+        """Add the modulation's own loss, and keep it for the train step."""
+        if not self.adds_loss:
+            return loss
+        assert self.modulation is not None
+        added = self.modulation.added_loss(labels, outputs, sample_weight)
+        self._step.added = backend.replica_share(added)
+        return loss + self._step.added
+
+    def take_added_loss(self) -> Tensor:
+        """Return what `add_loss` has added in this step."""
+        added, self._step.added = self._step.added, None
+        return added
+
     def edit_gradients(
-        self, gradients: Sequence[Tensor], variables: Variables
+        self,
+        gradients: Sequence[Tensor],
+        variables: Variables,
+        added: Sequence[Tensor] | None = None,
     ) -> Sequence[Tensor]:
+        """Edit the gradients of one step; `None` passes through.
+
+        Args:
+            gradients: One a variable, of the (loss-scaled) loss.
+            variables: The trainable variables.
+            added: Those of the added loss, if there is one.
+        """
         if self.modulation is None:
             return gradients
-        return self.modulation.modulate_gradients(
-            gradients, variables, self.owners(variables)
-        )
+        owners = self.owners(variables)
+        if added is not None:
+            gradients = self.modulation.merge_gradients(
+                gradients, added, variables, owners
+            )
+        return self.modulation.modulate_gradients(gradients, variables, owners)
 
     @property
     def edits_updates(self) -> bool:

@@ -484,12 +484,17 @@ class MultimodalModel(StoredModel):
             )
             loss = loss + backend.replica_share(term)
         if training:
-            self._learn_from(y, outputs, counted)
+            labels = one_hot_labels(y, self.num_classes)
+            loss = self.modulation_slot.add_loss(
+                loss, labels, outputs, sample_weight
+            )
+            self._learn_from(y, labels, outputs, counted)
         return loss
 
-    def _learn_from(self, y: Labels, outputs: Outputs, counted: Tensor) -> None:
+    def _learn_from(
+        self, y: Labels, labels: Tensor, outputs: Outputs, counted: Tensor
+    ) -> None:
         """Everything that a training step changes beside the gradients."""
-        labels = one_hot_labels(y, self.num_classes)
         self.class_counts.assign_add(
             backend.all_reduce_sum(ops.sum(labels * counted, axis=0))
         )
@@ -524,9 +529,13 @@ class MultimodalModel(StoredModel):
         Args:
             gradients: Gradients of the (loss-scaled) loss.
             variables: The trainable variables, in the same order.
-            signals: Dict with the step's `y` and `y_pred`.
+            signals: Dict with the step's `y` and `y_pred`, and
+                `added_gradients`, those of the loss that the modulation adds
+                alone, where it adds one.
         """
-        return self.modulation_slot.edit_gradients(gradients, variables)
+        return self.modulation_slot.edit_gradients(
+            gradients, variables, signals.get("added_gradients")
+        )
 
     def gradient_groups(self) -> dict[str, list[Any]]:
         """Return modality name -> the trainable variables of its encoder.

@@ -4,26 +4,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
-from keras_mmrel.contract import LOGITS
-from keras_mmrel.contract import MASK
-from keras_mmrel.contract import MODALITY_LOGITS
-from keras_mmrel.contract import Labels
-from keras_mmrel.contract import Losses
-from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
-from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
-from keras_mmrel.contract import one_hot_labels
-from keras_mmrel.losses.evidential_crossentropy import EvidentialCrossentropy
-from keras_mmrel.losses.evidential_crossentropy import concentrations
-from keras_mmrel.losses.evidential_crossentropy import divergence_of_the_rest
-from keras_mmrel.losses.evidential_crossentropy import expected_crossentropy
-from keras_mmrel.losses.label_crossentropy import mean_over_samples
-from keras_mmrel.models.modality_heads import head_logits
-from keras_mmrel.models.modality_heads import linear_heads
-from keras_mmrel.models.multimodal_model import MultimodalModel
+from keras_mmrel.models.evidential_model import EvidentialModel
 
 
 def fused_log_concentrations(evidence: Tensor) -> Tensor:
@@ -54,11 +38,8 @@ def fused_log_concentrations(evidence: Tensor) -> Tensor:
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-@constrained(
-    annealing=Number(0, 1),
-    modality_loss_weight=Number(0),
-)
-class TMC(MultimodalModel):
+@constrained()
+class TMC(EvidentialModel):
     """Trusted multi-view classification: fuse opinions, not features.
 
     A linear head on each modality's feature gives the evidence
@@ -135,78 +116,11 @@ class TMC(MultimodalModel):
         super().__init__(
             modalities,
             num_classes,
-            auxiliary_loss_names=("modality_loss", "kl_loss"),
+            annealing=annealing,
+            modality_loss_weight=modality_loss_weight,
             **kwargs,
         )
-        self.annealing = annealing
-        self.modality_loss_weight = modality_loss_weight
-        self.heads = linear_heads(num_classes, len(self.modality_names))
         self.build_from_modalities()
 
-    def compile_defaults(self) -> dict[str, Any]:
-        return {**super().compile_defaults(), "loss": EvidentialCrossentropy()}
-
-    # -- Forward -------------------------------------------------------------
-
-    def call(
-        self, inputs: Modalities, training: bool | None = None
-    ) -> dict[str, Any]:
-        inputs = self.augment(self.prepare_inputs(inputs), training)
-        mask = inputs[MASK]
-        features = self.encode(inputs, training)
-        scores = head_logits(self.heads, features)
-        # Without the mask a head's bias would be evidence.
-        evidence = mask[:, :, None] * ops.softplus(scores)
-        totals = ops.sum(evidence, axis=-1)
-        outputs = self.make_outputs(
-            fused_log_concentrations(evidence),
-            ops.log(1.0 + evidence),
-            inputs,
-            totals / (totals + self.num_classes),
-            belief=evidence / (totals + self.num_classes)[:, :, None],
-        )
-        # The prior that stands in for all modalities has no evidence.
-        none = 1.0 - ops.max(mask, axis=1, keepdims=True)
-        logits = outputs[LOGITS] + math.log(self.num_classes) * none
-        log_total = ops.logsumexp(logits, axis=-1)
-        uncertainty = ops.exp(math.log(self.num_classes) - log_total)
-        return {
-            **outputs,
-            LOGITS: logits,
-            "uncertainty": ops.minimum(uncertainty, 1.0),
-        }
-
-    # -- Training ------------------------------------------------------------
-
-    def auxiliary_losses(
-        self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
-    ) -> Losses:
-        mask = outputs[MASK]
-        labels = one_hot_labels(y, self.num_classes)[:, None, :]
-        alpha = concentrations(outputs[MODALITY_LOGITS])
-        own = expected_crossentropy(labels, alpha) * mask
-        fused = concentrations(outputs[LOGITS])[:, None, :]
-        divergence = divergence_of_the_rest(
-            labels, ops.concatenate([alpha, fused], axis=1)
-        )
-        any_present = ops.max(mask, axis=1, keepdims=True)
-        divergence = divergence * ops.concatenate([mask, any_present], axis=1)
-        return {
-            "modality_loss": self.modality_loss_weight
-            * mean_over_samples(own, sample_weight),
-            "kl_loss": self.divergence_weight()
-            * mean_over_samples(divergence, sample_weight),
-        }
-
-    def divergence_weight(self) -> Tensor:
-        """Weight of `kl_loss` at this point of the training, in [0, 1]."""
-        if not self.annealing:
-            return ops.ones(())
-        return ops.minimum((self.clock.progress + 0.0) / self.annealing, 1.0)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "annealing": self.annealing,
-            "modality_loss_weight": self.modality_loss_weight,
-        }
+    def fuse_evidence(self, evidence: Tensor, mask: Tensor) -> Tensor:
+        return fused_log_concentrations(evidence)

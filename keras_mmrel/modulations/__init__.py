@@ -6,6 +6,7 @@ from keras_mmrel.modulations.contribution_acceleration import (
     ContributionAcceleration,
 )
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
+from keras_mmrel.modulations.mm_pareto import MMPareto
 from keras_mmrel.modulations.ogm import OGM
 from keras_mmrel.modulations.ogm_ge import OGMGE
 
@@ -14,6 +15,7 @@ __all__ = [
     "ARL",
     "ContributionAcceleration",
     "GradientModulation",
+    "MMPareto",
     "OGM",
     "OGMGE",
 ]

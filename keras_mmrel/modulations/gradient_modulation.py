@@ -36,7 +36,9 @@ class GradientModulation(keras.layers.Layer):
     from the labels and the model's outputs, and what that modality's encoder
     learns in the step is multiplied by it; the fusion is left alone. This
     class is the identity: all coefficients are 1. A strategy is a subclass
-    with `compute_coefficients`, and nothing else if it needs no options.
+    with `compute_coefficients`, and nothing else if it needs no options; one
+    that adds a loss and looks at its gradients apart from those of the rest
+    defines `added_loss` and `merge_gradients`, too.
 
     The coefficients' means over each epoch are logged as
     `<modality>_coefficient` in `History` and TensorBoard. They are computed
@@ -112,6 +114,38 @@ class GradientModulation(keras.layers.Layer):
             `(n_modalities,)`. No gradient flows through it.
         """
         return ops.ones_like(present)
+
+    def added_loss(
+        self, labels: Tensor, outputs: Outputs, sample_weight: Tensor
+    ) -> Tensor | None:
+        """Return a loss that training adds to the model's, or `None`.
+
+        Args:
+            labels: One-hot labels `(batch, num_classes)` in float32.
+            outputs: What the model's `call` returned.
+            sample_weight: `(batch,)` or `None`.
+
+        Returns:
+            A scalar, a mean over the batch, or `None` always.
+        """
+        return None
+
+    def merge_gradients(
+        self,
+        gradients: Sequence[Tensor],
+        added: Sequence[Tensor],
+        variables: Variables,
+        owners: Owners,
+    ) -> Sequence[Tensor]:
+        """Return the gradients to modulate where there is an added loss.
+
+        Args:
+            gradients: One a variable, of the (loss-scaled) loss in total.
+            added: Those of the added loss alone, as far as it reaches.
+            variables: The trainable variables.
+            owners: As in `modulate_gradients`.
+        """
+        return gradients
 
     def modulate_gradients(
         self, gradients: Sequence[Tensor], variables: Variables, owners: Owners

@@ -29,6 +29,7 @@ def test_conv_encoder_takes_images_and_spectrograms(shape):
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_conv_encoder_feature_depends_on_its_own_sample_alone():
     encoder = ConvEncoder((4, 6))
     x = RNG.normal(size=(5, 8, 8, 1)).astype("float32")
@@ -64,6 +65,7 @@ def embedding_backbone():
     return keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("make", [attention_backbone, embedding_backbone])
 def test_padding_changes_no_pooled_feature(make):
     encoder = PooledEncoder(make())

@@ -83,6 +83,7 @@ def test_efficientnet_lite0_is_the_original():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_openwakeword_is_the_original():
     needs("openwakeword")
     network = pretrained.openwakeword()
@@ -103,6 +104,7 @@ def test_openwakeword_is_the_original():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_wordllama_is_the_original():
     needs("wordllama")
     pytest.importorskip("tokenizers", reason="Needs `pip install tokenizers`")

@@ -81,6 +81,7 @@ def test_a_fit_learns_how_to_scale_and_saves_it(method, tmp_path):
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_unit_of_the_data_plays_no_part():
     model, other = made(), made()
     raw = {"a": X["a"], "b": (200 * X["b"] - 60).astype("float32")}

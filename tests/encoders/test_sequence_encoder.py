@@ -42,6 +42,7 @@ def test_sequence_encoder(tmp_path):
     assert not to_numpy(encoder(nothing)).any()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_padding_changes_no_feature():
     encoder = encoders.SequenceEncoder((4, 5))
     short = to_numpy(encoder(sequences(5, 9)))

@@ -100,6 +100,7 @@ def test_outputs_are_those_of_temperature_rule_sets_and_limits(
     }
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_call_and_a_prediction_are_the_same(calibrated):
     x, _ = new()
     called = calibrated(x)

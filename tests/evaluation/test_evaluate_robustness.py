@@ -85,6 +85,7 @@ def test_area_under_the_roc_curve_is_there_for_two_classes():
     np.testing.assert_allclose(row["auroc"], sk.roc_auc_score(y, p))
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("bins", [4, 15])
 def test_scores_agree_with_the_metrics_of_the_library(bins):
     x, y = data(300)
@@ -283,6 +284,7 @@ def test_plain_keras_model_is_evaluated(activation, mask, as_list):
         assert row == ((joined @ kernel).argmax(axis=1) == y).mean()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_library_model_as_a_function_gives_the_scores_of_the_model():
     x, y = data()
     model = keras_mmrel.LateFusion(SHAPES, 3)
@@ -295,6 +297,7 @@ def test_library_model_as_a_function_gives_the_scores_of_the_model():
     assert list(received.columns) == list(expected.columns)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_means_of_confidence_and_depth_are_those_of_the_outputs():
     x, y = data()
     model = keras_mmrel.QADMNet(SHAPES, 3, max_depth=2, hidden_dim=8)

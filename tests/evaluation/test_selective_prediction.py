@@ -84,6 +84,7 @@ def test_search_needs_its_correction():
     assert broken > ALLOWED
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.filterwarnings("ignore:No threshold")
 @pytest.mark.parametrize(
     "error_rate, least_coverage, most_coverage",

@@ -50,6 +50,7 @@ def test_scaling_the_logits_scales_the_temperature():
     np.testing.assert_allclose(seven, 7.0 * one, rtol=1e-8)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_calibration_improves_on_new_samples_and_accuracy_stays():
     z, y = draw(4000, scale=4.0)
     scaling = TemperatureScaling().fit(z[:2000], y[:2000])

@@ -72,6 +72,7 @@ def auxiliary(encoder, x=X):
     return to_numpy(encoder.auxiliary_path(first))
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_without_gates_the_auxiliary_path_is_the_main_path():
     encoder = built(strength=0.0)
     np.testing.assert_allclose(
@@ -120,6 +121,7 @@ class OnlyAuxiliary(keras.Model):
         return self.encoder.auxiliary_path(blocks[0])
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("norm", [True, False])
 def test_fully_gated_only_the_selected_filters_learn(norm):
     blocks = [block(norm), block(norm), block(norm)]
@@ -198,6 +200,7 @@ def test_selection_follows_the_scores():
     np.testing.assert_array_equal(drawn[0], drawn[2])
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_statistics_leave_out_samples_without_the_modality():
     encoder = built()
     value = np.full((4, 8), np.nan, "float32")

@@ -51,6 +51,10 @@ GOOD = {
     "ICIFusion": (lambda: ICIFusion(4), {"inputs": X}),
 }
 OTHERS = {
+    "CosineClassifier": (
+        lambda: layers.CosineClassifier(4),
+        {"inputs": X[:, 0]},
+    ),
     "ICIRemoval": (
         layers.ICIRemoval,
         {"inputs": X, "mean": X, "variance": X + 1},

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from keras_mmrel.layers import CorruptionAugmentation
 from tests.helpers import json_round_trip
@@ -94,6 +95,7 @@ def test_same_seed_same_corruption():
     np.testing.assert_array_equal(a["a"], b["a"])
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_modality_of_several_tensors_is_shuffled_and_dropped_whole():
     number = np.arange(64)
     text = {

@@ -59,6 +59,7 @@ def test_standard_checks():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("modalities", [2, 3])
 def test_outputs_follow_the_formulas(modalities):
     layer = random_layer(modalities)
@@ -136,6 +137,7 @@ def test_features_that_lost_less_are_completed_more():
     np.testing.assert_array_equal(gradient, 0)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_fusion_can_teach_the_powers():
     layer = random_layer()
     gradient = input_gradient(

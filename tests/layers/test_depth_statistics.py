@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from keras import ops
 
 from keras_mmrel.layers._depth_statistics import DepthStatistics
@@ -74,6 +75,7 @@ def updated(batches):
     return layer
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_states_equal_a_plain_implementation_over_several_batches():
     layer = updated(make_batches())
     expected = reference(make_batches())

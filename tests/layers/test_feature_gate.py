@@ -41,6 +41,7 @@ def test_standard_checks():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_what_is_retained_is_class_information():
     rng = np.random.default_rng(0)
     y = np.arange(3000) % 2
@@ -58,6 +59,7 @@ def test_what_is_retained_is_class_information():
     np.testing.assert_allclose(retained, [*(1.0 - information), 1.0], atol=1e-3)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_statistics_equal_numpy_however_the_data_are_batched():
     x, y = clean_data()
     x = x + 1000.0  # where a sum of squares would lose all precision
@@ -88,6 +90,7 @@ def test_statistics_equal_numpy_however_the_data_are_batched():
             )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_before_statistics_the_gate_is_open():
     gate = FeatureGate(num_classes=2)
     x, _ = clean_data(5)
@@ -97,6 +100,7 @@ def test_before_statistics_the_gate_is_open():
     np.testing.assert_allclose(out["cleaned"], x)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_clean_features_pass_and_an_outlier_is_pulled_to_the_mean():
     gate, x, _ = adapted_gate()
     assert (to_numpy(gate(x))["quality"] > 0.95).mean() >= 0.98
@@ -131,6 +135,7 @@ def test_typicality_falls_with_noise_and_only_where_the_noise_is():
     assert previous < 0.15
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_padding_changes_nothing():
     x, y = clean_data()
     padded = np.concatenate([x, np.zeros_like(x[:, :, :3])], axis=2)
@@ -167,6 +172,7 @@ def test_labels_of_no_class_are_refused(shift):
         FeatureGate(num_classes=2).adapt(x, y + shift)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_class_without_samples_is_no_prototype():
     x, y = clean_data()
     gate = FeatureGate(num_classes=3)

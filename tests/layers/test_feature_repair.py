@@ -31,6 +31,7 @@ def run(layer, x):
     return to_numpy(layer(x))
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_what_fits_stays_as_it_is(repair):
     x = clean(1)
     out = run(repair, x)
@@ -81,6 +82,7 @@ def test_noise_on_all_features_is_smoothed(repair):
     assert out["modality_quality"][:, 0].mean() < 0.1
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_sample_does_not_know_its_batch_and_a_missing_one_stays(repair):
     x = clean(1)
     x["a"][::2] += 4.0
@@ -98,6 +100,7 @@ def test_a_sample_does_not_know_its_batch_and_a_missing_one_stays(repair):
     np.testing.assert_allclose(alone["a"], whole["a"][7:8], atol=1e-4)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_far_values_and_empty_modalities_stay_finite(repair):
     x = clean(1, count=6)
     for value in (0.0, 1e10, -1e10):
@@ -107,6 +110,7 @@ def test_far_values_and_empty_modalities_stay_finite(repair):
         assert (out["modality_quality"][:, 0] < 0.2).all()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_until_it_is_adapted_and_where_it_cannot_judge_all_passes():
     x = {
         "few": normal(20, 4),

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from keras import ops
 
 from keras_mmrel.layers._feature_typicality import FeatureTypicality
@@ -29,6 +30,7 @@ def adapted(scale=1.0, batches=30, hide=None):
     return layer
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_it_is_the_distance_to_the_nearest_class_in_units_within_classes():
     layer = adapted()
     x, y = data()

@@ -152,6 +152,7 @@ def test_logits_stay_finite_under_heavy_noise():
         assert np.isfinite(softmax(out["logits"])).all()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_sample_does_not_know_the_rest_of_its_batch():
     layer = build()
     out = run(layer, mask=MASK)
@@ -185,6 +186,7 @@ def test_a_missing_modality_has_no_power_and_no_influence():
         np.testing.assert_allclose(other[key], out[key], atol=1e-5)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_one_modality_alone_is_trusted_and_not_compensated():
     layer = ICIFusion(4, seed=0)
     out = run(layer, Z[:, :1])
@@ -262,6 +264,7 @@ def test_without_weighting_present_modalities_weigh_the_same():
 # -- Gradients ----------------------------------------------------------------
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_fusion_teaches_the_powers_but_not_the_guess():
     layer = build()
     kernels = [

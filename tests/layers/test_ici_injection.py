@@ -26,6 +26,7 @@ def rows_of(out, index):
     return out["inputs"]["ab"[index]].reshape(COUNT, -1)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("off", [{"training": False}, {"active": 0.0}])
 def test_at_inference_and_when_inactive_nothing_happens(off):
     out = inject(noise=0.3, replacement=0.3, emptying=0.3, sparse=1.0, **off)
@@ -35,6 +36,7 @@ def test_at_inference_and_when_inactive_nothing_happens(off):
     np.testing.assert_array_equal(out["replaced"], 0)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_hits_are_as_frequent_as_asked_and_the_rest_stays():
     x = {name: np.tile(v, (30,) + (1,) * (v.ndim - 1)) for name, v in X.items()}
     out = inject(x, noise=0.2, replacement=0.2, emptying=0.1, sparse=0.5)
@@ -69,6 +71,7 @@ def test_missing_modalities_are_never_hit():
         np.testing.assert_array_equal(rows_of(out, m)[missing], expected)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_noise_is_a_log_uniform_multiple_of_how_the_features_vary():
     x = {"a": 0.1 * normal(400, 200), "b": np.zeros((400, 1), "float32")}
     out = inject(x, noise=1.0)

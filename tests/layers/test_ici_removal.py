@@ -72,6 +72,7 @@ def test_what_is_kept_and_what_is_removed_add_up(training):
     np.testing.assert_allclose(out["kept"] + out["ici"], z, atol=1e-5)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_training_noise_has_the_learnt_deviation():
     z, mean = np.zeros((4000, 1, 3), "float32"), np.zeros((1, 1, 3), "float32")
     layer = ICIRemoval(seed=0)

@@ -99,6 +99,7 @@ def test_clean_samples_that_were_not_seen_are_believed():
     assert (received == TEST["a"]).mean() > 0.99
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_what_stays_in_range_is_noticed_where_a_range_sees_nothing():
     bad = {**TEST, "a": permuted(TEST["a"])}
     quality, clean = call(bad)[QUALITY], call(TEST)[QUALITY]
@@ -258,6 +259,7 @@ def test_nothing_changes_before_it_is_adapted():
     assert layer.adapted
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_what_cannot_be_judged_passes():
     x = {
         "tokens": np.arange(400, dtype="int32").reshape(100, 4),
@@ -379,6 +381,7 @@ def test_outputs_are_finite_for_anything_finite():
         assert out[QUALITY].max() < 0.5
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("wild", [1e4, 1e9, 1e15, np.nan, np.inf])
 def test_wild_values_are_taken_out_even_where_nothing_is_left(wild):
     rows = 8
@@ -421,6 +424,7 @@ def test_where_nothing_is_known_nothing_is_lost():
     assert call({"a": fresh}, layer)[QUALITY].mean() > 0.7
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_weights_do_not_depend_on_the_order_of_the_modalities():
     turned = adapted(dict(reversed(X.items())))
     other = InputQuality()
@@ -439,6 +443,7 @@ def test_adapting_to_some_modalities_forgets_the_others():
     np.testing.assert_array_equal(call(TEST, layer)[QUALITY][:, 1], 1)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_sample_is_judged_by_itself_alone():
     bad = {**TEST, "a": permuted(TEST["a"])}
     whole = call(bad)[QUALITY]
@@ -498,6 +503,7 @@ GOLDEN = [
 ]
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_it_repairs_single_features_and_believes_as_without():
     rng = np.random.default_rng(0)
     y = np.arange(400) % 3

@@ -187,6 +187,7 @@ def expected_values(labels, partial, bias, mask=None):
     return np.array(single)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("measure", MEASURES)
 def test_contributions_of_a_batch_equal_a_plain_implementation(measure):
     labels, partial, bias = batch()
@@ -205,6 +206,7 @@ def test_contributions_of_a_batch_equal_a_plain_implementation(measure):
     np.testing.assert_allclose(to_numpy(layer.fractions), fractions, atol=1e-5)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("count", [2, 8])
 def test_information_adds_up_to_the_value_of_all_modalities(count):
     labels, partial, bias = batch(count)
@@ -247,6 +249,7 @@ def test_fractions_are_the_softmax_over_the_temperature():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_batches_weigh_as_much_as_they_have_samples():
     labels, partial, bias = batch()
     layer = updated("information", labels[:30], partial[:30], bias)

@@ -12,6 +12,7 @@ MASK = np.ones((40, 2), "float32")
 MASK[::3, 1] = 0
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_outputs_are_projected_around_the_mean_and_standardised():
     layer = ModalityEmbedding(8)
     layer(X)
@@ -29,6 +30,7 @@ def test_outputs_are_projected_around_the_mean_and_standardised():
         np.testing.assert_allclose(z[:, m], expected, atol=1e-4)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_after_one_batch_the_next_is_standardised():
     layer = ModalityEmbedding(16)
     layer(X)

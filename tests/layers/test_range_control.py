@@ -48,6 +48,7 @@ def test_statistics_are_those_of_numpy():
         np.testing.assert_array_equal(high[name], values.max(axis=0))
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_statistics_are_the_same_in_batches_with_missing_samples_and_nan():
     x = data()
     mask = np.ones((50, 3), "float32")
@@ -330,6 +331,7 @@ def test_two_devices_have_the_statistics_of_one(tmp_path):
     assert checked == 8
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_sample_that_is_not_finite_does_not_stay_in_the_range():
     x = np.random.default_rng(0).uniform(size=(20, 3)).astype("float32")
     bad = np.concatenate([x, [[np.nan, 0.5, 0.5], [0.5, np.inf, 0.5]]])

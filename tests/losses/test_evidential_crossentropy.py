@@ -73,6 +73,7 @@ def test_kl_agrees_with_scipy_up_to_large_concentrations():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_kl_agrees_with_scipy_for_many_classes():
     alpha = 1 + np.random.default_rng(0).gamma(0.3, 1e3, size=(20, 40))
     np.testing.assert_allclose(
@@ -120,6 +121,7 @@ def test_values_by_hand():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_integer_and_one_hot_labels_and_sample_weights():
     logits = np.log(ALPHA)
     y = np.array([0, 1, 2, 0, 1, 2])
@@ -136,6 +138,7 @@ def test_integer_and_one_hot_labels_and_sample_weights():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_absurd_logits_give_a_finite_loss():
     loss = EvidentialCrossentropy(kl_weight=1.0)
     logits = np.array([[500.0, -3.0], [0.0, 1e4], [90.0, 90.0]])

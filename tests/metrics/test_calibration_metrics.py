@@ -38,6 +38,7 @@ def value(metric, *args, **kwargs):
     return float(ops.convert_to_numpy(metric.result()))
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("bins", [1, 10, 15])
 def test_top_label_error_is_that_of_a_loop_over_bins(bins):
     y, logits, p = predictions()
@@ -57,6 +58,7 @@ def test_class_wise_error_is_the_mean_over_classes():
     assert value(metric, y, logits) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_bins_of_equal_mass_hold_equally_many():
     y, logits, p = predictions(samples=500)
     top, right = p.max(axis=1), p.argmax(axis=1) == y
@@ -87,6 +89,7 @@ def metrics():
     ]
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("metric", metrics(), ids=lambda m: m.name)
 def test_batches_in_any_order_give_the_value_of_one_batch(metric):
     y, logits, _ = predictions()
@@ -101,6 +104,7 @@ def test_batches_in_any_order_give_the_value_of_one_batch(metric):
     assert abs(whole - value(metric, y, logits)) > 1e-4
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("metric", metrics(), ids=lambda m: m.name)
 def test_a_sample_of_weight_two_counts_twice(metric):
     y, logits, _ = predictions(samples=30)
@@ -132,6 +136,7 @@ def test_nothing_seen_is_no_error():
     assert float(ExpectedCalibrationError().result()) == 0
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("metric", metrics(), ids=lambda m: m.name)
 def test_a_nan_prediction_is_not_averaged_away(metric):
     y, logits, _ = predictions(samples=40)

@@ -73,6 +73,7 @@ def test_false_positive_rate_is_that_of_scikit_learn(step, recall):
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("positives", [20, 60, 1000])
 def test_a_recall_that_is_met_exactly_is_enough(positives):
     # The last 5 % of the positives lie below all negatives.
@@ -125,6 +126,7 @@ def test_an_inverted_score_is_that_of_one_minus_it(cls):
     assert abs(expected - value(cls(), y, p)) > 0.1
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("cls", METRICS)
 def test_each_modality_counts_and_a_missing_one_does_not(cls):
     y, _, p = scores(60)

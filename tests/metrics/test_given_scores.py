@@ -218,6 +218,7 @@ def test_a_nan_prediction_is_no_right_one():
     assert value == pytest.approx((LOGITS.argmax(1) == Y)[weight].mean())
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_modality_imbalance_notices_too():
     both = np.stack([LOGITS, 0.1 * LOGITS], axis=1)
     other = np.stack([P, P], axis=1)

@@ -34,6 +34,7 @@ def sample_scores(y, p, score):
     return np.take_along_axis(p, y[:, None, None], -1)[..., 0]
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("score", SCORES)
 def test_it_is_one_minus_the_weakest_over_the_strongest(score):
     y, logits, p = predictions()
@@ -73,6 +74,7 @@ def test_streams_weights_and_broken_samples(score):
     assert_broken_samples_make_nan(metric, y, logits)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_equal_modalities_are_balanced_and_a_useless_one_is_not():
     y = np.array([0, 1, 2])
     right = np.eye(3)[y]
@@ -94,6 +96,7 @@ def test_nothing_to_compare_is_not_balance():
     assert np.isnan(value(metric, y, np.stack([right, wrong], 1), mask))
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_it_says_what_the_monitor_says_of_a_model():
     x, y = vectors()
     model = LateFusion(SHAPES, 3)

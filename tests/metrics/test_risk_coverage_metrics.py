@@ -74,6 +74,7 @@ def test_probabilities_give_the_value_of_their_logits():
     assert value(AURC(), y[:, None], logits) == of_logits
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_ties_give_the_mean_over_all_their_orders():
     logit = np.array([3.0, 3.0, 2.0, 2.0, 2.0, 2.0, 1.0])
     right = np.array([1, 0, 0, 1, 1, 0, 0])

@@ -39,6 +39,7 @@ def test_what_is_absent_is_missing_in_predict(model):
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_other_methods_that_do_not_train_take_it_too(model):
     full = {**X, "modality_mask": MASKED}
     for run in (

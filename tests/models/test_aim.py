@@ -86,6 +86,7 @@ def test_deep_encoders_train_in_mixed_precision():
 # -- Two paths ----------------------------------------------------------------
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_main_path_is_the_plain_model_and_so_is_inference():
     model = compiled(on=True)
     plain = make(model_class=keras_mmrel.ConcatFusion)
@@ -98,6 +99,7 @@ def test_the_main_path_is_the_plain_model_and_so_is_inference():
     assert len(model.trainable_variables) == len(plain.trainable_variables)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize(
     "off, atol",
     # What is computed and multiplied by 0 may be compiled in another order.
@@ -117,6 +119,7 @@ def test_without_auxiliary_losses_it_is_concatenation(off, atol):
     assert distance(with_loss, plain) > 1e-3
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_losses_are_those_of_the_weak_features_in_turn():
     model = compiled(on=True, target_weight=1.0)
     weight = np.linspace(0.5, 1.5, 24).astype("float32")
@@ -192,6 +195,7 @@ def one_modality(monkeypatch, index):
     monkeypatch.setattr(AuxiliaryPaths, "losses", losses)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("kind", everywhere(KINDS, ["mlp"]))
 def test_rely_trains_the_other_encoders_and_target_the_own(monkeypatch, kind):
     one_modality(monkeypatch, 0)
@@ -209,6 +213,7 @@ def test_rely_trains_the_other_encoders_and_target_the_own(monkeypatch, kind):
     assert largest([v[..., ::2] for v in target["a"]]) < 1e-6
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("kind", everywhere(KINDS, ["mlp"]))
 def test_both_have_the_gradient_of_a_loss_that_stops_nowhere(monkeypatch, kind):
     both = gradients(kind, target_weight=1.0)
@@ -270,6 +275,7 @@ def test_a_fusion_of_another_shape_is_refused():
         keras_mmrel.ConcatFusion(SHAPES, 4, fusion=Fusion("mlp"))
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_moving_statistics_are_those_of_a_step_without_auxiliary_path():
     plain = compiled(model_class=keras_mmrel.ConcatFusion, norm=True)
     model = compiled(on=True, norm=True)
@@ -358,6 +364,7 @@ def test_different_depths_meet_at_the_same_relative_depth():
     assert len(set(found[0].tolist())) == 4
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_strengths_follow_the_performance_after_the_warm_up():
     x = {"a": X["a"], "b": 0 * X["b"]}
     model = compiled(strength="imbalance", warmup=0.5)

@@ -36,6 +36,7 @@ class Record(keras.callbacks.Callback):
         self.end.append(self.masks())
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("selection", ["random", "under_optimised"])
 def test_masks_change_at_the_beginning_of_epochs_after_the_warm_up(selection):
     model = compiled(auxiliary=selection, warmup=0.25)

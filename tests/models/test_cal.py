@@ -70,6 +70,7 @@ def known(model, information):
     model.contribution.counts.assign(np.ones(len(information)))
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_encoders_learn_faster_by_their_share_and_the_head_does_not(name):
     optimizer = getattr(keras.optimizers, name)
@@ -100,6 +101,7 @@ def test_encoders_learn_faster_by_their_share_and_the_head_does_not(name):
             )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("count", [2, 3])
 def test_coefficients_have_a_geometric_mean_of_one(count):
     found = {}
@@ -301,6 +303,7 @@ def test_a_modality_missing_in_a_whole_batch_changes_nothing():
     assert np.isfinite([to_numpy(b.strength) for b in model.bottlenecks]).all()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_mechanisms_begin_with_their_epochs():
     model = compiled(
         acceleration=0.5,
@@ -329,6 +332,7 @@ def test_mechanisms_begin_with_their_epochs():
     assert seen == [[0, 0, 0], [0, 0, 0], [1, 1, 1], [1, 1, 1]]
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_before_its_start_the_bottleneck_does_nothing():
     model = compiled(bottleneck=5.0, bottleneck_start=1.0)
     plain = compiled()
@@ -337,6 +341,7 @@ def test_before_its_start_the_bottleneck_does_nothing():
     assert model.predict(X, verbose=0)["logits"].shape == (24, 3)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_one_modality_trains_like_any_other():
     model = compiled(shapes={"a": (6,)}, holdout=0.25, **MECHANISMS)
     logs = fit(model, {"a": X["a"]}, epochs=2)

@@ -32,6 +32,7 @@ def test_holding_out_one_class_only_is_warned_of():
         compiled(holdout=0.25).fit(one, Y, verbose=0)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("release", [1.0, 0.5])
 def test_held_out_samples_are_not_learnt_from_until_released(release):
     # What is not decided by contributions.
@@ -149,6 +150,7 @@ def test_fit_holds_out_a_share_fixed_by_the_seed():
     assert (counts[0] != counts[2]).any()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_loss_keeps_its_scale_and_weights_combine():
     model = compiled(keras.optimizers.SGD(0.0), holdout=0.25)
     loss = crossentropy(model)
@@ -257,6 +259,7 @@ def trained():
     return train()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_noise_contributes_nothing_and_is_compressed(trained):
     model, history = trained
     last = {k: v[-1] for k, v in history.items()}

@@ -182,6 +182,7 @@ def test_a_bad_plan_is_named(bad):
         Clock().plan(steps_per_epoch=3, epochs=bad)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_training_that_was_interrupted_may_be_planned_anew():
     x, y = vectors()
 

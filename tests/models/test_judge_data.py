@@ -12,6 +12,7 @@ from keras_mmrel.layers import InputQuality
 from keras_mmrel.models._quality import adapt_quality
 from tests.helpers import EAGER
 from tests.helpers import SHAPES
+from tests.helpers import everywhere
 from tests.helpers import vectors
 
 X, Y = vectors(96)
@@ -169,7 +170,10 @@ def test_a_constant_modality_of_a_judged_pipeline_counts_as_missing(name):
     assert (out["confidence"][:, 1] == 0).all()
 
 
-@pytest.mark.parametrize("name", [*OWN, "LateFusion", "FeatureRepair"])
+@pytest.mark.parametrize(
+    "name",
+    everywhere([*OWN, "LateFusion", "FeatureRepair"], ["ReliableFusion"]),
+)
 def test_a_fit_that_fails_before_its_first_step_teaches_nothing(name):
     own = {"quality": FeatureRepair()} if name == "FeatureRepair" else {}
     model = make("LateFusion" if own else name, **own)

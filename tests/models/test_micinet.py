@@ -100,6 +100,7 @@ def test_the_first_phase_learns_initial_logits_only():
         assert moved == set(first if phase == 1 else before)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_warm_up_is_a_fraction_of_the_steps():
     for epochs, expected in ((4, 6), (100, 45), (2, 3), (1, 1)):
         model = make()
@@ -194,6 +195,7 @@ def test_no_augmentation_enters_a_statistic():
     assert_same(statistics(other), statistics(plain), atol=1e-5)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_nothing_that_was_injected_enters_a_statistic():
     model = compiled(injection=1.0, quality=None)
     step(model)
@@ -234,6 +236,7 @@ def test_a_missing_modality_takes_no_part_in_training():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_integer_and_one_hot_labels_give_the_same_losses():
     logs = []
     for labels in (Y, np.eye(3, dtype="float32")[Y]):
@@ -303,6 +306,7 @@ def test_powers_multiply_by_what_was_seen_of_the_input():
     np.testing.assert_allclose(odds[1], 0.1 * odds[0], rtol=1e-4)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_data_that_can_be_read_once_train_without_a_judge():
     def batches():
         for start in (0, 12):

@@ -37,6 +37,7 @@ def train(model, x, y):
 # -- Data ---------------------------------------------------------------------
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize(
     "labels",
     [
@@ -49,6 +50,7 @@ def test_a_batch_may_lack_classes(labels):
     train(compiled(), X, labels)
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_a_class_only_in_held_out_data_is_no_error():
     model = compiled()
     known, other = np.minimum(Y, 1), np.full_like(Y, 2)
@@ -127,6 +129,7 @@ def test_it_learns_and_finds_what_was_confused():
     assert (out["logits"].argmax(axis=1) == y).mean() > 0.85
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.parametrize("name", everywhere(OPTIONS, ["compensation"]))
 def test_every_ablation_trains_without_what_it_leaves_out(name):
     model = compiled(**{name: False})
@@ -223,6 +226,7 @@ def sizes_of(model, x, y):
     return found
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 @pytest.mark.skipif(
     keras.config.backend() != "jax",
     reason="Only JAX lists every tensor of a step before it runs.",

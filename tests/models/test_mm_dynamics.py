@@ -144,6 +144,7 @@ def test_confidence_learns_the_true_class_probability():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_the_squared_error_trains_confidence_and_head():
     x, y = vectors()
     model = small(SHAPES, 3, modality_loss_weight=0.0, dropout=0.0)

@@ -7,7 +7,9 @@ import keras_mmrel
 from keras_mmrel.modulations import AGM
 from keras_mmrel.modulations import OGM
 from keras_mmrel.modulations import OGMGE
+from keras_mmrel.modulations import MMPareto
 from tests import data_parallel
+from tests.modulations.helpers import TwoWays
 from tests.modulations.helpers import X
 from tests.modulations.helpers import Y
 from tests.modulations.helpers import make_model
@@ -16,6 +18,7 @@ from tests.modulations.helpers import train
 CASES = {
     "OGM on gradients": (lambda: OGM(0.5), lambda: keras.optimizers.SGD(0.1)),
     "AGM on updates": (lambda: AGM(1.0), lambda: keras.optimizers.Adam(0.02)),
+    "MMPareto": (MMPareto, lambda: keras.optimizers.SGD(0.1)),
     "noise": (
         lambda: OGMGE(0.5, kernels="all", seed=0),
         lambda: keras.optimizers.SGD(0.1),
@@ -34,7 +37,8 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
     """Train one case; the logs of the coefficients have to agree, too."""
     make, optimizer = CASES[case]
     rows = np.arange(24) if rows is None else np.array(rows)
-    model_class = keras_mmrel.ConcatFusion
+    # Gradients that agree would be added up whatever the devices do.
+    model_class = TwoWays if case == "MMPareto" else keras_mmrel.ConcatFusion
     model_class = parallel(model_class) if parallel else model_class
     model, history = train(
         make(),
@@ -46,7 +50,8 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
         batch_size=batch_size,
         epochs=2,
     )
-    return model, [np.array(history[f"{name}_coefficient"]) for name in X]
+    logs = [k for k in history if k.endswith(("coefficient", "_weight"))]
+    return model, [np.array(history[key]) for key in sorted(logs)]
 
 
 if __name__ == "__main__":

@@ -26,6 +26,16 @@ class Constant(keras_mmrel.modulations.GradientModulation):
         return {**super().get_config(), "factors": self.factors}
 
 
+class TwoWays(keras_mmrel.ConcatFusion):
+    """What the first modality says by itself is the opposite."""
+
+    def make_outputs(self, logits, modality_logits, *args, **kwargs):
+        signs = ops.convert_to_tensor(np.array([-1.0, 1.0], "float32"))
+        return super().make_outputs(
+            logits, modality_logits * signs[:, None], *args, **kwargs
+        )
+
+
 def make_model(
     shapes=None,
     dtype=None,

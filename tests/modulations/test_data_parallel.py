@@ -11,7 +11,7 @@ from tests.data_parallel import train_on_two
 from tests.helpers import everywhere
 from tests.modulations import _parallel_worker
 
-CHOSEN = ["AGM on updates"]
+CHOSEN = ["AGM on updates", "MMPareto"]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,8 @@ def one_device(case, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "case", everywhere(["OGM on gradients", "AGM on updates"], CHOSEN)
+    "case",
+    everywhere(["OGM on gradients", "AGM on updates", "MMPareto"], CHOSEN),
 )
 def test_two_devices_train_the_weights_of_one(replicas, case):
     for values in replicas[case]:
