@@ -54,6 +54,12 @@ def read(
     """
     path = as_path("source", source)
     named = {"groups": groups, "split": split, "ids": ids}
+    used = [labels or "y", *(name for name in named.values() if name)]
+    if len(set(used)) != len(used):
+        raise ValueError(
+            "`labels`, `groups`, `split` and `ids` must be different arrays "
+            f"or columns. Received: {used}"
+        )
     suffix = path.suffix.lower()
     if suffix in (".yaml", ".yml") or str(source) in LOADERS:
         given = {k: v for k, v in (named | {"labels": labels}).items() if v}
@@ -171,6 +177,11 @@ def _table(
             f"`modalities` must be one or more. Received: none in '{name}'"
         )
     if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "iufb":
+        if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
+            raise ValueError(
+                "`labels` must be classes, one a sample or one-hot rows. "
+                f"Received: an array of shape {y.shape}"
+            )
         y = y.argmax(axis=1)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]

@@ -117,16 +117,11 @@ def run(
 
     Example:
 
-    >>> import tempfile
-    >>> rng = np.random.default_rng(0)
-    >>> y = np.arange(60) % 2
-    >>> x = {n: rng.normal(y[:, None], 1.0, (60, 3)) for n in ("a", "b")}
-    >>> diagnosis = keras_mmrel.diagnose.run(
-    ...     (x, y), tempfile.mkdtemp(), methods=["concat fusion"],
-    ...     folds=2, epochs=1, verbose=0,
-    ... )
-    >>> diagnosis.page.name
-    'index.html'
+    >>> try:
+    ...     keras_mmrel.diagnose.run("no.npz", "diagnosis")
+    ... except FileNotFoundError as error:
+    ...     print(str(error).partition(", or a loader")[0])
+    `source` must be a .npz, .csv, .tsv or .yaml file
     """
     folder = as_path("out", out)
     chosen = _methods(methods)

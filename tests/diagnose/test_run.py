@@ -175,7 +175,9 @@ def test_a_folder_of_other_data_is_refused(faulty, tmp_path, capsys):
         (["data.npz", "--folds", "1"], "`folds` must be an integer"),
         (["data.npz", "--epochs", "0"], "`epochs` must be a positive"),
         (["data.npz", "--labels", "a"], "`labels` must be classes"),
-        (["data.npz", "--split", "y"], "`split` must hold 'train' and"),
+        (["data.npz", "--split", "y"], "must be different arrays"),
+        (["data.npz", "--split", "a"], "`split` must hold a value a sample"),
+        (["split.npz", "--split", "s"], "`split` must hold 'train' and"),
         (["text.npz"], "`source` must hold numbers in every modality"),
         (["short.npz"], "`source` must hold a row a sample"),
         (["damaged.npz"], "must be an undamaged .npz"),
@@ -183,7 +185,7 @@ def test_a_folder_of_other_data_is_refused(faulty, tmp_path, capsys):
         (["table.csv"], "`labels` must name one column"),
         (["table.csv", "--labels", "k"], "`modalities` must say which"),
         (
-            ["table.csv", "--labels", "k", "--modalities", "a=p*", "b=q*"],
+            ["table.csv", "--labels", "k", "--modalities", "a=p*", "b=z*"],
             "`modalities` must give each column",
         ),
         (
@@ -201,6 +203,7 @@ def test_wrong_input_is_one_sentence(tmp_path, capsys, arguments, expected):
     save(tmp_path / "text.npz", {**x, "t": y.astype(str)}, y)
     save(tmp_path / "short.npz", {**x, "b": x["b"][:5]}, y)
     save(tmp_path / "real.npz", x, y + 0.5)
+    save(tmp_path / "split.npz", x, y, s=np.arange(30))
     whole = (tmp_path / "data.npz").read_bytes()
     (tmp_path / "damaged.npz").write_bytes(whole[:300])
     (tmp_path / "data.json").write_text("{}")
