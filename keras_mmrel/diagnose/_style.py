@@ -69,5 +69,6 @@ code { font-size: .9em; }
   .bar .track { grid-column: 1 / -1; grid-row: 2; }
   th, td { padding: .3rem .4rem; } td.text, th.text { min-width: 10rem; }
   th:first-child, td:first-child { min-width: 6.5rem; max-width: 8rem; }
-  .texts th:first-child, .texts td:first-child { min-width: 2.5rem; } }
+  .texts th:first-child, .texts td:first-child { min-width: 3.4rem;
+  overflow-wrap: normal; } }
 """
