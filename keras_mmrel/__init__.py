@@ -4,6 +4,7 @@ from keras_mmrel import benchmark
 from keras_mmrel import callbacks
 from keras_mmrel import corruptions
 from keras_mmrel import datasets
+from keras_mmrel import diagnose
 from keras_mmrel import encoders
 from keras_mmrel import evaluation
 from keras_mmrel import layers
@@ -51,6 +52,7 @@ __all__ = [
     "callbacks",
     "corruptions",
     "datasets",
+    "diagnose",
     "encoders",
     "evaluation",
     "layers",

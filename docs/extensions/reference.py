@@ -22,12 +22,17 @@ from keras_mmrel.benchmark.dataset import FILES
 from keras_mmrel.benchmark.dataset import SOURCES
 from keras_mmrel.benchmark.regime import OPTIONS
 from keras_mmrel.benchmark.regime import Regime
+from keras_mmrel.diagnose.__main__ import make_parser as diagnosis_parser
 from keras_mmrel.layers import CorruptionAugmentation
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 # What a constant of a package is; its page lists what it holds.
 CONSTANTS = {
     "keras_mmrel.benchmark.PROBES": "Built-in probes of a comparison, by name.",
+    "keras_mmrel.diagnose.LIMITS": (
+        "Every limit of a diagnosis with what it decides, by name; all are "
+        "this library's own choice."
+    ),
     "keras_mmrel.evaluation.NOISE_PROTOCOLS": (
         "Built-in corruptions with their severities, by the name that "
         "`evaluate_robustness` and the benchmark take."
@@ -148,12 +153,14 @@ def command_lines() -> list[str]:
     parser = make_parser()
     commands = parser._subparsers._group_actions[0].choices
     for name, command in commands.items():
-        command.formatter_class = functools.partial(
-            argparse.HelpFormatter, width=72
-        )
-        lines += [f"### `{name}`", "", "```text"]
-        lines += [*command.format_help().rstrip().splitlines(), "```", ""]
+        lines += [f"### `{name}`", "", *help_lines(command), ""]
     return lines
+
+
+def help_lines(parser: argparse.ArgumentParser) -> list[str]:
+    """The help text of a command."""
+    parser.formatter_class = functools.partial(argparse.HelpFormatter, width=72)
+    return ["```text", *parser.format_help().rstrip().splitlines(), "```"]
 
 
 def _yaml(value: object) -> str:
@@ -192,6 +199,11 @@ def constant_rows(full: str) -> tuple[list[str], list[list[str]]]:
                 protocol.description,
             ]
             for key, protocol in values.items()
+        ]
+    if name == "LIMITS":
+        return ["limit", "value", "what it is"], [
+            [f"`{key}`", f"{limit.value:g}", limit.meaning]
+            for key, limit in values.items()
         ]
     rows = []
     for key, value in values.items():
@@ -293,6 +305,11 @@ class CommandLine(FromCode):
         return command_lines()
 
 
+class DiagnosisLine(FromCode):
+    def lines(self) -> list[str]:
+        return help_lines(diagnosis_parser())
+
+
 class Results(FromCode):
     """`{results} comparison`: its rows in the content, or all, as they are.
 
@@ -315,5 +332,6 @@ DIRECTIVES = {
     "regime": RegimeKeys,
     "sources": Sources,
     "command": CommandLine,
+    "diagnosis": DiagnosisLine,
     "results": Results,
 }

@@ -132,7 +132,7 @@ class Table:
 
 
 def _table(key: str, path: Path, options: Options) -> Table:
-    sheet = _open(key, path, options)
+    sheet = open_sheet(key, path, options)
     ids, rows = [], []
     for number, cells in sheet.rows:
         if sheet.key_column is not None:
@@ -166,7 +166,7 @@ def _numbers(
     """The numbers of a row, NaN for what is missing."""
     found = np.empty(len(cells))
     for place, cell in enumerate(cells):
-        value = _number(cell, sheet.comma)
+        value = cell_number(cell, sheet.comma)
         if value is None:
             beside = place
             if sheet.key_column is not None and place >= sheet.key_column:
@@ -188,7 +188,7 @@ def _numbers(
     return found
 
 
-def _number(cell: str, comma: bool = False) -> float | None:
+def cell_number(cell: str, comma: bool = False) -> float | None:
     """A number, NaN for a missing one, or `None` for a text."""
     lower = cell.lower()
     if lower in MISSING:
@@ -206,7 +206,7 @@ def _number(cell: str, comma: bool = False) -> float | None:
 def _check_header(sheet: Sheet, names: list[str]) -> None:
     """Refuse a first row that may be a sample."""
     filled = [name for name in names if name]
-    values = [_number(name, sheet.comma) for name in filled]
+    values = [cell_number(name, sheet.comma) for name in filled]
     if filled and None not in values:
         raise sheet.wrong(
             "have names in its first row, or be described: say `header: "
@@ -288,7 +288,7 @@ def _check_first_columns(
 
 def _labels(path: Path, options: Options) -> tuple[Array, list[str]]:
     """The labels, and the samples that they are of."""
-    sheet = _open("labels", path, options)
+    sheet = open_sheet("labels", path, options)
     ids, texts = [], []
     for _, cells in sheet.rows:
         if sheet.key_column is not None:
@@ -311,7 +311,7 @@ def _labels(path: Path, options: Options) -> tuple[Array, list[str]]:
         )
     if sheet.names and options.header is None and options.key is None:
         _check_label_header(sheet, sheet.names[0], texts)
-    return _label_array(texts), ids
+    return label_array(texts), ids
 
 
 def _id(text: str) -> str:
@@ -321,7 +321,7 @@ def _id(text: str) -> str:
 
 def _check_label_header(sheet: Sheet, name: str, texts: list[str]) -> None:
     """Refuse a first row that may be a label."""
-    numeric = all(_number(text) is not None for text in (name, *texts))
+    numeric = all(cell_number(text) is not None for text in (name, *texts))
     if name in texts or numeric:
         raise sheet.wrong(
             "have a name in its first row, or be described: say `header: "
@@ -331,10 +331,10 @@ def _check_label_header(sheet: Sheet, name: str, texts: list[str]) -> None:
         )
 
 
-def _label_array(texts: list[str]) -> Array:
+def label_array(texts: list[str]) -> Array:
     if all(INTEGER.fullmatch(text) for text in texts):
         return np.array([int(text) for text in texts])
-    values = [_number(text) for text in texts]
+    values = [cell_number(text) for text in texts]
     if None in values or any(t.lower() in FLAGS for t in texts):
         return np.array(texts)
     return np.array(values, float)
@@ -370,7 +370,7 @@ def _places(
 # -- Files -------------------------------------------------------------------
 
 
-def _open(key: str, path: Path, options: Options) -> Sheet:
+def open_sheet(key: str, path: Path, options: Options) -> Sheet:
     """Find out how a file is written, and read its first line."""
     text = _text(key, path)
     try:
@@ -458,7 +458,8 @@ def _delimiter(text: str) -> str:
         cells = [cell for record in body for cell in record]
         comma = delimiter != ","
         numbers = sum(
-            _number(cell, comma) is not None or _number(cell) is not None
+            cell_number(cell, comma) is not None
+            or cell_number(cell) is not None
             for cell in cells
         )
         rank = (numbers / len(cells), len(body[0]))
