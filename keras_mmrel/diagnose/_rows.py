@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -20,18 +21,25 @@ from keras_mmrel.evaluation import modality_contributions
 LATE, CONCAT = "late fusion", "concat fusion"
 BALANCED = "concat fusion, unimodal losses"
 CONTROL = "late fusion, range control"
-# The simplest first: of methods that are as good, the first is recommended.
-CANDIDATES: Mapping[str, Method] = {
-    LATE: Method("LateFusion", {"average": "probabilities"}),
-    CONCAT: Method("ConcatFusion"),
-    CONTROL: Method(
-        "LateFusion", {"average": "probabilities"}, quality="RangeControl"
-    ),
-    BALANCED: Method("ConcatFusion", {"modality_loss_weight": 1.0}),
-    "AIM": Method("AIM"),
-    "ReliableFusion": Method("ReliableFusion"),
-    "QADM-Net": Method("QADMNet"),
-    "MICINet": Method("MICINet"),
+PROBABILITIES = {"average": "probabilities"}
+# Arguments of each row, the simplest first: of methods that are as good, the
+# first is recommended. A `Method` tries its model, which an import must not.
+CANDIDATES: Mapping[str, dict[str, Any]] = {
+    LATE: {"model": "LateFusion", "options": PROBABILITIES},
+    CONCAT: {"model": "ConcatFusion"},
+    CONTROL: {
+        "model": "LateFusion",
+        "options": PROBABILITIES,
+        "quality": "RangeControl",
+    },
+    BALANCED: {
+        "model": "ConcatFusion",
+        "options": {"modality_loss_weight": 1.0},
+    },
+    "AIM": {"model": "AIM"},
+    "ReliableFusion": {"model": "ReliableFusion"},
+    "QADM-Net": {"model": "QADMNet"},
+    "MICINet": {"model": "MICINet"},
 }
 # Rows whose encoders are asked what they know of the classes.
 PROBED = (CONCAT, BALANCED)
@@ -81,18 +89,11 @@ def make_methods(
 
 def candidate(name: str, learning_rate: float | None = None) -> Method:
     """Return the row of a method."""
-    method = CANDIDATES[name]
     probes = ["contributions"]
     if name in PROBED and learning_rate is None:
         probes += ["linear_probe", "modality_accuracy"]
-    return Method(
-        method.model,
-        method.options,
-        quality=method.quality,
-        training={} if learning_rate is None
-        else {"learning_rate": learning_rate},
-        probes=probes,
-    )  # fmt: skip
+    training = {} if learning_rate is None else {"learning_rate": learning_rate}
+    return Method(**CANDIDATES[name], training=training, probes=probes)
 
 
 def make_evaluation(x: Mapping[str, Array]) -> Evaluation:
