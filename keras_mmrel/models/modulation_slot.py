@@ -1,4 +1,4 @@
-import types
+import threading
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -32,8 +32,9 @@ class ModulationSlot(keras.layers.Layer):
         super().__init__(**{"name": "modulation_slot", **kwargs})
         self._encoders = encoders
         self.held: list[GradientModulation] = []
-        # What the step that is being traced has added to its loss.
-        self._step = types.SimpleNamespace(added=None)
+        # What the step that is being traced has added to its loss. TensorFlow
+        # traces that of each replica in a thread of its own, in turns.
+        self._step = threading.local()
         # Keras calls a model with unbuilt layers anew before each `predict`.
         self.built = True
 
@@ -104,7 +105,8 @@ class ModulationSlot(keras.layers.Layer):
 
     def take_added_loss(self) -> Tensor:
         """Return what `add_loss` has added in this step."""
-        added, self._step.added = self._step.added, None
+        added = self._step.added
+        del self._step.added
         return added
 
     def edit_gradients(
