@@ -8,7 +8,6 @@ from keras_mmrel.modulations import AGM
 from keras_mmrel.modulations import OGM
 from keras_mmrel.modulations import OGMGE
 from keras_mmrel.modulations import MMPareto
-from tests import data_parallel
 from tests.modulations.helpers import TwoWays
 from tests.modulations.helpers import X
 from tests.modulations.helpers import Y
@@ -52,7 +51,3 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
     )
     logs = [k for k in history if k.endswith(("coefficient", "_weight"))]
     return model, [np.array(history[key]) for key in sorted(logs)]
-
-
-if __name__ == "__main__":
-    data_parallel.main(run)
