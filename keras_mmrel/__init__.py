@@ -24,6 +24,7 @@ from keras_mmrel.models import TMC
 from keras_mmrel.models import UDML
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
+from keras_mmrel.models import MCDropout
 from keras_mmrel.models import MICINet
 from keras_mmrel.models import MMCosine
 from keras_mmrel.models import MMDynamics
@@ -39,6 +40,7 @@ __all__ = [
     "ConcatFusion",
     "ETMC",
     "LateFusion",
+    "MCDropout",
     "MICINet",
     "MMCosine",
     "MMDynamics",

@@ -31,6 +31,7 @@ MODELS = {
         keras_mmrel.RCML,
         keras_mmrel.MMCosine,
         keras_mmrel.UDML,
+        keras_mmrel.MCDropout,
     )
 }
 

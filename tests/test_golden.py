@@ -102,6 +102,14 @@ def micinet():
     return model
 
 
+def passes():
+    """What is dropped at inference is the same everywhere, in training not."""
+    model = keras_mmrel.MCDropout(encoders(), 3, passes=5, seed=0)
+    for drops in model.drops:
+        drops.dropout.rate = 0.0
+    return model
+
+
 class Still(keras_mmrel.UDML):
     """It draws nothing, which each backend would do in its own way."""
 
@@ -144,6 +152,7 @@ MODELS = {
     "TMC": lambda: keras_mmrel.TMC(encoders(), 3, annealing=1.0),
     "ETMC": lambda: keras_mmrel.ETMC(encoders(), 3, annealing=1.0),
     "RCML": lambda: keras_mmrel.RCML(encoders(), 3, annealing=1.0),
+    "MCDropout": passes,
     "UDML": lambda: Still(encoders(), 3, noise_from=1.0, weights_from=0.5),
     "QMF": lambda: keras_mmrel.QMF(encoders(), 3, rank_weight=1.0),
     "PDF": lambda: keras_mmrel.PDF(encoders(), 3, confidence_units=8),

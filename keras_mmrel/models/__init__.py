@@ -7,6 +7,7 @@ from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.concat_fusion import ConcatFusion
 from keras_mmrel.models.etmc import ETMC
 from keras_mmrel.models.late_fusion import LateFusion
+from keras_mmrel.models.mc_dropout import MCDropout
 from keras_mmrel.models.micinet import MICINet
 from keras_mmrel.models.mm_cosine import MMCosine
 from keras_mmrel.models.mm_dynamics import MMDynamics
@@ -28,6 +29,7 @@ __all__ = [
     "ConcatFusion",
     "ETMC",
     "LateFusion",
+    "MCDropout",
     "MICINet",
     "MMCosine",
     "MMDynamics",
