@@ -124,6 +124,10 @@ class InfoReg(GradientModulation):
         super().setup(model)
         self._keep_weights()
 
+    def get_build_config(self) -> None:
+        # The state has the model's shapes: a loaded one waits for `compile`.
+        return None
+
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
         count = input_shape[-1]

@@ -99,6 +99,10 @@ class PMR(GradientModulation):
             self._classes = model.num_classes
         super().setup(model)
 
+    def get_build_config(self) -> None:
+        # The state has the model's shapes: a loaded one waits for `compile`.
+        return None
+
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
         self.prototypes, self.sums = (
