@@ -6,6 +6,7 @@ from keras_mmrel.modulations.contribution_acceleration import (
     ContributionAcceleration,
 )
 from keras_mmrel.modulations.dgl import DGL
+from keras_mmrel.modulations.gradient_blending import GradientBlending
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 from keras_mmrel.modulations.info_reg import InfoReg
 from keras_mmrel.modulations.mm_pareto import MMPareto
@@ -19,6 +20,7 @@ __all__ = [
     "ARL",
     "ContributionAcceleration",
     "DGL",
+    "GradientBlending",
     "GradientModulation",
     "InfoReg",
     "MMPareto",

@@ -43,7 +43,7 @@ class PMR(GradientModulation):
 
     The paper's text was not available to us; this follows its released code
     (commit 3615e48), whose loss and gradients for one batch and given
-    prototypes are those of this class to 1e-5. There prototypes are means over
+    prototypes are those of this class to 1e-6. There prototypes are means over
     a tenth of the batches in inference mode, by a pass of its own that is made
     before the first epoch, too. The paper's abstract names an entropy term for
     early epochs, which the code has not, and this class neither. More than

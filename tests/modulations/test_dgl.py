@@ -16,6 +16,8 @@ from tests.modulations.helpers import own_fusion
 from tests.modulations.helpers import train
 from tests.modulations.helpers import weights
 
+# `test_methods.py` has what runs on every backend.
+pytestmark = pytest.mark.slow_on("jax", "tensorflow")
 SGD = keras.optimizers.SGD
 
 

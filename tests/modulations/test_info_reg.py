@@ -15,6 +15,8 @@ from tests.modulations.helpers import make_model
 from tests.modulations.helpers import train
 from tests.modulations.helpers import weights
 
+# `test_methods.py` has what runs on every backend.
+pytestmark = pytest.mark.slow_on("jax", "tensorflow")
 SGD = keras.optimizers.SGD
 
 

@@ -28,12 +28,17 @@ METHODS = {
     "PMR": {"alpha": 0.7, "momentum": 0.3},
     "InfoReg": {"strength": 0.5, "window": 2},
     "DGL": {"alpha": 2.0},
+    "GradientBlending": {"weights": [1.0, 2.0, 1.0]},
 }
 EVERY = everywhere(METHODS, ["PMR"])
 
 
-def make(name):
-    return getattr(modulations, name)(**METHODS[name])
+def make(name, modalities=2):
+    options = dict(METHODS[name])
+    if "weights" in options:
+        own = [float(m + 1) for m in range(modalities)]
+        options["weights"] = [*own, 1.0]
+    return getattr(modulations, name)(**options)
 
 
 def state(modulation):
@@ -47,7 +52,7 @@ def test_it_is_saved_and_trains_on_as_if_nothing_had_happened(name, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded.modulation) is type(model.modulation)
     for key, value in METHODS[name].items():
-        assert getattr(loaded.modulation, key) == value
+        assert loaded.modulation.get_config()[key] == value
     assert_equal_weights(state(loaded.modulation), state(model.modulation))
     histories = [
         m.fit(X, Y, batch_size=12, epochs=2, verbose=0, shuffle=False).history
@@ -80,7 +85,7 @@ def test_what_a_missing_modality_holds_changes_nothing(name):
         }
         x["modality_mask"] = mask
         model, history = train(
-            make(name), model=make_model(SHAPES), x=x, y=Y, epochs=2
+            make(name, 3), model=make_model(SHAPES), x=x, y=Y, epochs=2
         )
         assert np.isfinite(history["loss"]).all()
         found.append(weights(model))
@@ -90,7 +95,9 @@ def test_what_a_missing_modality_holds_changes_nothing(name):
 @pytest.mark.parametrize("name", EVERY)
 def test_with_one_modality_it_is_a_training_like_any_other(name):
     model = make_model({"a": (6,)})
-    _, history = train(make(name), model=model, x={"a": X["a"]}, y=Y, epochs=2)
+    _, history = train(
+        make(name, 1), model=model, x={"a": X["a"]}, y=Y, epochs=2
+    )
     assert np.isfinite(history["loss"]).all()
     assert all(np.isfinite(w).all() for w in weights(model))
 

@@ -15,6 +15,8 @@ from tests.modulations.helpers import own_fusion
 from tests.modulations.helpers import train
 from tests.modulations.helpers import weights
 
+# `test_methods.py` has what runs on every backend.
+pytestmark = pytest.mark.slow_on("jax", "tensorflow")
 SGD = keras.optimizers.SGD
 SHAPES = {"a": (6,), "b": (4,), "c": (3,)}
 C = np.random.default_rng(5).normal(size=(24, 3)).astype("float32")
