@@ -1,11 +1,16 @@
 """Pictures and names of emoji: balanced and reliable methods on raw media.
 
     python examples/emoji.py --data DATA --out results/emoji
+    python examples/emoji.py --data DATA --out results/emoji_pretrained \
+        --encoders pretrained
 
 Every row trains small random encoders, convolutions for the pictures and an
-embedding with convolutions for the words, on several resplits, and is scored on
-clean and corrupted test data by `keras_mmrel.benchmark`. A run that was stopped
-goes on where it was. The report is `OUT/report.md`.
+embedding with convolutions for the words; or, with `--encoders pretrained`,
+default encoders on what two frozen ones give, EfficientNet-Lite0 and WordLlama,
+whose weights are content of packages (the extra `pretrained`). Rows are trained
+on several resplits and scored on clean and corrupted test data by
+`keras_mmrel.benchmark`. A run that was stopped goes on where it was. The report
+is `OUT/report.md`.
 
 `DATA` holds `emoji/emoji.zip`: `emoji.csv` (`image,name,keywords,label`) and
 `images/<code point>.png`, 1,377 pictures of 64 x 64. They are no download of
@@ -20,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mmrel import benchmark
@@ -32,7 +38,6 @@ SIDE, LENGTH, VOCABULARY = 24, 8, 4096
 TOKENIZER = media.HashingTokenizer(VOCABULARY)
 # A word that says nothing of a group.
 (BLANK,) = TOKENIZER("with")
-TITLE = "Emoji: pictures and names, small random encoders"
 NOTES = [
     "There is no published benchmark or split of these data. Each seed draws "
     "another fifth of each group for test, and what is reported are resplits "
@@ -42,10 +47,17 @@ NOTES = [
     "parts of the same pictures had been seen by "
     "`examples/benchmarks/input_scaling.py`. "
     "Methods have their default options, which were chosen on other data.",
+]
+OF_SMALL = (
     "The range control looks at pixels alone: token numbers have no range. "
     "QADM-Net and MICINet do without their judge of inputs, which needs two "
-    "modalities of numbers that vary.",
-]
+    "modalities of numbers that vary."
+)
+OF_PRETRAINED = (
+    "Both encoders are frozen, and run once: corruptions are of the features "
+    "that they give, not of pictures and words. They may have met an emoji's "
+    "name, or a thing that it shows, when they were trained."
+)
 
 
 @keras.saving.register_keras_serializable(package="examples")
@@ -89,19 +101,51 @@ def small_encoder(name: str, shape: tuple) -> Any:
 
 def load_arrays(path: str | os.PathLike) -> tuple:
     """Return pictures in [0, 1], token numbers, and numbers of groups."""
-    tables = datasets.load_emoji(
-        path,
-        {
-            "image": media.Image("image", size=SIDE),
-            "text": media.Text("name", tokenizer=TOKENIZER, length=LENGTH),
-        },
-        shuffle=False,
-    )
-    parts = [table.arrays() for table in tables]
+    image = media.Image("image", size=SIDE)
+    text = media.Text("name", tokenizer=TOKENIZER, length=LENGTH)
     return tuple(
         ({"image": x["image"], "text": x["text"]["token_ids"]}, y)
-        for x, y in parts
+        for x, y in loaded(path, image, text)
     )
+
+
+def load_features(path: str | os.PathLike) -> tuple:
+    """Return what two frozen encoders give, and numbers of groups."""
+    image = media.Image("image", size=64)
+    text = media.Text(
+        "name",
+        tokenizer=encoders.pretrained.WordLlamaTokenizer(),
+        length=12,
+    )
+    frozen = {
+        "image": encoders.ImageEncoder(
+            encoders.pretrained.efficientnet_lite0(), image.shape
+        ),
+        "text": encoders.TextEncoder(encoders.pretrained.wordllama(), 12),
+    }
+    return tuple(
+        ({n: in_batches(frozen[n], x[n]) for n in frozen}, y)
+        for x, y in loaded(path, image, text)
+    )
+
+
+def loaded(
+    path: str | os.PathLike, image: media.Medium, text: media.Medium
+) -> list[tuple]:
+    """Return inputs and labels of the training and the test part."""
+    columns = {"image": image, "text": text}
+    tables = datasets.load_emoji(path, columns, shuffle=False)
+    return [table.arrays() for table in tables]
+
+
+def in_batches(encoder: keras.Layer, x: Any, size: int = 64) -> np.ndarray:
+    """Return the features of arrays, or of a dict of arrays."""
+    count = len(keras.tree.flatten(x)[0])
+    parts = [
+        encoder(keras.tree.map_structure(lambda v, i=i: v[i : i + size], x))
+        for i in range(0, count, size)
+    ]
+    return np.concatenate([ops.convert_to_numpy(part) for part in parts])
 
 
 def rows() -> dict[str, dict]:
@@ -125,18 +169,25 @@ def rows() -> dict[str, dict]:
     }  # fmt: skip
 
 
-def comparison(path: Path, seeds: int, epochs: int) -> benchmark.Comparison:
-    """Return the comparison.
+def of_one(**of_media: corruptions.Corruption) -> dict[str, Any]:
+    """Corruptions of the media, and those of any: of one modality a sample."""
+    return {
+        **{name.replace("_", " "): value for name, value in of_media.items()},
+        "conflict": corruptions.ModalityConflict(0.5, "one"),
+        "unaligned": corruptions.UnalignedSamples(0.5, "one"),
+        "missing": corruptions.MissingModality(1.0, "one"),
+        "missing_unannounced": corruptions.MissingModality(
+            1.0, "one", announce=False
+        ),
+    }
 
-    Args:
-        path: Where the emoji are.
-        seeds: Number of resplits.
-        epochs: Epochs of every row.
-    """
-    return benchmark.Comparison(
-        title=TITLE,
-        notes=NOTES,
-        datasets={
+
+def small(path: Path) -> dict[str, Any]:
+    """Return what is compared with small encoders, trained from nothing."""
+    return {
+        "title": "Emoji: pictures and names, small random encoders",
+        "notes": [*NOTES, OF_SMALL],
+        "datasets": {
             "emoji": benchmark.Dataset(
                 # Where they are is no part of what identifies a run.
                 lambda: load_arrays(path),
@@ -144,9 +195,60 @@ def comparison(path: Path, seeds: int, epochs: int) -> benchmark.Comparison:
                 scale="none",
             )
         },
-        methods={
+        "methods": {
             name: {"encoder": small_encoder, **row}
             for name, row in rows().items()
+        },
+        "corruptions": of_one(
+            noise_on_pixels=corruptions.GaussianNoise(0.3, "image"),
+            noise_on_pixels_clipped=corruptions.ClippedGaussianNoise(
+                0.3, "image"
+            ),
+            swapped_pixels=corruptions.FeatureSwap(0.5, "image"),
+            words_lost=corruptions.TokenReplacement(0.5, "text", token=BLANK),
+        ),
+    }
+
+
+def pretrained(path: Path) -> dict[str, Any]:
+    """Return what is compared on the features of frozen encoders."""
+    return {
+        "title": "Emoji: pictures and names, frozen pretrained encoders",
+        "notes": [*NOTES, OF_PRETRAINED],
+        "datasets": {
+            "emoji": benchmark.Dataset(
+                lambda: load_features(path), split="resampled"
+            )
+        },
+        "methods": {**rows(), "ReliableFusion": {"model": "ReliableFusion"}},
+        "corruptions": of_one(
+            noise=corruptions.GaussianNoise(1.0, "one"),
+            noise_clipped=corruptions.ClippedGaussianNoise(1.0, "one"),
+            swapped_features=corruptions.FeatureSwap(0.5, "one"),
+            permuted_features=corruptions.FeaturePermutation(1.0, "one"),
+        ),
+    }
+
+
+ENCODERS = {"small": small, "pretrained": pretrained}
+
+
+def comparison(
+    path: Path, seeds: int, epochs: int, which: str = "small"
+) -> benchmark.Comparison:
+    """Return the comparison.
+
+    Args:
+        path: Where the emoji are.
+        seeds: Number of resplits.
+        epochs: Epochs of every row.
+        which: `"small"` or `"pretrained"` encoders.
+    """
+    compared = ENCODERS[which](path)
+    return benchmark.Comparison(
+        evaluation={
+            "corruptions": compared.pop("corruptions"),
+            "scores": ["accuracy", "nll", "ece", "corrupted_auroc"],
         },
         baseline="concat fusion",
         seeds=seeds,
@@ -156,25 +258,7 @@ def comparison(path: Path, seeds: int, epochs: int) -> benchmark.Comparison:
             "learning_rate": 3e-3,
             "schedule": "cosine",
         },
-        evaluation={
-            "corruptions": {
-                "noise on pixels": corruptions.GaussianNoise(0.3, "image"),
-                "noise on pixels, clipped": corruptions.ClippedGaussianNoise(
-                    0.3, "image"
-                ),
-                "swapped pixels": corruptions.FeatureSwap(0.5, "image"),
-                "words lost": corruptions.TokenReplacement(
-                    0.5, "text", token=BLANK
-                ),
-                "conflict": corruptions.ModalityConflict(0.5, "one"),
-                "unaligned": corruptions.UnalignedSamples(0.5, "one"),
-                "missing": corruptions.MissingModality(1.0, "one"),
-                "missing_unannounced": corruptions.MissingModality(
-                    1.0, "one", announce=False
-                ),
-            },
-            "scores": ["accuracy", "nll", "ece", "corrupted_auroc"],
-        },
+        **compared,
     )
 
 
@@ -188,8 +272,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/emoji"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--encoders", choices=list(ENCODERS), default="small")
     args = parser.parse_args()
-    found = comparison(args.data / "emoji", args.seeds, args.epochs)
+    found = comparison(
+        args.data / "emoji", args.seeds, args.epochs, args.encoders
+    )
     found.run(args.out)
     print(found.report(args.out)[0])
 

@@ -1,4 +1,4 @@
-"""What tensorflow-io reads is what soundfile reads, and a model trains on it.
+"""tensorflow-io reads what soundfile and PyAV do, and a model trains on it.
 
 `scripts/check_tensorflow_io.sh` makes the environment that this needs.
 """
@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import av
 import keras
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from keras_mmrel import media
 
 # Of full scale.
 LIMIT = 1e-6
+# Of 255, on average over a picture: versions of FFmpeg round differently.
+PICTURE_LIMIT = 1.0
 
 
 def sound(rate, channels):
@@ -60,6 +63,55 @@ def compare(folder):
     return worst
 
 
+def write_video(path, codec, pictures=20, rate=10):
+    """Each picture is brighter than the one before."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=rate, width=64, height=48)
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number in range(pictures):
+            picture = np.full((48, 64, 3), 12 * number, "uint8")
+            picture[:, :32, 0] = 255 - 12 * number
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+
+
+def compare_videos(folder):
+    """Print how far the pictures of the two readers differ on average."""
+    worst = 0.0
+    options = {"size": (48, 64), "pixels": "uint8"}
+    for name, codec in (("a.mp4", "mpeg4"), ("b.avi", "mjpeg")):
+        write_video(folder / name, codec)
+        for segment in (
+            {"frames": 20},
+            {"frames": 4, "start": 0.5, "seconds": 1.0},
+            {"frames": 3, "sampling": "random", "end": 1.7},
+        ):
+            media_of = {
+                decoder: media.Video(
+                    "path", decoder=decoder, **segment, **options
+                )
+                for decoder in ("tensorflow_io", "pyav")
+            }
+            values = [
+                m.decode(folder / name, {}, np.random.default_rng(0))
+                for m in media_of.values()
+            ]
+            gap = np.abs(np.subtract(*values, dtype="float32"))
+            worst = max(worst, gap.mean(axis=(1, 2, 3)).max())
+        print(f"{name} {codec:>6}: {worst:.2f} of 255")
+    try:
+        (folder / "c.mp4").write_bytes(b"no video")
+        media.Video(
+            "path", frames=1, decoder="tensorflow_io", **options
+        ).decode(folder / "c.mp4", {}, np.random.default_rng(0))
+    except ValueError as error:
+        print(f"no video: {error}")
+    else:
+        sys.exit("tensorflow-io must refuse what is no video.")
+    return worst
+
+
 def train(folder):
     """Fit a small model on files that tensorflow-io reads."""
     rows = []
@@ -90,9 +142,18 @@ def train(folder):
 
 with tempfile.TemporaryDirectory() as name:
     worst = compare(Path(name))
+    try:
+        worst_picture = compare_videos(Path(name))
+        video = f"video {worst_picture:.2f} of 255 apart"
+    except ImportError as error:
+        worst_picture = 0.0
+        video = f"video was not checked ({error})"
     first, last = train(Path(name))
 print(
-    f"TensorFlow {tf.__version__}: loss {first:.2f} -> {last:.2f} in 8 epochs"
+    f"TensorFlow {tf.__version__}: loss {first:.2f} -> {last:.2f} in 8 epochs, "
+    f"sound {worst:.0e} of full scale apart, {video}"
 )
+if worst_picture > PICTURE_LIMIT:
+    sys.exit("tensorflow-io must read the pictures that PyAV does.")
 if worst > LIMIT or not last < first:
     sys.exit("tensorflow-io must read what soundfile does.")

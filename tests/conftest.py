@@ -85,6 +85,21 @@ def frozen():
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def trained_on_two(request, tmp_path_factory):
+    from tests import data_parallel
+
+    cases = data_parallel.asked_for(request.session)
+    return data_parallel.train_on_two(tmp_path_factory.mktemp("two"), cases)
+
+
+@pytest.fixture
+def replicas(trained_on_two, request):
+    """Arrays of a test's case on each of two devices (data_parallel.py)."""
+    case = request.node.callspec.params["case"]
+    return trained_on_two[request.module.WORKER.__name__, case]
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     import keras

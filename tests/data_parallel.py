@@ -1,13 +1,16 @@
 """Train on two devices, as users of each backend do.
 
-A worker is a module of tests that runs in a process of its own, with PyTorch
-in two: `python -m WORKER FOLDER RANK CASES`. It has a dict `CASES` and a
-function `run(case, rows=None, batch_size=12, compiled=True, parallel=None)`
-that trains one of them on the rows of its 24 samples in fixed order, and
-returns the model and a list of further arrays. It calls `main`, which saves all
-variables of each replica; `train_on_two` starts it and reads that.
+A worker is a module of tests with a function
+`run(case, rows=None, batch_size=12, compiled=True, parallel=None)` that trains
+one of its cases on the rows of its 24 samples in fixed order, and returns the
+model and a list of further arrays. A module of tests names it as `WORKER` and
+takes `case` and the fixture `replicas`: the cases of all selected tests are
+trained together, in one process of their own, with PyTorch in two:
+`python -m tests.data_parallel FOLDER RANK WORKER:CASE ...`. It saves all
+variables of each replica.
 """
 
+import importlib
 import os
 import subprocess
 import sys
@@ -25,17 +28,19 @@ ROOT = Path(__file__).parents[1]
 # -- What the tests call ------------------------------------------------------
 
 
-def asked_for(request):
-    """Cases that selected tests of a module take, in order."""
-    cases = {}
-    for item in request.session.items:
-        if item.path == request.path and hasattr(item, "callspec"):
-            cases[item.callspec.params["case"]] = None
-    return list(cases)
+def asked_for(session):
+    """Cases that selected tests take, as `(worker, case)`, in order."""
+    return list(
+        dict.fromkeys(
+            (item.module.WORKER.__name__, item.callspec.params["case"])
+            for item in session.items
+            if "replicas" in getattr(item, "fixturenames", ())
+        )
+    )
 
 
-def train_on_two(worker, folder, cases):
-    """Run cases of a worker; return two lists of arrays for each."""
+def train_on_two(folder, cases):
+    """Run `(worker, case)`; return two lists of arrays for each."""
     backend = keras.config.backend()
     environment = {
         **os.environ,
@@ -47,8 +52,8 @@ def train_on_two(worker, folder, cases):
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", worker.__name__, str(folder), str(rank)]
-            + cases,
+            [sys.executable, "-m", __name__, str(folder), str(rank)]
+            + [f"{worker}:{case}" for worker, case in cases],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -65,11 +70,11 @@ def train_on_two(worker, folder, cases):
         for process in processes:
             process.kill()
     return {
-        case: [
-            list(np.load(folder / f"{case}.{rank}.npz").values())
+        (worker, case): [
+            list(np.load(folder / f"{worker}:{case}.{rank}.npz").values())
             for rank in range(2)
         ]
-        for case in cases
+        for worker, case in cases
     }
 
 
@@ -80,25 +85,30 @@ def train_on_one(worker, case, **kwargs):
     return [*(ops.convert_to_numpy(v) for v in model.variables), *extra]
 
 
-# -- What a worker calls ------------------------------------------------------
+# -- What runs there ----------------------------------------------------------
 
 
-def main(run):
+def run(case, *args, **kwargs):
+    worker, case = case.split(":")
+    return importlib.import_module(worker).run(case, *args, **kwargs)
+
+
+def main():
     use_quick_compiler()
     folder, rank, *cases = sys.argv[1:]
     if keras.config.backend() == "jax":
-        run_jax(folder, cases, run)
+        run_jax(folder, cases)
     elif keras.config.backend() == "tensorflow":
-        run_tensorflow(folder, cases, run)
+        run_tensorflow(folder, cases)
     else:
-        run_torch(folder, int(rank), cases, run)
+        run_torch(folder, int(rank), cases)
 
 
 def save(folder, rank, case, values):
     np.savez(Path(folder) / f"{case}.{rank}.npz", *values)
 
 
-def run_jax(folder, cases, run):
+def run_jax(folder, cases):
     devices = keras.distribution.list_devices("cpu")
     assert len(devices) == 2
     keras.distribution.set_distribution(
@@ -114,7 +124,7 @@ def run_jax(folder, cases, run):
             save(folder, rank, case, [*local, *extra])
 
 
-def run_tensorflow(folder, cases, run):
+def run_tensorflow(folder, cases):
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -132,7 +142,7 @@ def run_tensorflow(folder, cases, run):
             save(folder, rank, case, [*local, *extra])
 
 
-def run_torch(folder, rank, cases, run):
+def run_torch(folder, rank, cases):
     import torch
     from torch import distributed
 
@@ -165,3 +175,7 @@ def run_torch(folder, rank, cases, run):
         local = [ops.convert_to_numpy(v) for v in model.variables]
         save(folder, rank, case, [*local, *extra])
     distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

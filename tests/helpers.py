@@ -326,8 +326,9 @@ def run_model_checks(make_model, tmp_path, shapes=None, classes=3):
     row = keras.tree.map_structure(lambda v: v[:1], data)
     logs = loaded.train_on_batch(*row[:2], sample_weight=row[2])
     assert np.isfinite(logs).all()
-    one = {k: v[:1] for k, v in x.items()}
-    assert np.isfinite(fresh.predict(one, verbose=0)["logits"]).all()
+    if EAGER:  # On JAX a shape more is what compiles longest here.
+        one = {k: v[:1] for k, v in x.items()}
+        assert np.isfinite(fresh.predict(one, verbose=0)["logits"]).all()
 
     for policy in MODEL_POLICIES:
         low = make_model(shapes, classes, dtype=policy)

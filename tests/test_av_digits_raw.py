@@ -45,6 +45,7 @@ def tones(n=60):
     return x, y
 
 
+@pytest.mark.slow_on("jax")
 def test_front_end_hears_each_clip_alone(example):
     x, _ = tones(4)
     sound = x["audio"] * np.array([[1.0], [0.01], [1.0], [1.0]], "float32")
@@ -73,7 +74,11 @@ def test_front_end_hears_each_clip_alone(example):
 @pytest.mark.parametrize(
     "name, judge",
     [
-        ("LateFusion", layers.RangeControl),
+        pytest.param(
+            "LateFusion",
+            layers.RangeControl,
+            marks=pytest.mark.slow_on("jax"),
+        ),
         pytest.param(
             "QADMNet",
             layers.InputQuality,

@@ -14,6 +14,8 @@ import pytest
 import keras_mmrel
 from keras_mmrel import constraints
 
+pytestmark = pytest.mark.one_backend
+
 MODALITIES = {"a": (4,), "b": (3,)}
 # Arguments that make a valid object of each class; nothing where none is
 # needed. `blocks` and `backbone` are made anew for each.

@@ -27,6 +27,7 @@ EXAMPLES = sorted(
 )
 COMPARISONS = sorted((ROOT / "examples").glob("*.yaml"))
 DATA = Path(os.environ.get("KERAS_MMREL_DATA", "none"))
+EMOJI = DATA / "emoji/emoji.zip"
 VIEWS = ("pixels", "profile", "fourier")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -154,13 +155,17 @@ def test_the_rows_of_av_digits_take_its_images_and_sounds():
 
 
 @pytest.mark.one_backend
-def test_the_rows_of_emoji_take_pictures_and_words(tmp_path):
+@pytest.mark.parametrize("which", ["small", "pretrained"])
+def test_the_rows_of_emoji_take_pictures_and_words(tmp_path, which):
     module = runpy.run_path(str(ROOT / "examples/emoji.py"))
-    comparison = module["comparison"](tmp_path, seeds=1, epochs=1)
-    x = {
-        "image": np.zeros((4, module["SIDE"], module["SIDE"], 3), "float32"),
-        "text": np.ones((4, module["LENGTH"]), "int32"),
-    }
+    comparison = module["comparison"](tmp_path, 1, 1, which)
+    if which == "small":
+        shapes = {"image": (module["SIDE"],) * 2 + (3,)}
+        text = np.ones((4, module["LENGTH"]), "int32")
+    else:
+        shapes, text = {"image": (1280,)}, np.ones((4, 256), "float32")
+    x = {n: np.zeros((4, *s), "float32") for n, s in shapes.items()}
+    x["text"] = text
     for name, method in comparison.methods.items():
         inputs = {n: x[n] for n in method.modalities or x}
         model = method.make(inputs, 9, {}, seed=0)
@@ -168,6 +173,24 @@ def test_the_rows_of_emoji_take_pictures_and_words(tmp_path):
     assert any(m.quality for m in comparison.methods.values())
     protocols = comparison.evaluation.protocols
     assert sum(protocol.corruption.in_range for protocol in protocols) >= 4
+
+
+@pytest.mark.one_backend
+@pytest.mark.slow
+@pytest.mark.skipif(not EMOJI.is_file(), reason=f"no {EMOJI.name}")
+def test_the_features_of_emoji_tell_their_groups():
+    pytest.importorskip("wordllama")
+    module = runpy.run_path(str(ROOT / "examples/emoji.py"))
+    (x, y), (x_test, y_test) = module["load_features"](EMOJI.parent)
+    assert {n: v.shape[1:] for n, v in x.items()} == {
+        "image": (1280,),
+        "text": (256,),
+    }
+    # Of nine groups; the largest has a quarter.
+    nearest = [
+        np.argmin(np.square(x["text"] - row).sum(1)) for row in x_test["text"]
+    ]
+    assert (y[nearest] == y_test).mean() > 0.5
 
 
 @pytest.mark.one_backend

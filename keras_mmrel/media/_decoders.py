@@ -1,8 +1,9 @@
-"""Readers of sound and pictures, one a file, all with the same functions.
+"""Readers of sound and video, one a file, all with the same functions.
 
 A reader of sound has `duration(path)`, in seconds, and
 `audio(path, sample_rate, start, seconds)`, which returns `(frames, channels)`
-in float32. They raise a `ValueError` for what they cannot read.
+in float32. One of video has `video(path, choose, end)`, which returns pictures
+of Pillow. They raise a `ValueError` for what they cannot read.
 """
 
 from pathlib import Path
@@ -18,6 +19,7 @@ AUDIO: dict[str, ModuleType] = {
     "soundfile": _soundfile,
     "tensorflow_io": _tensorflow_io,
 }
+VIDEO: dict[str, ModuleType] = {"pyav": _pyav, "tensorflow_io": _tensorflow_io}
 
 
 def audio_decoder(name: str, path: Path) -> ModuleType:

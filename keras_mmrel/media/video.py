@@ -13,8 +13,8 @@ from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array
+from keras_mmrel.media import _decoders
 from keras_mmrel.media import _pictures
-from keras_mmrel.media import _pyav
 from keras_mmrel.media._constraints import CHANNELS
 from keras_mmrel.media._constraints import COLUMN
 from keras_mmrel.media._constraints import FIT
@@ -39,10 +39,11 @@ from keras_mmrel.media.file_medium import FileMedium
     channels=CHANNELS,
     fit=FIT,
     pixels=PIXELS,
+    decoder=Choice("auto", *_decoders.VIDEO),
     transform=TRANSFORM,
 )
 class Video(FileMedium):
-    """Moving pictures from files, by PyAV: some frames of a segment.
+    """Moving pictures from files: some frames of a segment.
 
     The segment is cut into as many equal parts as there are frames, and one
     is taken from each: what is shown at its middle, or at a random moment.
@@ -68,6 +69,11 @@ class Video(FileMedium):
         channels: 1 for greyscale, 3 for RGB.
         fit: As in `keras_mmrel.media.Image`.
         pixels: As in `keras_mmrel.media.Image`.
+        decoder: `"pyav"` brings its own FFmpeg and is `"auto"`.
+            `"tensorflow_io"` is a legacy reader that works where the machine
+            has FFmpeg 4, 3.4 or 2.8: it decodes the whole file, takes its
+            pictures as equally long, turns none upright, and does not see
+            that an end is missing.
         transform: As in `keras_mmrel.media.FileMedium`.
 
     Example:
@@ -92,6 +98,7 @@ class Video(FileMedium):
         channels: int = 3,
         fit: str = "crop",
         pixels: str = "float32",
+        decoder: str = "auto",
         transform: Callable[[Array], Array] | None = None,
     ) -> None:
         super().__init__(column, transform=transform)
@@ -104,6 +111,7 @@ class Video(FileMedium):
         self.channels = channels
         self.fit_to_size = fit
         self.pixels = pixels
+        self.decoder = decoder
         self.is_random = sampling == "random"
         self.decoded_shape = (frames, *self.size, channels)
         self.decoded_dtype = pixels
@@ -128,7 +136,8 @@ class Video(FileMedium):
             part = (min(duration, end) - start) / self.frames
             return start + part * self._places(rng)
 
-        return self._stacked(_pyav.video(path, moments, end))
+        name = "pyav" if self.decoder == "auto" else self.decoder
+        return self._stacked(_decoders.VIDEO[name].video(path, moments, end))
 
     def _places(self, rng: np.random.Generator) -> Array:
         """Return where frames are, in parts of the segment."""
@@ -160,4 +169,5 @@ class Video(FileMedium):
             "channels": self.channels,
             "fit": self.fit_to_size,
             "pixels": self.pixels,
+            "decoder": self.decoder,
         }

@@ -48,6 +48,7 @@ def watched():
     return *fit(monitor), monitor
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_columns_are_in_history_and_in_the_monitor(watched):
     _, history, monitor = watched
     assert set(monitor.history) == {
@@ -90,6 +91,7 @@ def test_numbers_equal_those_computed_by_hand(watched):
     assert abs(first - second) > 0.05
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_watching_does_not_change_the_training(watched):
     keras.utils.set_random_seed(0)
     with_monitor = fit(ModalityMonitor(HELD, HELD_Y), epochs=2)[0]

@@ -295,6 +295,7 @@ class Remember(keras.callbacks.Callback):
         self.drawn = state["drawn"]
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_callbacks_say_what_their_state_is_or_it_is_what_changed(tmp_path):
     x, y = vectors()
 

@@ -4,6 +4,8 @@ import pytest
 from keras_mmrel.corruptions import ClippedGaussianNoise
 from keras_mmrel.corruptions import GaussianNoise
 
+pytestmark = pytest.mark.one_backend
+
 MASK = "modality_mask"
 
 

@@ -3,6 +3,8 @@ import pytest
 
 from keras_mmrel.corruptions import FeatureSwap
 
+pytestmark = pytest.mark.one_backend
+
 MASK = "modality_mask"
 
 

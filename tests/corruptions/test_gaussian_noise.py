@@ -3,6 +3,8 @@ import pytest
 
 from keras_mmrel.corruptions import GaussianNoise
 
+pytestmark = pytest.mark.one_backend
+
 
 def make_inputs(n=400):
     rng = np.random.default_rng(0)

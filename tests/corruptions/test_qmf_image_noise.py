@@ -5,6 +5,8 @@ import pytest
 from keras_mmrel.corruptions import QMFImageNoise
 from tests.helpers import json_round_trip
 
+pytestmark = pytest.mark.one_backend
+
 MASK = "modality_mask"
 highs = pytest.mark.parametrize("high", [1.0, 255.0])
 published = pytest.mark.parametrize("as_published", [False, True])

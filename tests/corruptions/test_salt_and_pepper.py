@@ -3,6 +3,8 @@ import pytest
 
 from keras_mmrel.corruptions import SaltAndPepper
 
+pytestmark = pytest.mark.one_backend
+
 
 def make_inputs(n=500):
     return {

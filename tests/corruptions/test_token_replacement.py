@@ -4,6 +4,8 @@ import pytest
 from keras_mmrel.corruptions import TokenReplacement
 from tests.helpers import json_round_trip
 
+pytestmark = pytest.mark.one_backend
+
 MASK = "modality_mask"
 
 

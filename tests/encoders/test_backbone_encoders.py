@@ -164,6 +164,7 @@ def test_numbers_of_tokens_are_not_rounded():
         encoder({"token_ids": ids})
 
 
+@pytest.mark.slow_on("jax")
 def test_video_encoder():
     run_layer_checks(
         encoders.VideoEncoder(encoders.ConvEncoder((4, 5)), pooling="max"),
@@ -258,6 +259,7 @@ def test_zeros_that_pad_a_clip_are_no_more_than_silence():
     )
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_audio_encoder_with_a_front_end():
     encoder = encoders.AudioEncoder(
         encoders.ConvEncoder((4, 5)),

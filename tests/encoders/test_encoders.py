@@ -20,6 +20,7 @@ def test_mlp_encoder():
     )
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("shape", [(9, 8, 3), (16, 12)])
 def test_conv_encoder_takes_images_and_spectrograms(shape):
     run_layer_checks(

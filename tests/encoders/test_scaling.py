@@ -60,6 +60,7 @@ def test_values_that_never_vary_are_not_blown_up():
     assert np.abs(to_numpy(layer.front(x))[:, 0]).max() < 1
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("method", ["ConcatFusion", "AIM"])
 def test_a_fit_learns_how_to_scale_and_saves_it(method, tmp_path):
     mask = np.ones((48, 2), "float32")

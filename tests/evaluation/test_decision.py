@@ -69,6 +69,7 @@ def new(samples=100):
 # -- On every backend --------------------------------------------------------
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_outputs_are_those_of_temperature_rule_sets_and_limits(
     model, calibrated
 ):

@@ -12,6 +12,8 @@ from keras_mmrel.evaluation import NOISE_PROTOCOLS
 from keras_mmrel.evaluation import NoiseProtocol
 from keras_mmrel.evaluation.noise_protocol import as_protocols
 
+pytestmark = pytest.mark.one_backend
+
 names = pytest.mark.parametrize("name", NOISE_PROTOCOLS)
 # `severities` in the two places that take them.
 BAD_SEVERITIES = [

@@ -4,9 +4,7 @@ import keras
 import numpy as np
 
 from keras_mmrel.layers import RangeControl
-from tests import data_parallel
 
-CASES = {"range": None}
 RNG = np.random.default_rng(0)
 X = {
     "a": RNG.normal(size=(24, 5)).astype("float32"),
@@ -35,7 +33,3 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
         verbose=0,
     )
     return model, []
-
-
-if __name__ == "__main__":
-    data_parallel.main(run)

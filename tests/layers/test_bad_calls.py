@@ -1,5 +1,6 @@
 """What a layer cannot be called with is named in one sentence."""
 
+import functools
 import re
 
 import keras
@@ -105,7 +106,9 @@ BAD = [
 ]
 
 
+@functools.cache
 def built(name):
+    """A layer that has been called: what it refuses does not change it."""
     make, arguments = {**GOOD, **OTHERS}[name]
     layer = make()
     layer(**arguments)

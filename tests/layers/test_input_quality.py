@@ -343,6 +343,7 @@ def in_a_model(layer):
     )
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_it_works_in_any_model_and_is_saved(tmp_path):
     model = in_a_model(LAYER)
     model.compile("sgd", {"logits": "mse"})

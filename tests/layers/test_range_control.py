@@ -5,11 +5,11 @@ from keras import ops
 
 from keras_mmrel.layers import RangeControl
 from tests.data_parallel import train_on_one
-from tests.data_parallel import train_on_two
 from tests.helpers import json_round_trip
 from tests.helpers import to_numpy
 from tests.layers import _range_worker
 
+WORKER = _range_worker
 MASK = "modality_mask"
 SHAPES = {"a": (8,), "b": (4, 2), "c": ()}
 
@@ -314,11 +314,11 @@ def test_bad_arguments_are_refused(name):
 
 
 @pytest.mark.slow_on("jax", "tensorflow")
-def test_two_devices_have_the_statistics_of_one(tmp_path):
+@pytest.mark.parametrize("case", ["range"])
+def test_two_devices_have_the_statistics_of_one(replicas, case):
     """The lowest and highest values are on different devices."""
-    replicas = train_on_two(_range_worker, tmp_path, ["range"])["range"]
-    one = train_on_one(_range_worker, "range")
-    model, _ = _range_worker.run("range")
+    one = train_on_one(_range_worker, case)
+    model, _ = _range_worker.run(case)
     kept = {id(v) for v in model.non_trainable_variables}
     checked = 0
     for index, variable in enumerate(model.variables):

@@ -89,6 +89,7 @@ def trained(table, epochs=1, validated=False, **options):
     return model, data, history.history
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_a_table_of_files_becomes_a_model_that_knows_its_classes(
     table, tmp_path
 ):

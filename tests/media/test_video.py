@@ -1,5 +1,6 @@
 """Moving pictures from real files: which frames, which way up, and refusal."""
 
+import importlib.util
 import shutil
 
 import numpy as np
@@ -185,3 +186,18 @@ def test_what_is_no_video_is_refused(folder):
         path.write_bytes(content)
         with pytest.raises(ValueError):
             read(path)
+
+
+def test_the_legacy_reader_is_named_by_the_extra_that_brings_it(clip):
+    if importlib.util.find_spec("tensorflow_io"):
+        pytest.skip("tensorflow-io is installed.")
+    with pytest.raises(ImportError, match=r"keras-mmrel\[tensorflow-io\]"):
+        read(clip, decoder="tensorflow_io")
+
+
+def test_a_cache_tells_readers_apart():
+    names = ("pyav", "tensorflow_io")
+    one, other = (
+        Video("a", frames=2, size=4, decoder=name).settings() for name in names
+    )
+    assert one != other

@@ -163,6 +163,7 @@ def test_config_survives_json(metric):
     assert value(copy, y, logits) == value(metric, y, logits)
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_they_are_metrics_of_a_compiled_model(tmp_path):
     x, y = vectors()
     model = keras_mmrel.LateFusion(SHAPES, 3)

@@ -208,6 +208,7 @@ def test_config_survives_json(cls):
     assert value(copy, y, p) == value(metric, y, p)
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_they_are_metrics_of_a_compiled_model(tmp_path):
     x, y = vectors()
     model = keras_mmrel.LateFusion(SHAPES, 3)

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 
 import keras_mmrel
-from tests import data_parallel
 from tests.models import aim_models
 from tests.models import cal_models
 from tests.models.aim_models import X
@@ -148,7 +147,3 @@ def estimates(model):
             for weight in statistics.weights
         ),
     ]
-
-
-if __name__ == "__main__":
-    data_parallel.main(run)

@@ -25,6 +25,7 @@ def without(name):
     return {k: v for k, v in X.items() if k != name}
 
 
+@pytest.mark.slow_on("jax")
 def test_what_is_absent_is_missing_in_predict(model):
     expected = model.predict({**X, "modality_mask": MASKED}, verbose=0)
     found = model.predict(without("b"), verbose=0)

@@ -144,6 +144,7 @@ def test_a_sequential_is_cut_before_each_kernel():
     assert held == {id(w) for w in sequential.weights}
 
 
+@pytest.mark.slow_on("jax")
 def test_a_modality_missing_in_a_whole_batch_changes_nothing_of_its_own():
     model = compiled(on=True)
     fit(model, epochs=1)

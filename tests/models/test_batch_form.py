@@ -346,6 +346,7 @@ def test_held_out_samples_of_an_epoch_are_refused(values, text):
         fit_with(keras_mmrel.CAL, "held_out", values.astype("float32"))
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_some_held_out_samples_are_not():
     values = OUT.copy()
     values[:, ::3] = 1

@@ -132,6 +132,7 @@ def test_acceleration_needs_a_model_that_measures_contributions():
         fit(model)
 
 
+@pytest.mark.slow_on("jax")
 def test_permuting_modalities_permutes_all_that_is_asymmetric():
     found = {}
     for names in (["a", "b"], ["b", "a"]):
@@ -380,6 +381,7 @@ def test_no_modality_may_be_called_held_out():
         keras_mmrel.CAL({"a": (6,), "held_out": (4,)}, 3)
 
 
+@pytest.mark.slow_on("jax")
 def test_estimates_stay_in_float32_in_mixed_precision():
     model = make(bottleneck=0.1, measure="information", dtype="mixed_float16")
     # More than half precision can count to.

@@ -138,6 +138,7 @@ def test_without_held_out_samples_all_count_and_all_are_learnt(off):
     )
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_fit_holds_out_a_share_fixed_by_the_seed():
     counts = []
     for seed in (0, 0, 1):
@@ -278,6 +279,7 @@ def test_noise_contributes_nothing_and_is_compressed(trained):
     assert last["accuracy"] > 0.9
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_history_has_a_column_for_all_that_is_measured(trained):
     history = trained[1]
     expected = {"loss", "accuracy", "modality_loss", "bottleneck_loss"}
@@ -297,6 +299,7 @@ def test_history_has_a_column_for_all_that_is_measured(trained):
     assert len(set(history["a_contribution"][:6])) == 6
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_a_saved_training_goes_on_as_if_nothing_had_happened(trained, tmp_path):
     model, _ = train(stop=4)
     path = str(tmp_path / "model.keras")

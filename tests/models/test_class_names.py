@@ -83,6 +83,7 @@ class Seen(keras.callbacks.Callback):
         self.counts.append(counts.tolist())
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_workers_give_every_sample_once_an_epoch():
     data = Named(NAMES, workers=2, max_queue_size=3)
     # The first and the last batch are of one class each.

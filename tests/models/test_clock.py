@@ -149,6 +149,7 @@ def test_a_warm_up_is_a_fraction_and_at_least_two_epochs(
     assert number(clock.warmed_up(fraction)) == 1
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_the_same_warm_up_is_of_the_same_length_in_every_method():
     lengths = {
         cls.__name__: number(model.clock.warmup_steps(model.warmup))

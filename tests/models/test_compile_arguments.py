@@ -106,6 +106,7 @@ def test_every_metric_is_computed_on_what_it_takes(labels):
     np.testing.assert_allclose(values, [result[n] for n in names], rtol=1e-5)
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_weighted_metrics_are_computed_on_what_they_take():
     metrics = metrics_of_each_kind()
     model = model_with(
@@ -135,6 +136,7 @@ def largest(y_true, y_pred):
     return keras.ops.max(y_pred, axis=-1)
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_an_unknown_metric_gets_logits_or_what_the_user_says():
     model = model_with(
         metrics={
@@ -157,6 +159,7 @@ def test_an_unknown_metric_gets_logits_or_what_the_user_says():
     np.testing.assert_allclose(evaluated(model)["largest"], top, rtol=1e-5)
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_a_saved_model_computes_the_same_metrics(tmp_path):
     objects = {"MeanTop": MeanTop, "largest": largest}
     model = model_with(

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from tests.data_parallel import asked_for
 from tests.data_parallel import train_on_one
-from tests.data_parallel import train_on_two
 from tests.helpers import everywhere
 from tests.models import _parallel_worker
 
@@ -25,14 +23,10 @@ CHOSEN = (
     "MICINet for one step",
 )
 
+WORKER = _parallel_worker
+
 # JAX sees all devices' data as one array; nothing is reduced by us there.
 pytestmark = pytest.mark.slow_on("jax")
-
-
-@pytest.fixture(scope="module")
-def replicas(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("parallel")
-    return train_on_two(_parallel_worker, folder, asked_for(request))
 
 
 @functools.cache
@@ -42,14 +36,14 @@ def one_device(case, **kwargs):
 
 @pytest.mark.parametrize("case", everywhere(EXACT, CHOSEN[:2]))
 def test_two_devices_train_the_weights_and_statistics_of_one(replicas, case):
-    for values in replicas[case]:
+    for values in replicas:
         for value, one in zip(values, one_device(case), strict=True):
             np.testing.assert_allclose(value, one, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", everywhere(_parallel_worker.CASES, CHOSEN))
 def test_the_replicas_stay_equal(replicas, case):
-    first, second = replicas[case]
+    first, second = replicas
     for index, (a, b) in enumerate(zip(first, second, strict=True)):
         np.testing.assert_array_equal(a, b, f"variable {index}")
         assert np.isfinite(a).all()
@@ -61,13 +55,14 @@ def test_two_devices_estimate_what_one_does(replicas, case):
     model, _ = _parallel_worker.run(case)
     estimated = [id(v) for v in _parallel_worker.estimates(model)]
     assert set(estimated) <= {id(v) for v in model.variables}
-    for variable, value in zip(model.variables, replicas[case][0], strict=True):
+    for variable, value in zip(model.variables, replicas[0], strict=True):
         if id(variable) in estimated:
             np.testing.assert_allclose(
                 value, ops.convert_to_numpy(variable), rtol=1e-5, atol=1e-5
             )
 
 
+@pytest.mark.slow_on("tensorflow")
 @pytest.mark.parametrize("case", CHOSEN)
 def test_the_estimates_of_half_a_batch_would_differ(case):
     """A negative control: the tests above are not trivial."""

@@ -170,6 +170,7 @@ def test_a_constant_modality_of_a_judged_pipeline_counts_as_missing(name):
     assert (out["confidence"][:, 1] == 0).all()
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize(
     "name",
     everywhere([*OWN, "LateFusion", "FeatureRepair"], ["ReliableFusion"]),

@@ -322,6 +322,7 @@ def test_data_that_can_be_read_once_train_without_a_judge():
 # -- Arguments ----------------------------------------------------------------
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_noisy_training_data_are_not_confused_on_purpose():
     noise = CorruptionAugmentation()
     other = keras.layers.Identity()

@@ -168,6 +168,7 @@ def test_all_ablations_at_once_train():
 # -- Going on -----------------------------------------------------------------
 
 
+@pytest.mark.slow_on("jax")
 def test_a_saved_training_goes_on_as_if_nothing_had_happened(tmp_path):
     kwargs = {"batch_size": 24, "shuffle": False, "verbose": 0}
     model = compiled()

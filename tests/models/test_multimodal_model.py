@@ -25,6 +25,7 @@ def images(samples=24):
     return x, y
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_default_encoders_take_vectors_images_and_spectrograms():
     x, y = images()
     model = keras_mmrel.ConcatFusion(
@@ -309,6 +310,7 @@ def test_training_and_inference_have_the_same_outputs_but_for_the_record(name):
         assert tuple(training[key].shape) == tuple(value.shape), key
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize("name", everywhere(MODELS, ["QADMNet", "MICINet"]))
 def test_a_seed_makes_what_a_model_draws_repeatable(name):
     x, _ = vectors()

@@ -63,6 +63,7 @@ def test_skipping_predicts_the_same_and_is_saved(tmp_path):
         np.testing.assert_allclose(value, expected[key], atol=1e-5)
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_fit_gathers_exact_class_statistics_from_streamed_batches(trained):
     model, x, y = trained
     means = ops.convert_to_numpy(model.gate.means)
@@ -102,6 +103,7 @@ def test_augmentation_never_enters_a_statistic():
         )
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_warm_up_lasts_its_fraction_and_at_least_two_epochs():
     for epochs, expected in ((4, 6), (100, 30), (2, 3), (1, 1)):
         model = small_net(SHAPES, 3, warmup=0.1)
@@ -215,6 +217,7 @@ def test_images_train_with_the_default_encoder():
     assert model.predict(x, batch_size=48, verbose=0)["depth"].shape == (24, 2)
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_gradients_reach_every_trained_weight_and_no_statistic():
     model, x, y = fitted()
     before = [to_numpy(v) for v in model.trainable_variables]

@@ -177,6 +177,7 @@ def test_nothing_is_remembered_outside_training():
     )
 
 
+@pytest.mark.slow_on("tensorflow")
 @pytest.mark.parametrize("kind", ["model", "weights"])
 def test_a_saved_training_goes_on_as_if_nothing_had_happened(kind, tmp_path):
     settings = {"batch_size": 8, "shuffle": False, "verbose": 0}

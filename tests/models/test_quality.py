@@ -64,6 +64,7 @@ def test_what_is_out_of_range_cannot_move_the_prediction(name):
     )
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_clean_data_are_trained_on_as_without_it():
     kwargs = {"batch_size": 24, "epochs": 2, "verbose": 0, "shuffle": False}
     losses = []
@@ -75,6 +76,7 @@ def test_clean_data_are_trained_on_as_without_it():
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
+@pytest.mark.slow_on("jax")
 def test_ranges_are_those_of_the_samples_before_the_augmentation(tmp_path):
     augmentation = CorruptionAugmentation(
         noise_probability=1.0, sigmas=(50.0,), seed=0
@@ -312,6 +314,7 @@ def test_features_follow_the_quality_relative_to_the_best():
     np.testing.assert_array_equal(unweighed[1], plain[1])
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_a_judged_model_is_saved_and_goes_on(tmp_path):
     model = judged()
     model.save(tmp_path / "model.keras")

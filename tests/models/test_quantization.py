@@ -15,6 +15,7 @@ def trained(name):
     return model, x
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_a_quantized_model_is_saved_and_loaded(tmp_path):
     model, x = trained("LateFusion")
     before = model.predict(x, verbose=0)["probabilities"]

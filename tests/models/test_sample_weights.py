@@ -259,6 +259,7 @@ def test_bad_class_weights_are_refused(compiled, method, weight, text):
         getattr(compiled, method)(X, Y, class_weight=weight)
 
 
+@pytest.mark.slow_on("jax")
 def test_usable_weights_of_all_forms_train(compiled):
     for weight in (WEIGHT, WEIGHT[:, None], WEIGHT.astype("int64")):
         history = compiled.fit(X, Y, sample_weight=weight, verbose=0).history

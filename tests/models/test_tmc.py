@@ -179,6 +179,7 @@ def test_without_any_modality_uncertainty_is_one():
     assert logs["modality_loss"] == logs["kl_loss"] == 0
 
 
+@pytest.mark.slow_on("jax")
 def test_losses_are_those_of_the_paper_weighted_by_sample():
     model = keras_mmrel.TMC(SHAPES, 3, annealing=0.4)
     model.compile()
@@ -221,6 +222,7 @@ def terms(labels, alpha):
     )
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_the_divergence_is_phased_in_over_epochs_and_goes_on(tmp_path):
     class Record(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -12,7 +12,6 @@ from keras_mmrel.modulations import OPM
 from keras_mmrel.modulations import PMR
 from keras_mmrel.modulations import InfoReg
 from keras_mmrel.modulations import MMPareto
-from tests import data_parallel
 from tests.modulations.helpers import TwoWays
 from tests.modulations.helpers import X
 from tests.modulations.helpers import Y
@@ -65,7 +64,3 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
     own = ("coefficient", "_weight", "_pull", "_information", "_probability")
     logs = [k for k in history if k.endswith(own)]
     return model, [np.array(history[key]) for key in sorted(logs)]
-
-
-if __name__ == "__main__":
-    data_parallel.main(run)

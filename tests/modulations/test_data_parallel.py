@@ -5,20 +5,13 @@ import functools
 import numpy as np
 import pytest
 
-from tests.data_parallel import asked_for
 from tests.data_parallel import train_on_one
-from tests.data_parallel import train_on_two
 from tests.helpers import everywhere
 from tests.modulations import _parallel_worker
 
+WORKER = _parallel_worker
 CHOSEN = ["AGM on updates", "MMPareto"]
 EXACT = [case for case in _parallel_worker.CASES if case != "noise"]
-
-
-@pytest.fixture(scope="module")
-def replicas(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("parallel")
-    return train_on_two(_parallel_worker, folder, asked_for(request))
 
 
 @functools.cache
@@ -28,14 +21,14 @@ def one_device(case, **kwargs):
 
 @pytest.mark.parametrize("case", everywhere(EXACT, CHOSEN))
 def test_two_devices_train_the_weights_of_one(replicas, case):
-    for values in replicas[case]:
+    for values in replicas:
         for value, one in zip(values, one_device(case), strict=True):
             np.testing.assert_allclose(value, one, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", everywhere(_parallel_worker.CASES, CHOSEN))
 def test_the_replicas_stay_equal(replicas, case):
-    first, second = replicas[case]
+    first, second = replicas
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
         assert np.isfinite(a).all()

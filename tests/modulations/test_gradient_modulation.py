@@ -35,6 +35,7 @@ def plain_config(modulation):
 # -- Where the coefficients act ------------------------------------------------
 
 
+@pytest.mark.slow_on("jax")
 @pytest.mark.parametrize(
     "optimizer, compiled, atol", [(SGD, True, 0.0), (Adam, False, 1e-6)]
 )
@@ -69,6 +70,7 @@ def test_auto_edits_gradients_under_sgd_and_updates_elsewhere(
     assert not model.modulation_slot.edits_updates
 
 
+@pytest.mark.slow_on("jax")
 def test_adam_cancels_scaled_gradients_but_not_scaled_updates():
     plain = travel(None, Adam(0.01))
     for apply_to, factor, rtol in [
@@ -169,6 +171,7 @@ class Share(GradientModulation):
         return ops.mean(labels, axis=0)[:2]
 
 
+@pytest.mark.slow_on("jax")
 def test_logs_hold_the_mean_coefficients_of_every_epoch(tmp_path):
     path = tmp_path / "log.csv"
     labels = np.sort(Y)
@@ -367,6 +370,7 @@ def test_an_average_that_overwrites_weights_is_refused(wrap):
 # -- Nothing to modulate -------------------------------------------------------
 
 
+@pytest.mark.slow_on("jax")
 def test_with_one_modality_only_training_is_as_without():
     shapes = {"a": (6,)}
     data = {"x": {"a": X["a"]}, "y": Y}

@@ -74,6 +74,7 @@ def test_so_are_others_with_other_settings(estimator, check):
     check(estimator)
 
 
+@pytest.mark.slow_on("tensorflow")
 def test_a_table_and_a_dict_of_it_train_the_same_model():
     x, y = vectors(60)
     columns, names = table()
