@@ -461,16 +461,17 @@ class MultimodalModel(StoredModel):
             raise ValueError(
                 "`y` must hold a label for each sample. Received: y=None"
             )
-        outputs = dict(y_pred or {})
+        outputs: Outputs = dict(y_pred or {})
         y, sample_weight, counted = self.batch_watch.look(
             x, y, sample_weight, training
         )
         if training:
             self.batch_watch.look_aside(x or {})
-            outputs[TRAINING_RECORD] = {
+            record = {
                 **outputs.get(TRAINING_RECORD, {}),
                 **self.modality_inputs.side_values(x or {}),
             }
+            outputs = {**outputs, TRAINING_RECORD: record}
             sample_weight = self.loss_weights(outputs, sample_weight)
             labels = one_hot_labels(y, self.num_classes)
             outputs, sample_weight = self.modulation_slot.modulate_outputs(

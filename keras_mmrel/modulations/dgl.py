@@ -78,7 +78,7 @@ class DGL(GradientModulation):
         variables: Variables,
         owners: Owners,
     ) -> list[Tensor]:
-        merged = []
+        merged: list[Tensor] = []
         for total, own, owner in zip(gradients, added, owners, strict=True):
             if total is None:
                 merged.append(None)

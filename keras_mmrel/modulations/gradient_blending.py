@@ -46,7 +46,7 @@ class GradientBlending(GradientModulation):
     There is no released code of the authors' for weights; the definitions are
     those of the paper as others cite them. BalanceBenchmark (commit 4c1482f)
     computes weights from losses, and a loss from weights, as this class does,
-    to 1e-5; but it sums losses over batches, so that validation and training
+    to 1e-6; but it sums losses over batches, so that validation and training
     count by their sizes, and takes the first epoch for the beginning. Heads
     of the modalities are the model's, where the paper has one for each;
     missing modalities are this library's own.

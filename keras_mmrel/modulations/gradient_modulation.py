@@ -193,6 +193,12 @@ class GradientModulation(keras.layers.Layer):
                 f"{self.modality_names} for another, of {model.modality_names}"
             )
 
+    def own_model(self) -> Model:
+        """Return the model that this belongs to, since its `compile`."""
+        model = None if self._model is None else self._model()
+        assert model is not None
+        return model
+
     def setup(self, model: Model) -> None:
         """Prepare for a model; called by its `compile`."""
         self.check_model(model)

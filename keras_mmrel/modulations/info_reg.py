@@ -94,8 +94,9 @@ class InfoReg(GradientModulation):
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"apply_to": "gradients", **kwargs})
-        one = isinstance(strength, int | float)
-        self.strength = strength if one else list(strength)
+        self.strength = (
+            list(strength) if isinstance(strength, Sequence) else strength
+        )
         self.threshold = threshold
         self.window = window
 
@@ -140,19 +141,15 @@ class InfoReg(GradientModulation):
         self.growth = add_state(self, "growth", (count,), "ones")
         self.total_pull = add_state(self, "total_pull", (count,))
 
-    def _encoders(self) -> list[keras.layers.Layer]:
-        assert self._model is not None
-        return self._model().encoders
-
     def _keep_weights(self) -> None:
-        weights = [v for e in self._encoders() for v in e.weights]
+        weights = [v for e in self.own_model().encoders for v in e.weights]
         for kept, weight in zip(self.kept, weights, strict=True):
             # A copy: a compiled step may give the memory of either away.
             kept.assign(ops.copy(ops.cast(weight, "float32")))
 
     def _trained(self) -> Iterator[tuple[int, Any, Any]]:
         """Index of a modality, a weight that it trains, and its copy."""
-        encoders = self._encoders()
+        encoders = self.own_model().encoders
         weights = [id(v) for e in encoders for v in e.weights]
         kept = dict(zip(weights, self.kept, strict=True))
         for index, encoder in enumerate(encoders):
@@ -186,8 +183,7 @@ class InfoReg(GradientModulation):
     def modulate_gradients(
         self, gradients: Sequence[Tensor], variables: Variables, owners: Owners
     ) -> list[Tensor]:
-        assert self._model is not None
-        one = self._model().optimizer.scale_loss(ops.ones(()))
+        one = self.own_model().optimizer.scale_loss(ops.ones(()))
         # What the sum over devices is to be divided by: PyTorch's gradients
         # are means of all devices already, TensorFlow's are parts of a sum.
         devices = backend.all_reduce_sum(ops.ones(()))

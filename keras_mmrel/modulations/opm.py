@@ -156,9 +156,7 @@ class OPM(GradientModulation):
         )
         lost = ops.sum(sizes * drop) / ops.sum(sizes)
         factors = kept / (1.0 - lost)
-        assert self._model is not None
-        model = self._model()
-        return model.fuse(
+        return self.own_model().fuse(
             [
                 feature * ops.cast(factors[:, i : i + 1], feature.dtype)
                 for i, feature in enumerate(features)
