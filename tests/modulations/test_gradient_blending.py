@@ -83,7 +83,7 @@ def test_estimating_trains_copies_of_each_modality_alone():
     x = {"a": X["a"], "b": rng.normal(size=(24, 4)).astype("float32")}
     new = {"a": X["a"], "b": rng.normal(size=(24, 4)).astype("float32")}
     model = make_model()
-    model.compile(SGD(0.3), run_eagerly=True)
+    model.compile(SGD(0.3))
     start = weights(model)
     blending = GradientBlending.estimated(
         model, x, Y, (new, Y), epochs=40, batch_size=12, until=0.9
