@@ -21,6 +21,7 @@ from keras_mmrel.models import PDF
 from keras_mmrel.models import QMF
 from keras_mmrel.models import RCML
 from keras_mmrel.models import TMC
+from keras_mmrel.models import UDML
 from keras_mmrel.models import ConcatFusion
 from keras_mmrel.models import LateFusion
 from keras_mmrel.models import MICINet
@@ -48,6 +49,7 @@ __all__ = [
     "RCML",
     "ReliableFusion",
     "TMC",
+    "UDML",
     "benchmark",
     "callbacks",
     "corruptions",

@@ -27,6 +27,10 @@ MODELS = {
         keras_mmrel.TMC,
         keras_mmrel.QMF,
         keras_mmrel.PDF,
+        keras_mmrel.ETMC,
+        keras_mmrel.RCML,
+        keras_mmrel.MMCosine,
+        keras_mmrel.UDML,
     )
 }
 

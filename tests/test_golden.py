@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import keras_mmrel
 from tests.helpers import SHAPES
@@ -101,6 +102,18 @@ def micinet():
     return model
 
 
+class Still(keras_mmrel.UDML):
+    """It draws nothing, which each backend would do in its own way."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for network in self.level_networks:
+            network.dropout.rate = 0.0
+
+    def _normal(self, shape):
+        return ops.zeros(shape)
+
+
 MODELS = {
     "ConcatFusion": lambda: keras_mmrel.ConcatFusion(encoders(), 3),
     "LateFusion": lambda: keras_mmrel.LateFusion(encoders(), 3),
@@ -131,6 +144,7 @@ MODELS = {
     "TMC": lambda: keras_mmrel.TMC(encoders(), 3, annealing=1.0),
     "ETMC": lambda: keras_mmrel.ETMC(encoders(), 3, annealing=1.0),
     "RCML": lambda: keras_mmrel.RCML(encoders(), 3, annealing=1.0),
+    "UDML": lambda: Still(encoders(), 3, noise_from=1.0, weights_from=0.5),
     "QMF": lambda: keras_mmrel.QMF(encoders(), 3, rank_weight=1.0),
     "PDF": lambda: keras_mmrel.PDF(encoders(), 3, confidence_units=8),
 }

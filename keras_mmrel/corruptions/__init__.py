@@ -17,6 +17,7 @@ from keras_mmrel.corruptions.modality_conflict import ModalityConflict
 from keras_mmrel.corruptions.occlusion import Occlusion
 from keras_mmrel.corruptions.qmf_image_noise import QMFImageNoise
 from keras_mmrel.corruptions.salt_and_pepper import SaltAndPepper
+from keras_mmrel.corruptions.swapped_modalities import SwappedModalities
 from keras_mmrel.corruptions.swapped_words import SwappedWords
 from keras_mmrel.corruptions.token_replacement import TokenReplacement
 from keras_mmrel.corruptions.typing_errors import TypingErrors
@@ -42,6 +43,7 @@ __all__ = [
     "Occlusion",
     "QMFImageNoise",
     "SaltAndPepper",
+    "SwappedModalities",
     "SwappedWords",
     "TokenReplacement",
     "TypingErrors",

@@ -14,8 +14,8 @@ from keras_mmrel.contract import Model
 from keras_mmrel.corruptions import Corruption
 from keras_mmrel.corruptions import GaussianNoise
 from keras_mmrel.corruptions import MissingModality
+from keras_mmrel.corruptions import SwappedModalities
 from keras_mmrel.corruptions import UnalignedSamples
-from keras_mmrel.diagnose._swapped import SwappedModalities
 from keras_mmrel.evaluation import modality_contributions
 
 LATE, CONCAT = "late fusion", "concat fusion"

@@ -18,6 +18,7 @@ from keras_mmrel.models.rcml import RCML
 from keras_mmrel.models.reliable_fusion import ReliableFusion
 from keras_mmrel.models.side_input import SideInput
 from keras_mmrel.models.tmc import TMC
+from keras_mmrel.models.udml import UDML
 
 __all__ = [
     "AIM",
@@ -38,4 +39,5 @@ __all__ = [
     "ReliableFusion",
     "SideInput",
     "TMC",
+    "UDML",
 ]

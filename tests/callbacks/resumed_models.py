@@ -104,10 +104,15 @@ MODELS = {
     "TMC": images,
     "QMF": plain(keras_mmrel.QMF),
     "PDF": plain(keras_mmrel.PDF),
+    "ETMC": plain(keras_mmrel.ETMC),
+    "RCML": plain(keras_mmrel.RCML),
+    "MMCosine": plain(keras_mmrel.MMCosine),
+    "UDML": plain(keras_mmrel.UDML, noise_from=0.2, weights_from=0.4),
     "OGM": modulated(modulations.OGM),
     "OGMGE": modulated(lambda: modulations.OGMGE(kernels="all")),
     "AGM": modulated(modulations.AGM),
     "ARL": modulated(modulations.ARL),
+    "MMPareto": modulated(modulations.MMPareto),
 }
 
 
