@@ -33,6 +33,7 @@ def train_step(model: Any, state: Any, data: Any) -> tuple[dict, tuple]:
     mapping = [
         *zip(model.trainable_variables, trainable, strict=True),
         *zip(model.non_trainable_variables, non_trainable, strict=True),
+        *zip(model.optimizer.variables, optimizer_variables, strict=True),
     ]
     with keras.StatelessScope(state_mapping=mapping) as scope:
         gradients = model.modulate_gradients(
@@ -80,7 +81,7 @@ def _gradients(
         optimizer_variables=optimizer_variables,
     )
     slot = model.modulation_slot
-    if not slot.adds_loss:
+    if not slot.splits_gradients:
         gradient_function = jax.value_and_grad(function, has_aux=True)
         (_, auxiliary), gradients = gradient_function(trainable, *arguments)
         return gradients, {}, auxiliary

@@ -18,7 +18,7 @@ def train_step(model: Any, data: Any) -> dict:
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     slot = model.modulation_slot
-    with tf.GradientTape(persistent=slot.adds_loss) as tape:
+    with tf.GradientTape(persistent=slot.splits_gradients) as tape:
         y_pred = model(x, training=True)
         loss = upstream.compute_loss(
             model,
@@ -33,14 +33,14 @@ def train_step(model: Any, data: Any) -> dict:
             sample_weight=tf.shape(_first_tensor(x))[0],
         )
         loss = model.optimizer.scale_loss(loss)
-        if slot.adds_loss:
+        if slot.splits_gradients:
             added = model.optimizer.scale_loss(slot.take_added_loss())
 
     variables = model.trainable_weights
     if variables:
         signals = {"y": y, "y_pred": y_pred}
         gradients = tape.gradient(loss, variables)
-        if slot.adds_loss:
+        if slot.splits_gradients:
             signals["added_gradients"] = tape.gradient(added, variables)
             del tape
         gradients = model.modulate_gradients(gradients, variables, signals)

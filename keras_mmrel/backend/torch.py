@@ -36,7 +36,7 @@ def train_step(model: Any, data: Any) -> dict:
     slot = model.modulation_slot
     signals = {"y": y, "y_pred": y_pred}
     if variables:
-        if slot.adds_loss:
+        if slot.splits_gradients:
             added = model.optimizer.scale_loss(slot.take_added_loss())
             signals["added_gradients"] = torch.autograd.grad(
                 added,

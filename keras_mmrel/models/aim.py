@@ -125,7 +125,7 @@ class AIM(SharedHeadModel):
     ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
         features, record = self.paths.encode(inputs, training)
-        return self.head_outputs(features, inputs, training_record=record)
+        return self.head_outputs(features, inputs, training, record)
 
     def auxiliary_losses(
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None

@@ -343,6 +343,7 @@ class CAL(SharedHeadModel):
             evidence[TRAINING_RECORD] = {
                 "partial_logits": partial_logits,
                 "features": plain,
+                "fused_features": features,
             }
         return self.make_outputs(
             ops.sum(partial_logits, axis=1) + self.bias,

@@ -69,4 +69,5 @@ class ConcatFusion(SharedHeadModel):
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
         inputs = self.augment(self.prepare_inputs(inputs), training)
-        return self.head_outputs(self.encode(inputs, training), inputs)
+        features = self.encode(inputs, training)
+        return self.head_outputs(features, inputs, training)

@@ -74,19 +74,37 @@ class ModulationSlot(keras.layers.Layer):
 
     # -- In a training step --------------------------------------------------
 
-    def update(self, labels: Tensor, outputs: Outputs, clock: Any) -> None:
+    def modulate_outputs(
+        self,
+        labels: Tensor,
+        outputs: Outputs,
+        sample_weight: Tensor,
+        clock: Any,
+    ) -> tuple[Outputs, Tensor]:
+        """Begin a step: let the modulation edit what its losses see."""
+        if self.modulation is None:
+            return outputs, sample_weight
+        self.modulation.begin_step(clock)
+        return self.modulation.modulate_outputs(labels, outputs, sample_weight)
+
+    def update(self, labels: Tensor, outputs: Outputs) -> None:
         """Let the modulation take over the coefficients of this step."""
         if self.modulation is not None:
-            self.modulation.update(labels, outputs, clock)
+            self.modulation.update(labels, outputs)
+
+    def _defines(self, method: str) -> bool:
+        own = getattr(type(self.modulation), method, None)
+        return own not in (None, getattr(GradientModulation, method))
 
     @property
     def adds_loss(self) -> bool:
+        """Whether the modulation adds a loss."""
+        return self._defines("added_loss")
+
+    @property
+    def splits_gradients(self) -> bool:
         """Whether the train step has to give gradients of an added loss."""
-        base = GradientModulation.added_loss
-        return (
-            self.modulation is not None
-            and type(self.modulation).added_loss is not base
-        )
+        return self.adds_loss and self._defines("merge_gradients")
 
     def add_loss(
         self,
@@ -100,8 +118,10 @@ class ModulationSlot(keras.layers.Layer):
             return loss
         assert self.modulation is not None
         added = self.modulation.added_loss(labels, outputs, sample_weight)
-        self._step.added = backend.replica_share(added)
-        return loss + self._step.added
+        added = backend.replica_share(added)
+        if self.splits_gradients:
+            self._step.added = added
+        return loss + added
 
     def take_added_loss(self) -> Tensor:
         """Return what `add_loss` has added in this step."""

@@ -461,17 +461,22 @@ class MultimodalModel(StoredModel):
             raise ValueError(
                 "`y` must hold a label for each sample. Received: y=None"
             )
-        outputs = dict(y_pred or {})
+        outputs: Outputs = dict(y_pred or {})
         y, sample_weight, counted = self.batch_watch.look(
             x, y, sample_weight, training
         )
         if training:
             self.batch_watch.look_aside(x or {})
-            outputs[TRAINING_RECORD] = {
+            record = {
                 **outputs.get(TRAINING_RECORD, {}),
                 **self.modality_inputs.side_values(x or {}),
             }
+            outputs = {**outputs, TRAINING_RECORD: record}
             sample_weight = self.loss_weights(outputs, sample_weight)
+            labels = one_hot_labels(y, self.num_classes)
+            outputs, sample_weight = self.modulation_slot.modulate_outputs(
+                labels, outputs, sample_weight, self.clock
+            )
         loss = super().compute_loss(
             x, y, outputs[LOGITS], sample_weight, training
         )
@@ -484,7 +489,6 @@ class MultimodalModel(StoredModel):
             )
             loss = loss + backend.replica_share(term)
         if training:
-            labels = one_hot_labels(y, self.num_classes)
             loss = self.modulation_slot.add_loss(
                 loss, labels, outputs, sample_weight
             )
@@ -499,7 +503,7 @@ class MultimodalModel(StoredModel):
             backend.all_reduce_sum(ops.sum(labels * counted, axis=0))
         )
         self.update_statistics(y, outputs)
-        self.modulation_slot.update(labels, outputs, self.clock)
+        self.modulation_slot.update(labels, outputs)
         self.clock.advance()
 
     def compute_metrics(

@@ -128,9 +128,19 @@ class SharedHeadModel(MultimodalModel):
         return ops.cast(logits, "float32")
 
     def head_outputs(
-        self, features: Sequence[Tensor], inputs: Modalities, **evidence: Any
+        self,
+        features: Sequence[Tensor],
+        inputs: Modalities,
+        training: bool | None = None,
+        training_record: dict[str, Any] | None = None,
+        **evidence: Any,
     ) -> dict[str, Any]:
         """Complete the output dict from the features."""
+        if training:
+            # For what changes the features between the encoders and the head.
+            fused = {"fused_features": list(features)}
+            training_record = {**(training_record or {}), **fused}
+        evidence["training_record"] = training_record
         if self.fusion is None:
             partial_logits = self.classify(features)
             logits = self._with_bias(ops.sum(partial_logits, axis=1))

@@ -6,16 +6,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_mmrel import backend
 from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
-from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import Variables
+from keras_mmrel.modulations.scores import present_modalities
 from keras_mmrel.state import add_state
 
 # One a variable: index of the modality whose encoder it is of, or `None`.
@@ -36,9 +35,10 @@ class GradientModulation(keras.layers.Layer):
     from the labels and the model's outputs, and what that modality's encoder
     learns in the step is multiplied by it; the fusion is left alone. This
     class is the identity: all coefficients are 1. A strategy is a subclass
-    with `compute_coefficients`, and nothing else if it needs no options; one
-    that adds a loss and looks at its gradients apart from those of the rest
-    defines `added_loss` and `merge_gradients`, too.
+    with `compute_coefficients`, and nothing else if it needs no options. One
+    that changes what the losses see defines `modulate_outputs`, one that adds
+    a loss `added_loss`, and `merge_gradients` if it looks at the gradients of
+    that apart from those of the rest, for which a step goes backwards twice.
 
     The coefficients' means over each epoch are logged as
     `<modality>_coefficient` in `History` and TensorBoard. They are computed
@@ -115,6 +115,19 @@ class GradientModulation(keras.layers.Layer):
         """
         return ops.ones_like(present)
 
+    def modulate_outputs(
+        self, labels: Tensor, outputs: Outputs, sample_weight: Tensor
+    ) -> tuple[Outputs, Tensor]:
+        """Return the outputs and sample weights that the losses see.
+
+        Args:
+            labels: One-hot labels `(batch, num_classes)` in float32.
+            outputs: What the model's `call` returned, with its
+                `training_record`.
+            sample_weight: `(batch,)` or `None`.
+        """
+        return outputs, sample_weight
+
     def added_loss(
         self, labels: Tensor, outputs: Outputs, sample_weight: Tensor
     ) -> Tensor | None:
@@ -180,6 +193,12 @@ class GradientModulation(keras.layers.Layer):
                 f"{self.modality_names} for another, of {model.modality_names}"
             )
 
+    def own_model(self) -> Model:
+        """Return the model that this belongs to, since its `compile`."""
+        model = None if self._model is None else self._model()
+        assert model is not None
+        return model
+
     def setup(self, model: Model) -> None:
         """Prepare for a model; called by its `compile`."""
         self.check_model(model)
@@ -228,21 +247,25 @@ class GradientModulation(keras.layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         return inputs
 
-    def update(self, labels: Tensor, outputs: Outputs, clock: Any) -> None:
-        """Take over the coefficients of this step and record them.
+    def begin_step(self, clock: Any) -> None:
+        """Look whether this step is in the window of the modulation.
 
         Args:
-            labels: One-hot labels `(batch, num_classes)`.
-            outputs: What the model's `call` returned.
             clock: The model's `keras_mmrel.models.Clock`.
         """
         active = clock.warmed_up(self.warmup)
         if self.until < 1.0:
             active = active * (1.0 - clock.passed(self.until))
         self.active.assign(active)
-        mask = outputs[MASK]
-        count = backend.all_reduce_sum(ops.sum(mask, axis=0))
-        present = ops.cast(count > 0, "float32")
+
+    def update(self, labels: Tensor, outputs: Outputs) -> None:
+        """Take over the coefficients of this step and record them.
+
+        Args:
+            labels: One-hot labels `(batch, num_classes)`.
+            outputs: What the model's `call` returned.
+        """
+        present = present_modalities(outputs)
         new = ops.stop_gradient(
             self.compute_coefficients(labels, outputs, present)
         )

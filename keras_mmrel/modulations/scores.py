@@ -40,6 +40,12 @@ def batch_mean(values: Tensor, outputs: Outputs) -> Tensor:
     return sums[0] / ops.maximum(sums[1], 1.0)
 
 
+def present_modalities(outputs: Outputs) -> Tensor:
+    """Say which modalities the global batch has, `(n_modalities,)`."""
+    count = backend.all_reduce_sum(ops.sum(outputs[MASK], axis=0))
+    return ops.cast(count > 0, "float32")
+
+
 def mean_of_others(scores: Tensor, present: Tensor) -> Tensor:
     """For each modality the mean score of the other present ones.
 

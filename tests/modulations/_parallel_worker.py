@@ -5,8 +5,12 @@ import numpy as np
 
 import keras_mmrel
 from keras_mmrel.modulations import AGM
+from keras_mmrel.modulations import DGL
 from keras_mmrel.modulations import OGM
 from keras_mmrel.modulations import OGMGE
+from keras_mmrel.modulations import OPM
+from keras_mmrel.modulations import PMR
+from keras_mmrel.modulations import InfoReg
 from keras_mmrel.modulations import MMPareto
 from tests.modulations.helpers import TwoWays
 from tests.modulations.helpers import X
@@ -18,6 +22,14 @@ CASES = {
     "OGM on gradients": (lambda: OGM(0.5), lambda: keras.optimizers.SGD(0.1)),
     "AGM on updates": (lambda: AGM(1.0), lambda: keras.optimizers.Adam(0.02)),
     "MMPareto": (MMPareto, lambda: keras.optimizers.SGD(0.1)),
+    # All is dropped of the leader: replicas draw for rows of their own.
+    "OPM": (
+        lambda: OPM(1.0, 0.5, 1.0, seed=0),
+        lambda: keras.optimizers.SGD(0.1),
+    ),
+    "PMR": (PMR, lambda: keras.optimizers.SGD(0.1)),
+    "InfoReg": (InfoReg, lambda: keras.optimizers.SGD(0.1)),
+    "DGL": (DGL, lambda: keras.optimizers.SGD(0.01)),
     "noise": (
         lambda: OGMGE(0.5, kernels="all", seed=0),
         lambda: keras.optimizers.SGD(0.1),
@@ -49,5 +61,6 @@ def run(case, rows=None, batch_size=12, compiled=True, parallel=None):
         batch_size=batch_size,
         epochs=2,
     )
-    logs = [k for k in history if k.endswith(("coefficient", "_weight"))]
+    own = ("coefficient", "_weight", "_pull", "_information", "_probability")
+    logs = [k for k in history if k.endswith(own)]
     return model, [np.array(history[key]) for key in sorted(logs)]

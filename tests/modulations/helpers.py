@@ -61,6 +61,15 @@ def make_model(
     return model
 
 
+def own_fusion(**kwargs):
+    """A model whose head is not linear, the same on every backend."""
+    features = [keras.Input((8,)) for _ in SHAPES]
+    hidden = keras.layers.Concatenate()(features)
+    hidden = keras.layers.Dense(4, "tanh")(hidden)
+    fusion = keras.Model(features, keras.layers.Dense(3)(hidden))
+    return make_model(fusion=fusion, **kwargs)
+
+
 def train(
     modulation,
     optimizer=None,

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_mmrel.models import Clock
 from keras_mmrel.modulations import AGM
 from keras_mmrel.modulations import ARL
 from keras_mmrel.modulations import OGM
@@ -46,7 +45,7 @@ def coefficients(modulation, outputs, labels=ONE_HOT):
         modulation.modality_names = names
         modulation.build((None, len(names)))
     tensors = {k: ops.convert_to_tensor(v) for k, v in outputs.items()}
-    modulation.update(ops.convert_to_tensor(labels), tensors, Clock())
+    modulation.update(ops.convert_to_tensor(labels), tensors)
     return ops.convert_to_numpy(modulation.coefficients)
 
 
