@@ -115,6 +115,7 @@ class MCDropout(SharedHeadModel):
             return self.head_outputs(
                 features,
                 inputs,
+                training,
                 disagreement=ops.zeros_like(features[0][:, 0], "float32"),
             )
         each = self._log_probabilities(features)

@@ -205,8 +205,9 @@ class UDML(SharedHeadModel):
         return self.head_outputs(
             weighed,
             inputs,
+            training,
+            record,
             confidence=ops.minimum(1.0 / ops.square(level), 1.0),
-            training_record=record,
             noise_level=level * mask,
             fusion_weight=weight,
         )
