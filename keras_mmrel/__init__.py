@@ -23,6 +23,7 @@ from keras_mmrel.models import RCML
 from keras_mmrel.models import TMC
 from keras_mmrel.models import UDML
 from keras_mmrel.models import ConcatFusion
+from keras_mmrel.models import DeepEnsemble
 from keras_mmrel.models import LateFusion
 from keras_mmrel.models import MCDropout
 from keras_mmrel.models import MICINet
@@ -38,6 +39,7 @@ __all__ = [
     "AIM",
     "CAL",
     "ConcatFusion",
+    "DeepEnsemble",
     "ETMC",
     "LateFusion",
     "MCDropout",

@@ -32,6 +32,7 @@ MODELS = {
         keras_mmrel.MMCosine,
         keras_mmrel.UDML,
         keras_mmrel.MCDropout,
+        keras_mmrel.DeepEnsemble,
     )
 }
 

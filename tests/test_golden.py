@@ -152,6 +152,7 @@ MODELS = {
     "TMC": lambda: keras_mmrel.TMC(encoders(), 3, annealing=1.0),
     "ETMC": lambda: keras_mmrel.ETMC(encoders(), 3, annealing=1.0),
     "RCML": lambda: keras_mmrel.RCML(encoders(), 3, annealing=1.0),
+    "DeepEnsemble": lambda: keras_mmrel.DeepEnsemble(encoders(), 3, members=3),
     "MCDropout": passes,
     "UDML": lambda: Still(encoders(), 3, noise_from=1.0, weights_from=0.5),
     "QMF": lambda: keras_mmrel.QMF(encoders(), 3, rank_weight=1.0),

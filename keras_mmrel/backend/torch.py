@@ -18,7 +18,9 @@ def train_step(model: Any, data: Any) -> dict:
     """
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     y_pred = model(x, training=True)
-    model.zero_grad()
+    # Not by `zero_grad`, which knows nothing of layers in a list of lists.
+    for weight in model.trainable_weights:
+        weight.value.grad = None
     loss = upstream.compute_loss(
         model,
         x=x,

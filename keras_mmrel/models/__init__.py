@@ -5,6 +5,7 @@ from keras_mmrel.models.auxiliary_paths import AuxiliaryPaths
 from keras_mmrel.models.cal import CAL
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.concat_fusion import ConcatFusion
+from keras_mmrel.models.deep_ensemble import DeepEnsemble
 from keras_mmrel.models.etmc import ETMC
 from keras_mmrel.models.late_fusion import LateFusion
 from keras_mmrel.models.mc_dropout import MCDropout
@@ -27,6 +28,7 @@ __all__ = [
     "CAL",
     "Clock",
     "ConcatFusion",
+    "DeepEnsemble",
     "ETMC",
     "LateFusion",
     "MCDropout",

@@ -205,6 +205,12 @@ def check_modulation(modulation: Any, model: Any) -> None:
             f"modulation={modulation!r}"
         )
     if modulation is not None:
+        if not model.takes_modulation:
+            raise ValueError(
+                f"`modulation` must be None for {type(model).__name__}, which "
+                "has several encoders a modality. Received: "
+                f"modulation={type(modulation).__name__}"
+            )
         modulation.check_model(model)
         if len(model.modality_names) == 1:
             warnings.warn(

@@ -1,4 +1,3 @@
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,8 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.contract import Tensor
+from keras_mmrel.models._mixtures import entropy
+from keras_mmrel.models._mixtures import log_mean
 from keras_mmrel.models.modality_encoders import derive_seed
 from keras_mmrel.models.shared_head_model import SharedHeadModel
 from keras_mmrel.state import add_state
@@ -150,18 +151,6 @@ class MCDropout(SharedHeadModel):
             "rate": self.rate,
             "passes": self.passes,
         }
-
-
-def log_mean(log_probabilities: Tensor) -> Tensor:
-    """Log of the mean probabilities over axis 1."""
-    count = log_probabilities.shape[1]
-    return ops.logsumexp(log_probabilities, axis=1) - math.log(count)
-
-
-def entropy(log_probabilities: Tensor) -> Tensor:
-    """Entropy in nats over the last axis."""
-    p = ops.exp(log_probabilities)
-    return -ops.sum(p * log_probabilities, axis=-1)
 
 
 class _Drops(keras.layers.Layer):

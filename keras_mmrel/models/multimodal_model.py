@@ -167,6 +167,8 @@ class MultimodalModel(StoredModel):
     side_inputs: Sequence[SideInput] = ()
     # Whether the layer of `quality` is the method's own choice (`"auto"`).
     quality_is_own: bool = False
+    # Whether a modulation can find the encoder of a modality.
+    takes_modulation: bool = True
 
     def __init__(
         self,
@@ -315,6 +317,7 @@ class MultimodalModel(StoredModel):
         inputs: Modalities,
         training: bool | None = None,
         weighed: bool = True,
+        encoders: Sequence[keras.layers.Layer] | None = None,
     ) -> list[Tensor]:
         """Encode prepared inputs into one `(batch, d)` feature a modality.
 
@@ -325,10 +328,12 @@ class MultimodalModel(StoredModel):
             training: Whether encoders are in training.
             weighed: Whether a feature is made smaller by how much less than
                 the sample's best one its modality is to be believed.
+            encoders: Others than the model's own, one a modality.
         """
         features = []
         for index, name in enumerate(self.modality_names):
-            feature = self.encoders[index](inputs[name], training=training)
+            encoder = (encoders or self.encoders)[index]
+            feature = encoder(inputs[name], training=training)
             validation.check_feature(name, feature)
             if not weighed:
                 feature = keep_present(feature, inputs[MASK][:, index])

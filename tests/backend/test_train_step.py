@@ -107,3 +107,35 @@ def test_hook_may_assign_non_trainable_weights_that_persist():
     model.fit(x, y, batch_size=24, epochs=1, verbose=0)
     counts = ops.convert_to_numpy(model.class_counts)
     np.testing.assert_allclose(counts, 200 + np.bincount(y))
+
+
+class Nested(keras.layers.Layer):
+    """Layers in a list of lists, of which PyTorch's module knows nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = [[keras.layers.Dense(3)], [keras.layers.Dense(3)]]
+
+    def build(self, input_shape):
+        for (part,) in self.parts:
+            part.build(input_shape)
+
+    def call(self, inputs):
+        return sum(part(inputs) for (part,) in self.parts)
+
+
+def test_gradients_of_a_step_are_none_of_the_one_before():
+    x = {"a": np.ones((4, 2), "float32")}
+    model = keras_mmrel.ConcatFusion({"a": Nested()}, 2)
+    model(x)
+    model.compile(keras.optimizers.SGD(0.1))
+    y = np.array([0, 1, 0, 0])
+    start = [ops.convert_to_numpy(w) for w in model.weights]
+    ends = []
+    for _ in range(2):
+        for weight, value in zip(model.weights, start, strict=True):
+            weight.assign(value)
+        model.train_on_batch(x, y)
+        ends.append([ops.convert_to_numpy(w) for w in model.trainable_weights])
+    for first, second in zip(*ends, strict=True):
+        np.testing.assert_array_equal(first, second)

@@ -107,6 +107,7 @@ MODELS = {
     "ETMC": plain(keras_mmrel.ETMC),
     "RCML": plain(keras_mmrel.RCML),
     "MMCosine": plain(keras_mmrel.MMCosine),
+    "DeepEnsemble": plain(keras_mmrel.DeepEnsemble, members=2),
     "MCDropout": plain(keras_mmrel.MCDropout),
     "UDML": plain(keras_mmrel.UDML, noise_from=0.2, weights_from=0.4),
     "OGM": modulated(modulations.OGM),
