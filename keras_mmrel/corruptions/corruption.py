@@ -137,6 +137,13 @@ class Corruption:
                     self._rng(seed, "values", name),
                     **extra,
                 )
+        return self._results(arrays, inputs)
+
+    @staticmethod
+    def _results(
+        arrays: dict[str, Any], inputs: Modalities
+    ) -> dict[str, Array]:
+        """Return arrays in the form and the order of the inputs."""
         return {
             name: as_given(arrays[name], inputs[name])
             if name != MASK

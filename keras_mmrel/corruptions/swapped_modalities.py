@@ -5,12 +5,9 @@ import keras
 import numpy as np
 
 from keras_mmrel.constraints import constrained
-from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
-from keras_mmrel.contract import to_numpy
-from keras_mmrel.corruptions._inputs import as_given
 from keras_mmrel.corruptions.corruption import FRACTION
 from keras_mmrel.corruptions.corruption import Corruption
 
@@ -63,12 +60,7 @@ class SwappedModalities(Corruption):
             arrays[b][rows],
             arrays[a][rows].copy(),
         )
-        return {
-            name: as_given(arrays[name], inputs[name])
-            if name != MASK
-            else np.array(to_numpy(inputs[MASK]))
-            for name in inputs
-        }
+        return self._results(arrays, inputs)
 
     def _read(
         self, inputs: Modalities, labels: Labels | None
