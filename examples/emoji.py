@@ -6,7 +6,7 @@
 
 Every row trains small random encoders, convolutions for the pictures and an
 embedding with convolutions for the words; or, with `--encoders pretrained`,
-default encoders on what two frozen ones give, EfficientNet-Lite0 and WordLlama,
+a dense layer on what two frozen ones give, EfficientNet-Lite0 and WordLlama,
 whose weights are content of packages (the extra `pretrained`). Rows are trained
 on several resplits and scored on clean and corrupted test data by
 `keras_mmrel.benchmark`. A run that was stopped goes on where it was. The report
@@ -56,7 +56,10 @@ OF_SMALL = (
 OF_PRETRAINED = (
     "Both encoders are frozen, and run once: corruptions are of the features "
     "that they give, not of pictures and words. They may have met an emoji's "
-    "name, or a thing that it shows, when they were trained."
+    "name, or a thing that it shows, when they were trained. Features are "
+    "standardised inside each model. A first run had brought each to [0, 1]: "
+    "words then reached 27 % on the training samples themselves after the same "
+    "15 epochs, 91 % standardised. Its test figures had been seen."
 )
 
 
@@ -97,6 +100,17 @@ def small_encoder(name: str, shape: tuple) -> Any:
     if name == "image":
         return encoders.ConvEncoder((8, 16, 32))
     return [Words(48), *encoders.SequenceEncoder((48,), kernel_size=3).blocks]
+
+
+def feature_encoder(name: str, shape: tuple) -> Any:
+    """Return the blocks of an encoder for the features of a frozen one.
+
+    Args:
+        name: Name of the modality.
+        shape: Its shape, without the batch.
+    """
+    learnt = keras.layers.Dense(64, "relu")
+    return [encoders.Scaling(shape), learnt, keras.layers.Dropout(0.2)]
 
 
 def load_arrays(path: str | os.PathLike) -> tuple:
@@ -217,10 +231,16 @@ def pretrained(path: Path) -> dict[str, Any]:
         "notes": [*NOTES, OF_PRETRAINED],
         "datasets": {
             "emoji": benchmark.Dataset(
-                lambda: load_features(path), split="resampled"
+                lambda: load_features(path), split="resampled", scale="none"
             )
         },
-        "methods": {**rows(), "ReliableFusion": {"model": "ReliableFusion"}},
+        "methods": {
+            name: {"encoder": feature_encoder, **row}
+            for name, row in {
+                **rows(),
+                "ReliableFusion": {"model": "ReliableFusion"},
+            }.items()
+        },
         "corruptions": of_one(
             noise=corruptions.GaussianNoise(1.0, "one"),
             noise_clipped=corruptions.ClippedGaussianNoise(1.0, "one"),
