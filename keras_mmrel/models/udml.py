@@ -113,7 +113,8 @@ class UDML(SharedHeadModel):
         - [UDML, 2026, Unbiased dynamic multimodal
           fusion](https://arxiv.org/abs/2603.19681) (CVPR Findings). One
           batch's outputs, losses and gradients are those of the released code
-          (commit d78331e) to 1e-6, for two modalities.
+          (commit d78331e) to 1e-5 in training, for two modalities; its
+          moving variance is the unbiased one, which shows at inference.
           There the noise of images grows by the square of the level, that of
           the highest level replaces the image, and a sample keeps its level;
           more than two modalities, missing ones and noise in units of the
