@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import torch
+import torch.distributed.nn
 
 from keras_mmrel.backend import upstream
 
@@ -65,7 +66,12 @@ def train_step(model: Any, data: Any) -> dict:
 
 
 def all_reduce_sum(x: Any) -> Any:
-    """Sum `x` over the processes of the default process group."""
+    """Sum `x` over the processes of the default process group.
+
+    Its gradient is the sum of the processes' gradients.
+    """
+    if _has_group() and x.requires_grad:
+        return torch.distributed.nn.functional.all_reduce(x)
     return _all_reduce(x, "SUM")
 
 

@@ -13,6 +13,8 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
+from keras_mmrel.layers._dropped import dropped
+from keras_mmrel.layers._dropped import keep_rate
 from keras_mmrel.layers._global_ici import GlobalICI
 from keras_mmrel.layers._glorot import glorot
 from keras_mmrel.layers._stack_features import check_stacked
@@ -63,6 +65,8 @@ class ICIFusion(TensorLayer):
         modality_mask: `None` or `(batch, modalities)`, 1 = present.
         quality: `None` or `(batch, modalities)`, see `DiscriminativePower`.
         training: Whether dropout and noise are on.
+        dropout_scale: `None` or a float tensor in [0, 1], by which the
+            dropout is multiplied.
 
     Returns:
         Dict of what is computed on the way, in float32. `(batch, modalities,
@@ -106,9 +110,7 @@ class ICIFusion(TensorLayer):
         self.compensation = compensation
         self.weighting = weighting
         self.seed = known_seed(seed)
-        self.drop = keras.layers.Dropout(
-            dropout, seed=self.seed, dtype="float32"
-        )
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
         if global_prior:
             self.global_ici = GlobalICI(num_classes, name="global_ici")
         if removal:
@@ -164,20 +166,22 @@ class ICIFusion(TensorLayer):
         modality_mask: Tensor | None = None,
         quality: Tensor | None = None,
         training: bool | None = None,
+        dropout_scale: Tensor | None = None,
     ) -> dict[str, Tensor]:
         z = ops.cast(inputs, "float32")
+        keep = self._keep(training, dropout_scale)
         modalities = self.sizes[0]
         check_shape("inputs", z, "batch", *self.sizes)
         mask = presence(modality_mask, z)
         present = mask[:, :, None]
-        initial_logits = self.initial_logits(z, training)
+        initial_logits = self._classify(self.initial_head, z, keep)
         mean, variance = self._prior(z, initial_logits)
         if self.removal:
             split = self.ici_removal(z, mean, variance, training=training)
         else:
             split = nothing_removed(z, mean, variance)
         kept = split["kept"] * present
-        kept_logits = self._classify(self.kept_head, kept, training)
+        kept_logits = self._classify(self.kept_head, kept, keep)
         discriminative = self.discriminative_power(
             ops.softmax(ops.stop_gradient(kept_logits)),
             split["surprise"],
@@ -199,9 +203,7 @@ class ICIFusion(TensorLayer):
                 "compensation": ops.zeros_like(kept),
                 "gate": ops.zeros_like(kept),
             }
-        logits = self._classify(
-            self.expert_head, repaired["compensated"], training
-        )
+        logits = self._classify(self.expert_head, repaired["compensated"], keep)
         experts = ops.log_softmax(modalities * logits)
         weights = discriminative["discriminative_power"]
         if not self.weighting:
@@ -226,14 +228,24 @@ class ICIFusion(TensorLayer):
             * ops.sum(weights[:, :, None] * experts, axis=1),
         }
 
-    def _classify(
-        self, head: keras.layers.Layer, z: Tensor, training: bool | None
-    ) -> Tensor:
-        return ops.cast(head(self.drop(z, training=training)), "float32")
+    def _keep(
+        self, training: bool | None, scale: Tensor | None
+    ) -> Tensor | None:
+        """Fraction of features that dropout leaves; `None` without any."""
+        if not training or not self.dropout:
+            return None
+        return keep_rate(self.dropout, scale)
 
-    def initial_logits(self, z: Tensor, training: bool | None = None) -> Tensor:
+    def _classify(
+        self, head: keras.layers.Layer, z: Tensor, keep: Tensor | None = None
+    ) -> Tensor:
+        if keep is not None:
+            z = dropped(z, keep, self.seed_generator)
+        return ops.cast(head(z), "float32")
+
+    def initial_logits(self, z: Tensor) -> Tensor:
         """First logits `(batch, modalities, num_classes)`."""
-        return self._classify(self.initial_head, z, training)
+        return self._classify(self.initial_head, z)
 
     def _prior(
         self, z: Tensor, initial_logits: Tensor

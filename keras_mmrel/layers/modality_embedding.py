@@ -11,6 +11,8 @@ from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._dropped import dropped
+from keras_mmrel.layers._dropped import keep_rate
 from keras_mmrel.layers._stack_features import stack_features
 from keras_mmrel.layers.running_standardization import RunningStandardization
 from keras_mmrel.seeds import known_seed
@@ -32,7 +34,9 @@ class ModalityEmbedding(TensorLayer):
     many units always on or always off at the start, which cost accuracy.
 
     The running statistics move in calls with `training=True`, as those of
-    `RunningStandardization` do, unless `trainable` is `False`.
+    `RunningStandardization` do, unless `trainable` is `False`. Values are
+    standardised by them; gradients are those of a standardisation by the
+    batch (`RunningStandardization.with_batch_gradient`).
 
     Args:
         units: Positive integer, width of the result.
@@ -119,10 +123,9 @@ class ModalityEmbedding(TensorLayer):
     ) -> Tensor:
         inputs = self.stacked(inputs)
         if training and self.trainable:
+            # Both statistics move, in the order that they need.
             self.update_statistics(inputs, modality_mask)
-        projected = self.project(inputs, modality_mask, training)
-        # Both statistics have moved, in the order that they need.
-        return self.standardize(projected, modality_mask, training=False)
+        return self.embed(inputs, modality_mask, training)
 
     def stacked(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return `(batch, modalities, features)`, zero beyond a modality.
@@ -143,24 +146,36 @@ class ModalityEmbedding(TensorLayer):
             )
         return stack_features(inputs)
 
-    def project(
+    def embed(
         self,
         inputs: Sequence[Tensor],
         modality_mask: Tensor | None = None,
         training: bool | None = None,
+        dropout_scale: Tensor | None = None,
     ) -> Tensor:
-        """Return the projections `(batch, modalities, units)`, in float32.
+        """Do what a call does, and leave the statistics where they are.
 
         Args:
             inputs: List of `(batch, d_m)` tensors, or what `stacked` makes
                 of it.
             modality_mask: `None` or `(batch, modalities)`.
-            training: Whether features are dropped.
+            training: Whether features are dropped, and gradients the batch's.
+            dropout_scale: `None` or a float tensor in [0, 1], by which the
+                dropout is multiplied.
         """
         inputs = self.stacked(inputs)
         centred = self.center(inputs, modality_mask, training=False)
-        if training and self.dropout:
-            centred = self._dropped(centred)
+        if not training:
+            projected = self._project(centred)
+            return self.standardize(projected, modality_mask, training=False)
+        if self.dropout:
+            keep = keep_rate(ops.convert_to_tensor(self._rates), dropout_scale)
+            centred = dropped(centred, keep, self.seed_generator)
+        projected = self._project(centred)
+        return self.standardize.with_batch_gradient(projected, modality_mask)
+
+    def _project(self, centred: Tensor) -> Tensor:
+        """Return the projections `(batch, modalities, units)`, in float32."""
         projected = [
             projection(centred[:, index, :width])
             for index, (projection, width) in enumerate(
@@ -169,27 +184,22 @@ class ModalityEmbedding(TensorLayer):
         ]
         return ops.cast(ops.stack(projected, axis=1), "float32")
 
-    def _dropped(self, centred: Tensor) -> Tensor:
-        keep = 1.0 - ops.convert_to_tensor(self._rates)
-        chance = keras.random.uniform(
-            ops.shape(centred), dtype="float32", seed=self.seed_generator
-        )
-        return ops.where(chance < keep, centred / keep, 0.0)
-
     def update_statistics(
         self, inputs: Sequence[Tensor], modality_mask: Tensor | None = None
     ) -> None:
         """Add a batch, as a call in training does.
 
         Args:
-            inputs: As in `project`.
+            inputs: As in `embed`.
             modality_mask: `None` or `(batch, modalities)`.
         """
         inputs = self.stacked(inputs)
         self.center.update_statistics(inputs, modality_mask)
         # As the next step will see them, around the new centre.
-        projected = self.project(inputs, modality_mask)
-        self.standardize.update_statistics(projected, modality_mask)
+        centred = self.center(inputs, modality_mask, training=False)
+        self.standardize.update_statistics(
+            self._project(centred), modality_mask
+        )
 
     def get_config(self) -> dict:
         return {

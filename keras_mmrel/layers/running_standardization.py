@@ -11,10 +11,16 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
+from keras_mmrel.layers._moments import reduce_moments
+from keras_mmrel.layers._moments import weighted_moments
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
+
+# The running statistics count as that many samples where a gradient takes the
+# batch's: what one sample alone says of them is no direction.
+RUNNING_SAMPLES = 4.0
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -87,18 +93,60 @@ class RunningStandardization(TensorLayer):
         check_shape("inputs", inputs, "batch", *self.mean.shape)
         if training and self.trainable:
             self.update_statistics(inputs, modality_mask)
-        centred = ops.cast(inputs, "float32") - ops.convert_to_tensor(self.mean)
         mask = presence(modality_mask, inputs)
-        return without_missing(self._scaled(centred), mask)
+        x = ops.cast(inputs, "float32")
+        return without_missing(self._standardized(x), mask)
 
-    def _scaled(self, centred: Tensor) -> Tensor:
+    def with_batch_gradient(
+        self, inputs: Tensor, modality_mask: Tensor | None = None
+    ) -> Tensor:
+        """Return what a call returns, with the gradient of the batch's moments.
+
+        The running statistics follow whatever moves or scales a feature of
+        all samples, so that a step in such a direction is lost, and the first
+        steps of a training are nothing else. The gradient of a
+        standardisation by the batch has no such part.
+
+        Args:
+            inputs: `(batch, modalities, features)`.
+            modality_mask: `None` or `(batch, modalities)`, 1 = present.
+
+        References:
+            - [Batch renormalization](https://arxiv.org/abs/1702.03275), for
+              a gradient through the batch's moments under other values.
+        """
+        check_shape("inputs", inputs, "batch", *self.mean.shape)
+        mask = presence(modality_mask, inputs)
+        x = without_missing(ops.cast(inputs, "float32"), mask)
+        count, mean, squares = reduce_moments(
+            weighted_moments(x, mask[:, :, None])
+        )
+        share = count / (count + RUNNING_SAMPLES)
+        mean = share * mean + (1.0 - share) * self.mean
+        variance = squares / ops.maximum(count, 1.0)
+        variance = share * variance + (1.0 - share) * self.variance
+        slope = self._standardized(x, mean, variance)
+        values = self._standardized(x)
+        z = slope + ops.stop_gradient(values - slope)
+        return without_missing(z, mask)
+
+    def _standardized(
+        self,
+        x: Tensor,
+        mean: Tensor | None = None,
+        variance: Tensor | None = None,
+    ) -> Tensor:
+        """By the running statistics, or by others."""
+        own_mean = ops.convert_to_tensor(self.mean)
+        own_variance = ops.convert_to_tensor(self.variance)
+        centred = x - (own_mean if mean is None else mean)
         if not self.scale:
             return centred
-        variance = ops.convert_to_tensor(self.variance)
-        spread = ops.mean(ops.sqrt(variance), axis=-1, keepdims=True)
+        variance = own_variance if variance is None else variance
+        spread = ops.mean(ops.sqrt(own_variance), axis=-1, keepdims=True)
         deviation = ops.sqrt(variance + ops.square(0.1 * spread) + 1e-12)
         # What varies by less than a hundred-thousandth of its size is rounding.
-        size = ops.mean(ops.abs(self.mean), axis=-1, keepdims=True)
+        size = ops.mean(ops.abs(own_mean), axis=-1, keepdims=True)
         varies = ops.cast(spread > 1e-5 * size, "float32")
         return varies * (centred / deviation)
 

@@ -96,6 +96,20 @@ class Clock(keras.layers.Layer):
             self.step + 0.0 >= self.warmup_steps(fraction), "float32"
         )
 
+    def ramp(self, epochs: float) -> Tensor:
+        """From 0.0 at the start to 1.0 after that many epochs, linearly.
+
+        Where nobody knows how long an epoch is, a tenth of the planned steps
+        takes its place.
+
+        Args:
+            epochs: Positive float.
+        """
+        steps = epochs * ops.convert_to_tensor(self.epoch_steps)
+        planned = ops.convert_to_tensor(self.planned_steps)
+        steps = ops.where(steps > 0, steps, 0.1 * planned)
+        return ops.minimum((self.step + 0.0) / steps, 1.0)
+
     # -- What moves it -------------------------------------------------------
 
     @constrained(steps_per_epoch=Integer(1), epochs=Integer(1))

@@ -25,7 +25,6 @@ from keras_mmrel.layers._ici_fusion import ICIFusion
 from keras_mmrel.layers._ici_injection import ICIInjection
 from keras_mmrel.layers.corruption_augmentation import CorruptionAugmentation
 from keras_mmrel.layers.corruption_augmentation import untouched
-from keras_mmrel.layers.gradient_scale import GradientScale
 from keras_mmrel.layers.input_quality import InputQuality
 from keras_mmrel.layers.modality_embedding import ModalityEmbedding
 from keras_mmrel.losses.label_crossentropy import mean_over_samples
@@ -34,6 +33,9 @@ from keras_mmrel.models._quality import relative_quality
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import encoder_name
 from keras_mmrel.models.multimodal_model import MultimodalModel
+
+# Epochs in which dropout rises to what was asked for.
+DROPOUT_EPOCHS = 10.0
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -74,13 +76,14 @@ class MICINet(MultimodalModel):
        each to the power of its relative discriminative power.
 
     Plain `fit` does everything. Before its first step the judge of inputs
-    learns from the training data. In the first `warmup` of the steps the
-    initial logits and the global ICI are learnt, then everything is. With
-    clean training data there would be nothing to remove, so that some samples
-    are confused on purpose, in their inputs; where the training data are
-    noisy, by nature or by `CorruptionAugmentation`, it should not. Statistics
-    and the global ICI never see what was injected, nor what `augmentation`
-    does.
+    learns from the training data. With clean training data there would be
+    nothing to remove, so that after the first `warmup` of the steps some
+    samples are confused on purpose, in their inputs; where the training data
+    are noisy, by nature or by `CorruptionAugmentation`, it should not.
+    Statistics and the global ICI never see what was injected, nor what
+    `augmentation` does. Both kinds of dropout rise from 0 in the first ten
+    epochs: a short training could not learn against them, and in a long one
+    they are what keeps few samples from being learnt by heart.
 
     Outputs, beside those of every model, `(batch, n_modalities)` each:
     `ici_fraction` in [0, 1], the fraction of the modality that was removed;
@@ -99,10 +102,12 @@ class MICINet(MultimodalModel):
         modalities: As in `keras_mmrel.models.MultimodalModel`.
         num_classes: Integer of at least 2.
         units: Positive integer, size of every modality's feature.
-        dropout: Float in `[0, 1)`, before every linear classifier.
-        input_dropout: Float in `[0, 1)`, see `ModalityEmbedding`.
-        warmup: Float in (0, 1), fraction of the training, see
-            `keras_mmrel.models.Clock.warmup_steps`.
+        dropout: Float in `[0, 1)`, before every linear classifier, from the
+            tenth epoch on.
+        input_dropout: Float in `[0, 1)`, likewise, see `ModalityEmbedding`.
+        warmup: Float in (0, 1), fraction of the training before anything is
+            injected, see `keras_mmrel.models.Clock.warmup_steps`. The global
+            ICI forgets faster in it.
         quality: As in `keras_mmrel.models.MultimodalModel`; `"auto"` is
             `keras_mmrel.layers.InputQuality(cleaning="repair")`, and `None`
             lets all pass.
@@ -148,6 +153,8 @@ class MICINet(MultimodalModel):
           pairs of classes, follow the paper. Its other equations were
           not available to us: every formula is this library's own, found by
           experiment, and no result is a reproduction.
+        - [Curriculum dropout](https://arxiv.org/abs/1703.06229), a dropout
+          that rises with training; its pace is this library's own choice.
     """
 
     def __init__(
@@ -216,7 +223,6 @@ class MICINet(MultimodalModel):
                 seed=self.seed + 3,
                 name="injection",
             )
-        self.scale_gradient = GradientScale(dtype="float32")
 
         # === Config ===
         self.units = units
@@ -250,7 +256,8 @@ class MICINet(MultimodalModel):
         self, inputs: Modalities, training: bool | None = None
     ) -> dict[str, Any]:
         clean = self.prepare_inputs(inputs)
-        given, flags, later = clean, None, self.second_phase()
+        given, flags = clean, None
+        later = self.clock.warmed_up(self.warmup)
         if training and self.injection_fraction:
             flags = self.inject(clean, later, training=True)
             given = flags["inputs"]
@@ -259,9 +266,12 @@ class MICINet(MultimodalModel):
         features = self.embed.stacked(
             self.encode(used, training, weighed=False)
         )
-        z = self._embedded(features, mask, training)
+        scale = self.clock.ramp(DROPOUT_EPOCHS)
+        z = self.embed.embed(features, mask, training, scale)
         quality = relative_quality(used) if QUALITY in used else None
-        fused = self.fusion(z, mask, quality, training=training)
+        fused = self.fusion(
+            z, mask, quality, training=training, dropout_scale=scale
+        )
         record = {}
         if training:
             record = {
@@ -273,8 +283,7 @@ class MICINet(MultimodalModel):
                 "later": later,
             }
         return self.make_outputs(
-            # In the first phase there is nothing to fuse yet.
-            self.scale_gradient(fused["logits"], later),
+            fused["logits"],
             fused["modality_logits"],
             used,
             ops.sigmoid(fused["own_logits"]),
@@ -286,18 +295,7 @@ class MICINet(MultimodalModel):
             kept_logits=fused["kept_logits"],
         )
 
-    def _embedded(
-        self, features: Tensor, mask: Tensor, training: bool | None = None
-    ) -> Tensor:
-        """Standardised features; the step's statistics move at its end."""
-        projected = self.embed.project(features, mask, training)
-        return self.embed.standardize(projected, mask, training=False)
-
     # -- Training samples ----------------------------------------------------
-
-    def second_phase(self) -> Tensor:
-        """1 after the warm-up, 0 before."""
-        return self.clock.warmed_up(self.warmup)
 
     def _what_happened(
         self, clean: dict, used: dict, flags: dict | None
@@ -320,7 +318,7 @@ class MICINet(MultimodalModel):
         features = self.embed.stacked(
             self.encode(calm, training=False, weighed=False)
         )
-        z = self._embedded(features, calm[MASK])
+        z = self.embed.embed(features, calm[MASK])
         return {
             **record,
             "untouched": initial_mask
@@ -337,40 +335,39 @@ class MICINet(MultimodalModel):
         self, y: Labels, outputs: Outputs, sample_weight: Tensor = None
     ) -> Losses:
         mask, record = outputs[MASK], outputs.get(TRAINING_RECORD, outputs)
-        later = record["later"] if "later" in record else self.second_phase()
-        initial_mask = record.get("initial_mask", mask)
-        own = record.get("own", mask)
         crossentropy = self.modality_crossentropy
         initial = crossentropy(
-            y, outputs["initial_logits"], initial_mask, sample_weight
+            y,
+            outputs["initial_logits"],
+            record.get("initial_mask", mask),
+            sample_weight,
         )
-        kept = crossentropy(y, outputs["kept_logits"], own, sample_weight)
-        confidence = self._confidence_loss(y, outputs, sample_weight)
+        kept = crossentropy(
+            y, outputs["kept_logits"], record.get("own", mask), sample_weight
+        )
         terms = {
             "initial_loss": self.modality_loss_weight * initial,
-            "kept_loss": later * self.modality_loss_weight * kept,
-            "confidence_loss": later * confidence,
+            "kept_loss": self.modality_loss_weight * kept,
+            "confidence_loss": self._confidence_loss(y, outputs, sample_weight),
         }
         if TRAINING_RECORD not in outputs:
             none = dict.fromkeys(self.auxiliary_trackers, ops.zeros(()))
             return {**none, **terms}
-        return {**terms, **self._training_losses(record, later)}
+        return {**terms, **self._training_losses(record)}
 
-    def _training_losses(self, record: dict[str, Any], later: Tensor) -> Losses:
+    def _training_losses(self, record: dict[str, Any]) -> Losses:
         """Terms that evaluation has not: those of clean samples."""
         terms: Losses = {}
         fused = record["fusion"]
         if self.removal:
             # Large noise must not be forbidden to be removed.
             divergence = mean_where(fused["divergence"], record["untouched"])
-            weight = later * self.divergence_weight
-            terms["divergence_loss"] = weight * divergence
+            terms["divergence_loss"] = self.divergence_weight * divergence
         if self.compensation:
             target = ops.stop_gradient(record["clean_z"] - fused["prior_mean"])
             wrong = bounded(ops.square(fused["compensation"] - target))
             wrong = mean_where(wrong, record["clean_mask"])
-            weight = later * self.compensation_weight
-            terms["compensation_loss"] = weight * wrong
+            terms["compensation_loss"] = self.compensation_weight * wrong
         return terms
 
     def _confidence_loss(
@@ -421,7 +418,7 @@ class MICINet(MultimodalModel):
         inputs = self.augment(self.prepare_inputs(x), training=False)
         mask = inputs[MASK]
         features = self.encode(inputs, training=False, weighed=False)
-        z = self._embedded(features, mask)
+        z = self.embed.embed(features, mask)
         quality = relative_quality(inputs) if QUALITY in inputs else None
         fused = self.fusion(z, mask, quality, training=False)
         inner = {name: fused[name] for name in ("ici", "kept", "compensated")}

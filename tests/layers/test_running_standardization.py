@@ -1,12 +1,14 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_mmrel.layers import RunningStandardization
 from tests.helpers import assert_same_state
 from tests.helpers import check_statistics_move_in_fit_only
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
+from tests.micinet_models import input_gradient
 from tests.micinet_models import normal
 
 X = 3.0 + 2.0 * normal(40, 2, 6)
@@ -189,3 +191,71 @@ def test_statistics_build_the_layer():
     layer = RunningStandardization()
     layer.update_statistics(np.ones((4, 2, 3)))
     assert layer.built and layer.non_trainable_weights
+
+
+# -- The gradient of the batch's moments --------------------------------------
+
+
+def gradient_of(layer, x, weight, mask=None, method="with_batch_gradient"):
+    """Gradient of `sum(weight * z)` by the inputs, as an array."""
+    weight = ops.convert_to_tensor(weight.astype("float32"))
+    return input_gradient(
+        lambda t: ops.sum(weight * getattr(layer, method)(t, mask)), x
+    )
+
+
+def test_values_are_those_of_a_call():
+    mask = np.ones((40, 2), "float32")
+    mask[::3, 1] = 0
+    layer = built()
+    for frozen in (False, True):
+        if frozen:
+            layer.update_statistics(X[:20], mask[:20])
+        z = to_numpy(layer.with_batch_gradient(X, mask))
+        np.testing.assert_allclose(z, to_numpy(layer(X, mask)), atol=1e-5)
+        assert (z[mask == 0] == 0).all()
+    before = state(layer)
+    layer.with_batch_gradient(X)
+    for value, one in zip(state(layer), before, strict=True):
+        np.testing.assert_array_equal(value, one)
+
+
+def test_no_step_moves_or_scales_a_feature_of_all_samples():
+    layer = built()
+    layer.update_statistics(X)
+    weight = normal(40, 2, 6, seed=3)
+    gradients = {
+        method: gradient_of(layer, X, weight, method=method)
+        for method in ("with_batch_gradient", "__call__")
+    }
+    centred = X - X.mean(axis=0)
+    for along in (np.ones_like(X), centred):
+        own, plain = (
+            np.abs((gradient * along).sum(axis=0)).max()
+            for gradient in gradients.values()
+        )
+        # What is left is what the running statistics count, of 44 samples.
+        assert own < 0.15 * plain
+    # Across these two directions, it is the same.
+    own, plain = (
+        gradient
+        - gradient.mean(axis=0)
+        - centred
+        * (gradient * centred).sum(axis=0)
+        / np.square(centred).sum(axis=0)
+        for gradient in gradients.values()
+    )
+    np.testing.assert_allclose(own, plain, atol=0.02 * np.abs(plain).max())
+
+
+def test_gradients_of_one_sample_and_of_constant_features_are_numbers():
+    layer = built()
+    layer.update_statistics(X)
+    one = gradient_of(layer, X[:1], np.ones((1, 2, 6)))
+    assert np.isfinite(one).all() and np.abs(one).min() > 0.1
+    flat = np.zeros_like(X)
+    for layer in (built(), built(scale=False)):
+        layer.update_statistics(flat)
+        assert np.isfinite(gradient_of(layer, flat, X)).all()
+    absent = gradient_of(layer, X, X, np.zeros((40, 2), "float32"))
+    assert (absent == 0).all()

@@ -34,6 +34,18 @@ CASES = {
     "AIM with chance": ({**AIM, "strength": 0.5, "auxiliary": "random"}, 3),
     "MICINet with chance": ({"units": 6, "dropout": 0.2}, 3),
     "LateFusion with a judge": ({}, 1),
+    # The gradient of its embedding is that of the whole batch's moments.
+    "MICINet without chance": (
+        {
+            "units": 6,
+            "dropout": 0.0,
+            "input_dropout": 0.0,
+            "injection": 0.0,
+            "removal": False,
+            "compensation": False,
+        },
+        1,
+    ),
     "MICINet for one step": (
         {"units": 6, "dropout": 0.0, "input_dropout": 0.0},
         1,

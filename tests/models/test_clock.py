@@ -242,3 +242,21 @@ def test_a_window_begins_where_a_device_rounds_down():
     ):
         clock.progress.assign(progress)
         assert float(ops.convert_to_numpy(clock.passed(0.3))) == passed
+
+
+def test_a_ramp_rises_over_epochs():
+    clock = Clock()
+    clock.plan(steps_per_epoch=5, epochs=40)
+    found = []
+    for at in (0, 10, 20, 150):
+        clock.step.assign(float(at))
+        found.append(float(clock.ramp(4.0)))
+    assert found == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_a_ramp_takes_a_tenth_of_the_steps_where_no_epoch_is_known():
+    clock = Clock()
+    clock.step.assign(50.0)
+    assert float(clock.ramp(4.0)) == 0.5
+    clock.expect_plan()
+    assert float(clock.ramp(4.0)) < 1e-6

@@ -15,6 +15,7 @@ EXACT = (
     "CAL",
     "CAL with a bottleneck and no noise",
     "AIM without losses",
+    "MICINet without chance",
 )
 # With the larger part of what is reduced.
 CHOSEN = (
