@@ -28,6 +28,7 @@ from keras_mmrel.layers import FeatureGate
 from keras_mmrel.layers import InputQuality
 from keras_mmrel.layers import PrototypeConfidence
 from keras_mmrel.layers._stack_features import stack_features
+from keras_mmrel.models import validation
 from keras_mmrel.models._quality import OWN_QUALITY
 from keras_mmrel.models._tables import reads_tables
 from keras_mmrel.models.modality_encoders import derive_seed
@@ -84,7 +85,8 @@ class QADMNet(MultimodalModel):
     Vector modalities given by their shape are used as they are: scale each
     feature to [0, 1], or standardise it, which learns faster and overfits
     sooner. For images, spectrograms, and modalities with an encoder, steps 2
-    to 4 happen on the encoder's feature, and its statistics follow it.
+    to 4 happen on the encoder's feature, and its statistics follow it; single
+    features that do not fit the others are repaired before the encoder.
 
     Outputs, beside those of every model: `depth` `(batch, n_modalities)`,
     whole numbers from 0 to `max_depth`; `fusion_weights`
@@ -113,9 +115,10 @@ class QADMNet(MultimodalModel):
             without it no feature is gated.
         dynamic_depth: Whether depth follows the quality; without it all
             present modalities have full depth. Weights follow it anyway.
-        quality: `"auto"` for `InputQuality(cleaning=False)`, since features
-            are cleaned by the gate; or as in
-            `keras_mmrel.models.MultimodalModel`.
+        quality: `"auto"` for `InputQuality(cleaning=False)` where the gate
+            sees the inputs themselves, and cleans them; behind an encoder,
+            which mixes them before, for `InputQuality(cleaning="repair")`; or
+            as in `keras_mmrel.models.MultimodalModel`.
         inference: `"masked"` or `"skip"`, see `DynamicDepthFusion`.
         **kwargs: `augmentation` and `seed`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
@@ -163,11 +166,11 @@ class QADMNet(MultimodalModel):
         inference: str = "masked",
         **kwargs: Any,
     ) -> None:
-        layer = InputQuality(cleaning=False) if quality == "auto" else quality
+        own = InputQuality(cleaning="repair" if encoded(modalities) else False)
         super().__init__(
             modalities,
             num_classes,
-            quality=layer,
+            quality=own if quality == "auto" else quality,
             auxiliary_loss_names=(
                 "modality_loss",
                 "prototype_loss",
@@ -410,3 +413,17 @@ class QADMNet(MultimodalModel):
             "dynamic_depth": self.dynamic_depth,
             "inference": self.inference,
         }
+
+
+def encoded(modalities: ModalitySpecs) -> bool:
+    """Whether an encoder mixes the features of a modality before the gate."""
+    validation.check_modalities(modalities)
+    given = [
+        isinstance(spec, keras.layers.Identity)
+        if isinstance(spec, keras.layers.Layer)
+        else not validation.is_block_list(spec)
+        and not isinstance(spec, Mapping)
+        and len(spec) == 1
+        for spec in modalities.values()
+    ]
+    return not all(given)

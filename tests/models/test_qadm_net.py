@@ -323,6 +323,44 @@ def test_parameters_of_a_sample_follow_the_quality_of_its_features(trained):
     )
 
 
+@pytest.mark.parametrize(
+    ("spec", "cleaning"),
+    [
+        ((6,), False),
+        (lambda: keras.layers.Identity(), False),
+        ((5, 5, 1), "repair"),
+        (lambda: keras_mmrel.encoders.MLPEncoder((4,)), "repair"),
+        (lambda: [keras.layers.Dense(4)], "repair"),
+    ],
+)
+def test_inputs_are_repaired_where_the_gate_does_not_see_them(spec, cleaning):
+    spec = spec() if callable(spec) else spec
+    model = small_net({"a": spec, "b": (4,)}, 3)
+    assert model.quality.cleaning == cleaning
+    again = keras_mmrel.QADMNet.from_config(model.get_config())
+    assert again.quality.cleaning == cleaning
+
+
+@pytest.mark.slow_on("jax", "tensorflow")
+def test_a_wild_feature_is_repaired_before_the_encoder():
+    rng = np.random.default_rng(0)
+    x = {
+        name: (
+            rng.normal(size=(200, 3)) @ rng.normal(size=(3, 8))
+            + 0.1 * rng.normal(size=(200, 8))
+        ).astype("float32")
+        for name in "ab"
+    }
+    wild = {**x, "a": x["a"].copy()}
+    wild["a"][:, 2] += 30.0
+    model = small_net({n: keras_mmrel.encoders.MLPEncoder((4,)) for n in x}, 3)
+    model.quality.adapt(x, (x["a"][:, 0] + x["b"][:, 0] > 0).astype("int32"))
+    used = to_numpy(model.augment(model.prepare_inputs(wild))["a"])
+    wrong = np.abs(used - x["a"])
+    assert wrong[:, 2].mean() < 0.05 * 30.0
+    assert np.delete(wrong, 2, axis=1).mean() < 0.2
+
+
 @pytest.mark.slow_on("jax", "tensorflow")
 def test_data_that_are_read_once_are_judged_by_the_gate():
     x, y = vectors()
