@@ -1,6 +1,7 @@
 """How fast each encoder learns: objects for `compile(modulation=)`."""
 
 from keras_mmrel.modulations.agm import AGM
+from keras_mmrel.modulations.amss import AMSS
 from keras_mmrel.modulations.arl import ARL
 from keras_mmrel.modulations.contribution_acceleration import (
     ContributionAcceleration,
@@ -17,6 +18,7 @@ from keras_mmrel.modulations.pmr import PMR
 
 __all__ = [
     "AGM",
+    "AMSS",
     "ARL",
     "ContributionAcceleration",
     "DGL",

@@ -5,6 +5,7 @@ import numpy as np
 
 import keras_mmrel
 from keras_mmrel.modulations import AGM
+from keras_mmrel.modulations import AMSS
 from keras_mmrel.modulations import DGL
 from keras_mmrel.modulations import OGM
 from keras_mmrel.modulations import OGMGE
@@ -28,6 +29,7 @@ CASES = {
         lambda: keras.optimizers.SGD(0.1),
     ),
     "PMR": (PMR, lambda: keras.optimizers.SGD(0.1)),
+    "AMSS": (lambda: AMSS(0.5, seed=0), lambda: keras.optimizers.SGD(0.1)),
     "InfoReg": (InfoReg, lambda: keras.optimizers.SGD(0.1)),
     "DGL": (DGL, lambda: keras.optimizers.SGD(0.01)),
     "noise": (

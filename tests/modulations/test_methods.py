@@ -24,6 +24,7 @@ C = np.random.default_rng(5).normal(size=(24, 3)).astype("float32")
 
 # What is drawn is not the same on every backend: all is dropped of a leader.
 METHODS = {
+    "AMSS": {"temperature": 0.5, "sampling": "top", "seed": 0},
     "OPM": {"base": 1.0, "alpha": 0.5, "probability": 1.0, "seed": 0},
     "PMR": {"alpha": 0.7, "momentum": 0.3},
     "InfoReg": {"strength": 0.5, "window": 2},
