@@ -99,6 +99,7 @@ def test_every_part_learns_from_the_first_step():
     )
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_nothing_is_injected_in_the_warm_up():
     model = make(injection=1.0, quality=None)
     for phase in (1, 2):
@@ -107,6 +108,7 @@ def test_nothing_is_injected_in_the_warm_up():
         assert (to_numpy(record["initial_mask"]) == 2 - phase).all()
 
 
+@pytest.mark.slow_on("jax", "tensorflow")
 def test_dropout_begins_at_nothing():
     """After ten epochs it is what was asked for."""
     found = {}

@@ -86,6 +86,7 @@ def test_a_feature_is_multiplied_by_one_plus_its_weight():
     )
 
 
+@pytest.mark.slow_on("jax")
 def test_noise_and_weights_come_when_they_are_due():
     model = make(noise_from=0.5, weights_from=0.75, noise_probability=0.5)
     early = trained_output(at(model, 0.25))
