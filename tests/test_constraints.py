@@ -50,6 +50,10 @@ MINIMAL = {
     },
     "LogMelSpectrogram": lambda: {"sample_rate": 8000},
     "ModalityEmbedding": lambda: {"units": 4},
+    "Relearning": lambda: {
+        key: ({"a": np.ones((2, 4))}, np.ones(2))
+        for key in ("training_data", "validation_data")
+    },
     "ModalityMonitor": lambda: {"x": {"a": np.ones((2, 4))}, "y": np.ones(2)},
     "ModalityImbalance": lambda: {"num_modalities": 2},
     "PooledEncoder": lambda: {"backbone": dense()[0]},

@@ -1,9 +1,12 @@
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_mmrel.callbacks._given_data import encoder_features
+from keras_mmrel.callbacks._given_data import kind_of
+from keras_mmrel.callbacks._given_data import modalities_of
+from keras_mmrel.callbacks._given_data import read_data
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Integer
@@ -16,8 +19,6 @@ from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import check_labels
-from keras_mmrel.contract import read_tables
-from keras_mmrel.contract import to_numpy
 from keras_mmrel.optional import require
 from keras_mmrel.shapley import shapley_weights
 
@@ -101,10 +102,10 @@ class ModalityMonitor(keras.callbacks.Callback):
             if not isinstance(training_data, tuple) or len(training_data) != 2:
                 raise ValueError(
                     "`training_data` must be a tuple (x, y) of a dict of "
-                    f"arrays and labels. Received: {_kind(training_data)}"
+                    f"arrays and labels. Received: {kind_of(training_data)}"
                 )
-            training_data = _read("training_data", *training_data)
-        self.x, self.y = _read("x", x, y)
+            training_data = read_data("training_data", *training_data)
+        self.x, self.y = read_data("x", x, y)
         self.accuracy = accuracy
         self.training_data = training_data
         self.contributions = contributions
@@ -115,21 +116,10 @@ class ModalityMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.epochs, self.history = [], {}
-        names = getattr(self.model, "modality_names", None)
-        if names is None:
-            raise ValueError(
-                "`ModalityMonitor` must be given to `fit` of a model of "
-                f"keras_mmrel. Received: model={type(self.model).__name__}"
-            )
         data = {"x": self.x}
         if self.accuracy == "probe" and self.training_data is not None:
             data["training_data"] = self.training_data[0]
-        for argument, arrays in data.items():
-            if set(arrays) != set(names):
-                raise ValueError(
-                    f"`{argument}` must hold the modalities {list(names)} of "
-                    f"the model. Received: {list(arrays)}"
-                )
+        modalities_of("ModalityMonitor", self.model, data)
         self._numbers(self.y)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -206,17 +196,8 @@ class ModalityMonitor(keras.callbacks.Callback):
         )
 
     def _features(self, index: int, values: ArrayLike) -> Array:
-        """Features of one encoder, in batches."""
         encoder = self.model.encoders[index]
-        count = len(keras.tree.flatten(values)[0])
-        features = []
-        for start in range(0, count, self.batch_size):
-            batch = keras.tree.map_structure(
-                lambda v, s=start: v[s : s + self.batch_size], values
-            )
-            feature = encoder(batch, training=False)
-            features.append(keras.ops.convert_to_numpy(feature))
-        return np.concatenate(features).astype("float32")
+        return encoder_features(encoder, values, self.batch_size)
 
     # -- Picture -------------------------------------------------------------
 
@@ -270,37 +251,3 @@ class ModalityMonitor(keras.callbacks.Callback):
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
-
-
-def _read(
-    argument: str, x: Modalities, y: Labels
-) -> tuple[dict[str, Any], Array]:
-    """Arrays of the modalities, and the labels of as many samples."""
-    if not isinstance(x, Mapping) or not x:
-        raise ValueError(
-            f"`{argument}` must be a non-empty dict of modality names to "
-            f"arrays. Received: {_kind(x)}"
-        )
-    x, y, _ = read_tables(x, y)
-    if MASK in x:
-        raise ValueError(
-            f"`{argument}` must hold complete samples. Received: an '{MASK}'"
-        )
-    sizes = {
-        name: {sum(np.shape(v)[:1]) for v in keras.tree.flatten(value)}
-        for name, value in x.items()
-    }
-    labels = np.zeros(0) if y is None else np.atleast_1d(to_numpy(y))
-    if any(n != len(labels) for parts in sizes.values() for n in parts):
-        raise ValueError(
-            f"`{argument}` must hold as many samples in every modality as "
-            f"there are labels. Received: {sizes} samples and {len(labels)} "
-            "labels"
-        )
-    return dict(x), labels
-
-
-def _kind(value: Any) -> str:
-    """`a tuple of 1`, or the name of another type."""
-    size = f" of {len(value)}" if isinstance(value, tuple | list) else ""
-    return f"a {type(value).__name__}{size}"

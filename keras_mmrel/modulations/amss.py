@@ -80,7 +80,7 @@ class AMSS(GradientModulation):
 
     >>> model = keras_mmrel.ConcatFusion({"a": (8,), "b": (4,)}, 3)
     >>> model.compile("sgd", modulation=keras_mmrel.modulations.AMSS(seed=0))
-    >>> x = {"a": np.ones((4, 8)), "b": np.ones((4, 4))}
+    >>> x = {"a": np.random.rand(4, 8), "b": np.random.rand(4, 4)}
     >>> history = model.fit(x, np.array([0, 1, 2, 0]), verbose=0).history
     >>> 0.1 <= history["a_coefficient"][0] <= 0.9
     True

@@ -100,9 +100,7 @@ def trained(model, start, x, y):
 
 @pytest.mark.slow_on("jax")
 @pytest.mark.filterwarnings("ignore:CAL measures", "ignore:invalid value")
-@pytest.mark.parametrize(
-    "name", everywhere(MODELS, ["ConcatFusion"])
-)
+@pytest.mark.parametrize("name", everywhere(MODELS, ["ConcatFusion"]))
 def test_garbage_under_the_mask_changes_no_bit(name):
     model = make(name)
     x, y = samples(name, garbage=False)
