@@ -115,6 +115,8 @@ MODELS = {
     "AGM": modulated(modulations.AGM),
     "ARL": modulated(modulations.ARL),
     "MMPareto": modulated(modulations.MMPareto),
+    "OPM": modulated(modulations.OPM),
+    "AMSS": modulated(modulations.AMSS),
 }
 
 
