@@ -25,4 +25,5 @@ def dropped(
     chance = keras.random.uniform(
         ops.shape(x), dtype="float32", seed=seed_generator
     )
+    keep = ops.cast(keep, "float32")
     return ops.where(chance < keep, x / keep, 0.0)

@@ -5,14 +5,13 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel._branches import branches
 from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
-from keras_mmrel.layers._moments import reduce_moments
-from keras_mmrel.layers._moments import weighted_moments
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
 from keras_mmrel.state import add_state
@@ -118,12 +117,15 @@ class RunningStandardization(TensorLayer):
         check_shape("inputs", inputs, "batch", *self.mean.shape)
         mask = presence(modality_mask, inputs)
         x = without_missing(ops.cast(inputs, "float32"), mask)
-        count, mean, squares = reduce_moments(
-            weighted_moments(x, mask[:, :, None])
-        )
+        x, batch, around = branches(x, 3)
+        weight = mask[:, :, None]
+        count = backend.all_reduce_sum(ops.sum(weight, axis=0))
+        total = ops.maximum(count, 1.0)
+        mean = backend.all_reduce_sum(ops.sum(weight * batch, axis=0)) / total
+        squares = ops.sum(weight * ops.square(around - mean), axis=0)
+        variance = backend.all_reduce_sum(squares) / total
         share = count / (count + RUNNING_SAMPLES)
         mean = share * mean + (1.0 - share) * self.mean
-        variance = squares / ops.maximum(count, 1.0)
         variance = share * variance + (1.0 - share) * self.variance
         slope = self._standardized(x, mean, variance)
         values = self._standardized(x)
