@@ -9,6 +9,7 @@ from keras_mmrel.benchmark._block import CLEAN
 from keras_mmrel.benchmark._block import Block
 from keras_mmrel.benchmark._names import figure_names
 from keras_mmrel.benchmark._names import figure_text
+from keras_mmrel.benchmark._ranks import Ranks
 from keras_mmrel.benchmark._records import Run
 from keras_mmrel.contract import Figure
 from keras_mmrel.evaluation import Score
@@ -131,6 +132,49 @@ def difference_figure(
     for line in panels:
         line[0].set_yticks(places, [names[m] for m in others])
     figure.supxlabel(_unit(score, "points of "), fontsize=9)
+    figure.suptitle(figure_text(title))
+    return figure
+
+
+def ranks_figure(ranks: Ranks, title: str) -> Figure:
+    """Mean ranks with half the critical difference to each side.
+
+    Two methods whose bars do not overlap are told apart; the band is that of
+    the best one. A panel a group of columns, the methods in one order.
+    """
+    figure_module = require("matplotlib.figure", "keras_mmrel.benchmark")
+    names = figure_names(ranks.methods)
+    order = ranks.order
+    places = np.arange(len(order))[::-1]
+    figure = figure_module.Figure(
+        figsize=(2.6 * len(ranks.columns) + 2.6, 0.24 * len(order) + 1.4),
+        layout="constrained",
+    )
+    panels = figure.subplots(1, len(ranks.columns), sharey=True, squeeze=False)
+    half = ranks.critical / 2
+    columns = ranks.columns.items()
+    for axis, (group, found) in zip(panels[0], columns, strict=True):
+        best = found.min()
+        axis.axvspan(best - half, best + half, color="0.92", linewidth=0)
+        apart = found[order] - best > ranks.critical
+        for alike, color in ((~apart, "black"), (apart, "tab:red")):
+            axis.errorbar(
+                found[order][alike],
+                places[alike],
+                xerr=half,
+                fmt="o",
+                markersize=4,
+                linewidth=1,
+                color=color,
+            )
+        axis.set_title(f"{group} (p = {ranks.p[group]:.1g})", fontsize=9)
+        axis.set_xlim(1 - half - 0.5, len(order) + half + 0.5)
+        axis.grid(alpha=0.3)
+    panels[0, 0].set_yticks(places, [names[ranks.methods[i]] for i in order])
+    figure.supxlabel(
+        "mean rank ± half the critical difference; red: behind the best",
+        fontsize=9,
+    )
     figure.suptitle(figure_text(title))
     return figure
 

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_mmrel.benchmark import _ranks
 from keras_mmrel.benchmark._block import CLEAN
 from keras_mmrel.benchmark._block import MEANS
 from keras_mmrel.benchmark._block import Block
 from keras_mmrel.benchmark._figures import difference_figure
+from keras_mmrel.benchmark._figures import ranks_figure
 from keras_mmrel.benchmark._figures import severity_figure
 from keras_mmrel.benchmark._names import figure_names
 from keras_mmrel.benchmark._names import file_stem
@@ -367,6 +369,21 @@ class _Report:
                 self.page.text(ABOUT)
                 self.page.text(f"{title(self.primary)}:")
                 self.page.table(*table)
+            ranks = _ranks.ranks_over(part, self.methods, self.primary)
+            if ranks is not None:
+                self._ranks(ranks, regime, len(part))
+
+    def _ranks(self, ranks: _ranks.Ranks, regime: str, datasets: int) -> None:
+        head = f"Ranks over {datasets} data sets, {regime} training"
+        self.page.heading(head)
+        self.page.text(_ranks.ABOUT)
+        self.page.text(
+            f"{title(self.primary)}; the critical difference of "
+            f"{len(ranks.methods)} methods is {ranks.critical:.1f} ranks:"
+        )
+        self.page.table(*ranks.table())
+        name = f"{self._stem(f'all {regime}')}_ranks.png"
+        self._figure(ranks_figure(ranks, head), name, head)
 
     def _files(self) -> list[Path]:
         # The pages last: what they show is there.

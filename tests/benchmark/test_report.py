@@ -274,6 +274,39 @@ def test_one_table_over_all_data_sets(tmp_path):
     assert [row["mean rank"] for row in table.values()] == ["1.8", "2.2", "2.0"]
 
 
+def test_ranks_over_data_sets_and_what_they_tell_apart(tmp_path):
+    # Method -> accuracy on three data sets: ranks 1 1 1, 2 3 2.5, 3 2 2.5.
+    made = {"A": (0.9, 0.8, 0.7), "BB": (0.8, 0.3, 0.2), "C": (0.2, 0.4, 0.2)}
+    runs = []
+    for method, values in made.items():
+        for dataset, value in zip("def", values, strict=True):
+            run = make_run(method, 0, dataset=dataset)
+            run["scores"]["accuracy"] = [value] * len(CONDITIONS)
+            runs.append(run)
+    # Not on all data sets: it has no rank, and moves nobody's.
+    runs.append(make_run("DDDD", 0, dataset="d"))
+    folder = make_folder(tmp_path / "f", runs)
+    files = report(folder)
+    text = section(folder, "Ranks over 3 data sets, clean training")
+    (table,) = tables(text)
+    assert list(table) == ["A", "BB", "C", "p (Friedman)"]
+    for group in ("clean", "mean, inside", "mean, outside"):
+        found = [row[group] for row in table.values()]
+        # Kendall's W is 1.5 / (5.5 / 3), with a tie: F = 9 on 2 and 4.
+        p = stats.f.sf(9.0, 2, 4)
+        assert found == ["1.0", "2.5", "2.5", f"{p:.2g}"]
+    # 2.343 sqrt(3 * 4 / (6 * 3)): more than any of these differences.
+    assert "critical difference of 3 methods is 1.9 ranks" in text
+    assert folder / "all_clean_ranks.png" in files
+
+
+def test_two_data_sets_have_no_ranks(tmp_path):
+    runs = [make_run(m, 0, dataset=d) for m in ("A", "B", "C") for d in "de"]
+    folder = make_folder(tmp_path / "f", runs)
+    report(folder)
+    assert "Ranks over" not in (folder / "report.md").read_text()
+
+
 def test_one_data_set_has_no_table_over_all(tmp_path):
     folder = make_folder(tmp_path / "f", runs_of(["A", "BB"]))
     report(folder)

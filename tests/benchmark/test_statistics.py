@@ -7,6 +7,8 @@ import pandas
 import pytest
 from scipy import stats
 
+from keras_mmrel.benchmark._ranks import critical_difference
+from keras_mmrel.benchmark._ranks import friedman
 from keras_mmrel.benchmark._statistics import holm
 from keras_mmrel.benchmark._statistics import mean_ranks
 from keras_mmrel.benchmark._statistics import paired_difference
@@ -80,3 +82,20 @@ def test_ranks_share_ties_and_leave_out_blocks_with_nan():
     assert up.to_dict() == {"A": 2.5, "B": 1.5, "C": 2.0}
     down = mean_ranks(table, down=True)
     assert down.to_dict() == {"A": 1.5, "B": 2.5, "C": 2.0}
+
+
+def test_friedman_and_nemenyi_as_in_demsar_2006():
+    # His example: four classifiers on 14 data sets, F = 3.69 and CD = 1.25.
+    assert critical_difference(4, 14) == pytest.approx(1.25, abs=0.005)
+    # Studentized range for ten methods over sqrt(2): 3.164.
+    unit = np.sqrt(10 * 11 / (6 * 7))
+    assert critical_difference(10, 7) == pytest.approx(3.164 * unit, rel=1e-3)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(8, 5)) + 0.5 * np.arange(5)
+    values[0, :2] = values[0, 2]
+    chi2 = stats.friedmanchisquare(*values.T).statistic
+    f = 7 * chi2 / (8 * 4 - chi2)
+    ranks = stats.rankdata(values, axis=1)
+    assert friedman(ranks) == pytest.approx(stats.f.sf(f, 4, 28))
+    assert friedman(np.full((3, 4), 2.5)) == 1.0
+    assert friedman(np.tile(np.arange(1.0, 5.0), (3, 1))) == 0.0
