@@ -44,6 +44,9 @@ LOADERS: dict[str, tuple[str, ...]] = {
     "breast_tcga": ("path",),
     "cub": ("path",),
     "wiki": ("path",),
+    "handwritten": ("path",),
+    "pie": ("path",),
+    "scene15": ("path",),
     "av_digits": ("path", "fold", "image_noise", "distractor"),
     "emoji": ("path", "preset", "length"),
 }
@@ -66,8 +69,9 @@ class Dataset:
         source: A function that returns `((x, y), (x_test, y_test))`, or
             `(x, y)` without a split of its own; the name of a loader
             (`"multiview_digits"`, `"rosmap"`, `"brca"`, `"breast_tcga"`,
-            `"cub"`, `"wiki"`, `"av_digits"`, `"emoji"`), of a kind of file
-            (`"npz"`, `"csv"`), or a path to a function
+            `"cub"`, `"wiki"`, `"handwritten"`, `"pie"`, `"scene15"`,
+            `"av_digits"`, `"emoji"`), of a kind of file (`"npz"`, `"csv"`),
+            or a path to a function
             (`"my_package.my_module.load"`). `x` is a dict of modality name ->
             array, with or without `"modality_mask"`; `y` holds class numbers,
             one-hot rows, or names of classes. In the place of `(x, y)` there

@@ -14,11 +14,14 @@ from keras_mmrel.datasets.cub import load_cub
 from keras_mmrel.datasets.cub_raw import load_cub_raw
 from keras_mmrel.datasets.emoji import load_emoji
 from keras_mmrel.datasets.food101 import load_food101
+from keras_mmrel.datasets.handwritten import load_handwritten
 from keras_mmrel.datasets.kinetics_sounds import load_kinetics_sounds
 from keras_mmrel.datasets.multiview_digits import load_multiview_digits
 from keras_mmrel.datasets.mvsa import load_mvsa
 from keras_mmrel.datasets.nyud2 import load_nyud2
+from keras_mmrel.datasets.pie import load_pie
 from keras_mmrel.datasets.rosmap import load_rosmap
+from keras_mmrel.datasets.scene15 import load_scene15
 from keras_mmrel.datasets.wiki import load_wiki
 
 __all__ = [
@@ -31,11 +34,14 @@ __all__ = [
     "load_cub_raw",
     "load_emoji",
     "load_food101",
+    "load_handwritten",
     "load_kinetics_sounds",
     "load_multiview_digits",
     "load_mvsa",
     "load_nyud2",
+    "load_pie",
     "load_rosmap",
+    "load_scene15",
     "load_wiki",
     "write_av_digits",
 ]

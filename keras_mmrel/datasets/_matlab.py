@@ -23,6 +23,9 @@ def read_views(
     labels: tuple[str, int],
     samples: int,
     user: str,
+    *,
+    rows: bool = False,
+    first: int = 1,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Return the views, one row a sample, and class numbers from 0.
 
@@ -30,10 +33,12 @@ def read_views(
         content: The file's bytes.
         views: Name of the cell of arrays, whose columns are samples, and the
             number of features of each by the name it gets.
-        labels: Name of the class numbers from 1, or of a cell of them whose
-            first entry counts, and the number of classes.
+        labels: Name of the class numbers, or of a cell of them whose first
+            entry counts, and the number of classes.
         samples: Number of samples.
         user: What needs SciPy, for its message.
+        rows: Whether rows of the arrays are samples, not columns.
+        first: Number of the first class.
 
     Raises:
         ValueError: If the content is damaged, unpacks to too much, or is not
@@ -45,18 +50,20 @@ def read_views(
     arrays = _entries(variables, cell)
     if len(arrays) != len(features):
         raise ValueError(f"{len(arrays)} views, not {len(features)}")
-    x = {
-        name: check_table(name, array, (size, samples)).T
-        for (name, size), array in zip(features.items(), arrays, strict=True)
-    }
+    x = {}
+    for (name, size), array in zip(features.items(), arrays, strict=True):
+        shape = (samples, size) if rows else (size, samples)
+        table = check_table(name, array, shape)
+        # Small unsigned integers would wrap around when they are scaled.
+        table = table.astype(float) if table.dtype.kind in "iu" else table
+        x[name] = table if rows else table.T
     numbers = np.ravel(_entries(variables, truth)[0])
     y = check_table(truth, numbers[:, None], (samples, 1))[:, 0].astype(float)
-    bad = sorted(set(y.tolist()) - set(range(1, num_classes + 1)))
+    last = first + num_classes - 1
+    bad = sorted(set(y.tolist()) - set(range(first, last + 1)))
     if bad:
-        raise ValueError(
-            f"labels {bad[:5]}, not integers in [1, {num_classes}]"
-        )
-    return x, y.astype("int32") - 1
+        raise ValueError(f"labels {bad[:5]}, not integers in [{first}, {last}]")
+    return x, y.astype("int32") - first
 
 
 def read_variables(
