@@ -53,8 +53,9 @@ class ICIFusion(TensorLayer):
         global_prior: Whether there is a global ICI; without it every sample
             is compared with the standard normal distribution.
         removal: Whether ICI is removed.
-        compensation: Whether modalities are compensated, feature by feature;
-            `"modality"`: all features of a modality alike.
+        compensation: Whether what was removed is filled from other
+            modalities, feature by feature; `"modality"`: all features of a
+            modality alike. Without `removal` that is missing ones alone.
         weighting: Whether experts are weighted by their power; without it
             all present ones weigh the same.
         seed: Integer, or `None` to draw one. Seed of dropout and noise.
@@ -190,12 +191,14 @@ class ICIFusion(TensorLayer):
             quality,
         )
         if self.compensation:
-            # Without what was removed all features are treated alike.
-            whole = self.compensation == "modality"
+            removed = split["removed"]
+            if self.compensation == "modality":
+                removed = ops.mean(removed, axis=-1, keepdims=True) + 0.0 * z
             repaired = self.compensate(
                 kept,
                 discriminative["power_logits"],
-                None if whole else split["removed"],
+                # Of what is missing nothing is there.
+                ops.where(present > 0, removed, 1.0),
             )
         else:
             repaired = {

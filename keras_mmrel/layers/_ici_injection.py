@@ -26,6 +26,7 @@ FEWEST, MOST = 0.05, 0.5
     replacement=Number(0, 1),
     emptying=Number(0, 1),
     sparse=Number(0, 1),
+    announced=Number(0, 1),
     low=Number(0, low_open=True),
     high=Number(0, low_open=True),
     seed=SEED,
@@ -37,9 +38,10 @@ class ICIInjection(keras.layers.Layer):
     training only. A modality of a sample gets *noise*, confusion inside a
     modality, `κ` times as large as its features vary, with `log κ` uniform;
     or a *replacement*, confusion between modalities: it is that of another
-    sample of the batch; or it becomes *empty*, as if the sensor had failed
-    without a word. Some samples are hit *sparsely* in all modalities that had
-    none of it: 5 to 50 % of the features get noise, or are another sample's.
+    sample of the batch; or it becomes *empty*, as if the sensor had failed:
+    without a word, or announced as missing. Some samples are hit *sparsely*
+    in all modalities that had none of it: 5 to 50 % of the features get noise,
+    or are another sample's.
 
     Only floating tensors get noise and sparse confusion.
 
@@ -50,6 +52,9 @@ class ICIInjection(keras.layers.Layer):
         sparse: Float in [0, 1], probability that a sample is hit sparsely.
         low: Positive float, smallest `κ`.
         high: Float, largest `κ`, at least `low`.
+        announced: Float in [0, 1], probability that a modality which becomes
+            empty is missing in the mask, too. It is not where the sample has
+            no other one.
         seed: Integer, or `None` to draw one.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -61,9 +66,9 @@ class ICIInjection(keras.layers.Layer):
         training: Whether to inject.
 
     Returns:
-        Dict of `inputs`, as given, and, both `(batch, modalities)` with 1
-        where it happened, `injected` (any kind) and `replaced` (by another
-        sample or nothing).
+        Dict of `inputs`, as given, in training with a `"modality_mask"`, and,
+        both `(batch, modalities)` with 1 where it happened, `injected` (any
+        kind) and `replaced` (by another sample or nothing).
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -89,6 +94,7 @@ class ICIInjection(keras.layers.Layer):
         sparse: float = 0.2,
         low: float = 1.0,
         high: float = 16.0,
+        announced: float = 0.5,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -108,6 +114,7 @@ class ICIInjection(keras.layers.Layer):
         self.replacement = replacement
         self.emptying = emptying
         self.sparse = sparse
+        self.announced = announced
         self.low = low
         self.high = high
         self.seed = known_seed(seed)
@@ -149,7 +156,14 @@ class ICIInjection(keras.layers.Layer):
                     ),
                     x,
                 )
-        if inputs.get(MASK) is not None:
+        if self.announced:
+            told = ops.cast(
+                self._uniform(ops.shape(mask)) < self.announced, "float32"
+            )
+            left = mask * (1.0 - empty * told)
+            some = ops.max(left, axis=1, keepdims=True)
+            values[MASK] = ops.where(some > 0, left, mask)
+        elif inputs.get(MASK) is not None:
             values[MASK] = inputs[MASK]
         return {
             "inputs": values,
@@ -259,6 +273,7 @@ class ICIInjection(keras.layers.Layer):
             "replacement": self.replacement,
             "emptying": self.emptying,
             "sparse": self.sparse,
+            "announced": self.announced,
             "low": self.low,
             "high": self.high,
             "seed": self.seed,

@@ -69,9 +69,8 @@ class MICINet(MultimodalModel):
        and removes the sample's own confusing information (ICI).
     4. `DiscriminativePower` says how well each modality, after that, can
        tell the classes apart, less what was seen of its input;
-       `CrossModalityCompensation` completes each from the others, number by
-       number: the more, the better the others are, and the less a number
-       says of the classes. Of a good modality much is completed, too.
+       `CrossModalityCompensation` fills what was removed of each from the
+       others, number by number: the more, the better the others are.
     5. The modalities' predictions are multiplied (a product of experts),
        each to the power of its relative discriminative power.
 
@@ -88,7 +87,7 @@ class MICINet(MultimodalModel):
     Outputs, beside those of every model, `(batch, n_modalities)` each:
     `ici_fraction` in [0, 1], the fraction of the modality that was removed;
     `discriminative_power`, which sums to 1; `compensation` in [0, 1], how
-    much of the modality comes from others. And `(batch, n_modalities,
+    much of the modality was filled from others. And `(batch, n_modalities,
     num_classes)` each, what a modality says at first (`initial_logits`), after
     the removal (`kept_logits`), and, as in every model, at the end
     (`modality_logits`). `confidence` is the predicted probability of the true
@@ -114,10 +113,11 @@ class MICINet(MultimodalModel):
             Where the data of `fit` can be read only once it lets all pass,
             too, and says so: `model.quality.adapt(inputs, y)` before helps.
         injection: Float in [0, 1], fraction of the modalities of training
-            samples that are confused on purpose (two fifths each by noise and
-            by another sample, a fifth emptied), and of samples of which
-            two thirds as many are hit in some features; `"auto"` is 0.3, and 0
-            if `augmentation` is a `CorruptionAugmentation`.
+            samples that are confused on purpose (35 % each by noise and by
+            another sample, 30 % emptied, half of them announced as missing),
+            and of samples of which two thirds as many are hit in some
+            features; `"auto"` is 0.3, and 0 if `augmentation` is a
+            `CorruptionAugmentation`.
         modality_loss_weight: Non-negative float, weight of the sums of the
             initial logits' and of the kept features' cross-entropies.
         divergence_weight: Non-negative float, see `ICIRemoval`.
@@ -126,8 +126,9 @@ class MICINet(MultimodalModel):
         global_prior: Whether there is a global ICI; without it every sample
             is compared with the standard normal distribution.
         removal: Whether ICI is removed.
-        compensation: Whether modalities are compensated, feature by feature;
-            `"modality"`: all features of a modality alike.
+        compensation: Whether what was removed is filled from other
+            modalities, feature by feature; `"modality"`: all features of a
+            modality alike. Without `removal` that is missing ones alone.
         weighting: Whether modalities are weighted by their discriminative
             power; without it all present ones weigh the same.
         **kwargs: `augmentation` and `seed`, as in
@@ -216,9 +217,9 @@ class MICINet(MultimodalModel):
         if self.injection_fraction:
             fraction = self.injection_fraction
             self.inject = ICIInjection(
-                noise=0.4 * fraction,
-                replacement=0.4 * fraction,
-                emptying=0.2 * fraction,
+                noise=0.35 * fraction,
+                replacement=0.35 * fraction,
+                emptying=0.3 * fraction,
                 sparse=2.0 / 3.0 * fraction,
                 seed=self.seed + 3,
                 name="injection",

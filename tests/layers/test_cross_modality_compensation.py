@@ -24,7 +24,7 @@ def random_layer(modalities=3):
 
 def expected_of(layer, z, power, removed):
     """The formulas, sample by sample and modality by modality."""
-    read, write, bias, slope = map(to_numpy, layer.trainable_weights)
+    read, write, bias = map(to_numpy, layer.trainable_weights)
     count = z.shape[1]
     compensation, gate = np.zeros_like(z), np.zeros_like(z)
     for b in range(len(z)):
@@ -38,10 +38,10 @@ def expected_of(layer, z, power, removed):
             )
             compensation[b, m] = np.maximum(hidden, 0) @ write[m] + bias[m]
             best = power[b, others].max()
-            complement = 10 * slope[m] * (1 - 2 * removed[b, m])
-            gate[b, m] = sigmoid(2 * (best - power[b, m]) - 2 + complement)
+            best, own = np.exp(best), np.exp(power[b, m])
+            gate[b, m] = removed[b, m] * best / (best + own)
     return {
-        "compensated": (1 - gate) * z + gate * compensation,
+        "compensated": z + gate * compensation,
         "compensation": compensation,
         "gate": gate,
     }
@@ -80,32 +80,38 @@ def test_no_modality_compensates_itself():
     assert np.abs(a["compensation"] - b["compensation"])[:, [0, 2]].max() > 0.1
 
 
-def test_the_best_modality_stays_and_the_worst_is_replaced():
-    power = np.tile(np.array([[8.0, 0.0, -8.0]], "float32"), (10, 1))
+def test_holes_of_the_best_modality_stay_and_those_of_the_worst_are_filled():
+    power = np.tile(np.array([[16.0, 0.0, -16.0]], "float32"), (10, 1))
     layer = random_layer()
-    out = to_numpy(layer(Z, power))
+    out = to_numpy(layer(Z, power, REMOVED))
     np.testing.assert_allclose(out["compensated"][:, 0], Z[:, 0], atol=1e-4)
     np.testing.assert_allclose(
-        out["compensated"][:, 2], out["compensation"][:, 2], atol=1e-4
+        out["compensated"][:, 2],
+        Z[:, 2] + REMOVED[:, 2] * out["compensation"][:, 2],
+        atol=1e-4,
     )
 
 
-def test_a_missing_modality_is_replaced_and_lends_nothing():
-    power = POWER.copy()
-    power[:, 0] = -1e4
+def test_a_missing_modality_is_all_hole_and_lends_nothing():
+    power, z = POWER.copy(), Z.copy()
+    power[:, 0], z[:, 0] = -1e4, 0.0
     layer = random_layer()
-    out = to_numpy(layer(Z, power))
+    out = to_numpy(layer(z, power))
     np.testing.assert_array_equal(out["gate"][:, 0], 1)
     np.testing.assert_allclose(
         out["compensated"][:, 0], out["compensation"][:, 0], atol=1e-5
     )
-    changed = Z.copy()
-    changed[:, 0] = 99.0
+    z[:, 0] = 99.0
     np.testing.assert_allclose(
-        to_numpy(layer(changed, power))["compensated"],
-        out["compensated"],
+        to_numpy(layer(z, power))["compensated"][:, 1:],
+        out["compensated"][:, 1:],
         atol=1e-4,
     )
+
+
+def test_where_nothing_was_removed_nothing_changes():
+    out = to_numpy(random_layer()(Z, POWER, 0.0 * REMOVED))
+    np.testing.assert_array_equal(out["compensated"], Z)
 
 
 def test_the_only_modality_present_stays_as_it_is():
@@ -124,12 +130,14 @@ def test_one_modality_alone_is_returned_as_it_is():
     np.testing.assert_array_equal(out["gate"], 0)
 
 
-def test_features_that_lost_less_are_completed_more():
+def test_features_that_lost_more_are_filled_more():
     layer = CrossModalityCompensation()
     gate = to_numpy(layer(Z, 0.0 * POWER, REMOVED))["gate"]
     order = np.argsort(REMOVED, axis=-1)
     ordered = np.take_along_axis(gate, order, axis=-1)
-    assert (np.diff(ordered, axis=-1) < 0).all()
+    assert (np.diff(ordered, axis=-1) > 0).all()
+    # As good as the best other one: half of the hole.
+    np.testing.assert_allclose(gate, REMOVED / 2, atol=1e-6)
     # Nothing is learnt of the removal through this.
     gradient = input_gradient(
         lambda e: ops.sum(layer(Z, POWER, e)["compensated"]), REMOVED
@@ -149,7 +157,7 @@ def test_the_fusion_can_teach_the_powers():
 
 def test_cost_is_linear_in_the_modalities():
     sizes = [random_layer(m).count_params() for m in (2, 4)]
-    assert sizes == [2 * (2 * 6 * 3 + 7), 4 * (2 * 6 * 3 + 7)]
+    assert sizes == [2 * (2 * 6 * 3 + 6), 4 * (2 * 6 * 3 + 6)]
 
 
 def test_wrong_shapes_are_named():

@@ -112,8 +112,9 @@ def test_the_steps_follow_each_other():
     )
     for key in ("power_logits", "discriminative_power"):
         np.testing.assert_allclose(out[key], judged[key], rtol=1e-4, atol=1e-5)
+    holes = np.where(present > 0, removed["removed"], 1.0)
     repaired = to_numpy(
-        layer.compensate(out["kept"], out["power_logits"], removed["removed"])
+        layer.compensate(out["kept"], out["power_logits"], holes)
     )
     for key in ("compensated", "compensation"):
         np.testing.assert_allclose(out[key], repaired[key], atol=1e-5)
@@ -236,6 +237,11 @@ def test_without_removal_everything_is_kept():
     np.testing.assert_array_equal(less["kept"], Z * MASK[:, :, None])
     np.testing.assert_array_equal(less["ici_fraction"], 0)
     np.testing.assert_array_equal(less["ici"], 0)
+    # There is nothing to fill but what is missing.
+    np.testing.assert_array_equal(less["compensation_gate"], 1 - MASK)
+    np.testing.assert_array_equal(
+        less["compensated"][MASK > 0], less["kept"][MASK > 0]
+    )
 
 
 def test_without_compensation_what_is_kept_is_fused():
@@ -247,7 +253,7 @@ def test_without_compensation_what_is_kept_is_fused():
 def test_features_are_compensated_alike_where_that_is_asked_for():
     out = run(build(compensation="modality"))
     difference = out["compensated"] - out["kept"]
-    gate = difference / (out["compensation"] - out["kept"])
+    gate = difference / out["compensation"]
     assert np.ptp(gate, axis=-1).max() < 1e-2
     np.testing.assert_allclose(
         gate.mean(axis=-1), out["compensation_gate"], atol=1e-2

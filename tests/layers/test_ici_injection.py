@@ -84,9 +84,26 @@ def test_noise_is_a_log_uniform_multiple_of_how_the_features_vary():
 
 
 def test_emptied_modalities_are_zero():
-    out = inject(emptying=1.0)
+    out = inject(emptying=1.0, announced=0.0)
+    assert "modality_mask" not in out["inputs"]
     assert all((v == 0).all() for v in out["inputs"].values())
     np.testing.assert_array_equal(out["replaced"], 1)
+
+
+def test_a_part_of_what_is_emptied_is_announced_but_never_all_of_a_sample():
+    out = inject(emptying=1.0, announced=0.5)
+    mask = out["inputs"]["modality_mask"]
+    # One of two in a half of the samples; both, in a quarter, is not said.
+    assert 0.15 < 1 - mask.mean() < 0.35
+    assert (mask.sum(axis=1) > 0).all()
+    # Only what became empty, and all of it where samples keep another one.
+    out = inject(noise=0.3, emptying=0.3, announced=1.0, mask=HOLES)
+    mask, empty = out["inputs"]["modality_mask"], out["replaced"]
+    left = HOLES * (1 - empty)
+    some = left.sum(axis=1) > 0
+    np.testing.assert_array_equal(mask[some], left[some])
+    np.testing.assert_array_equal(mask[~some], HOLES[~some])
+    assert (~some).any() and empty[some].any()
 
 
 def test_sparse_hits_leave_at_least_half_of_the_features():
