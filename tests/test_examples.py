@@ -90,6 +90,11 @@ def test_every_example_answers_help(tmp_path):
 @pytest.mark.parametrize("file", COMPARISONS, ids=lambda p: p.name)
 def test_rows_of_an_example_are_right_and_have_the_range_control(file):
     comparison = Comparison.from_yaml(file)
+    assert comparison.baseline in comparison.methods
+    assert any("test data" in note for note in comparison.notes)
+    if file.name.startswith("known_numbers"):
+        # Somebody else's protocol: it says who is who, not who is better.
+        return
     defended = [m for m in comparison.methods.values() if m.quality]
     assert defended, "no row has a range control"
     inside = [
@@ -98,8 +103,6 @@ def test_rows_of_an_example_are_right_and_have_the_range_control(file):
         if protocol.corruption.in_range
     ]
     assert len(inside) >= 4
-    assert comparison.baseline in comparison.methods
-    assert any("test data" in note for note in comparison.notes)
 
 
 @pytest.mark.one_backend
