@@ -59,6 +59,7 @@ MINIMAL = {
     "PooledEncoder": lambda: {"backbone": dense()[0]},
     "SwappedModalities": lambda: {"severity": 0.5, "target": ["a", "b"]},
     "TrainingState": lambda: {"folder": "unused"},
+    "UMT": lambda: {"teachers": {"a": dense()[0]}},
     "PrototypeConfidence": lambda: {"num_classes": 3},
     "ResidualBlock": lambda: {"filters": 4},
     "Scaling": lambda: {"shape": (4,)},

@@ -9,6 +9,7 @@ from keras_mmrel import backend
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import Variables
+from keras_mmrel.modulations.gradient_modulation import INPUTS
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
 
 
@@ -73,6 +74,12 @@ class ModulationSlot(keras.layers.Layer):
         return groups
 
     # -- In a training step --------------------------------------------------
+
+    def record(self, x: Any) -> dict[str, Any]:
+        """Return what the training record holds for the modulation."""
+        if self.modulation is None or not self.modulation.sees_inputs:
+            return {}
+        return {INPUTS: x}
 
     def modulate_outputs(
         self,

@@ -475,6 +475,7 @@ class MultimodalModel(StoredModel):
             record = {
                 **outputs.get(TRAINING_RECORD, {}),
                 **self.modality_inputs.side_values(x or {}),
+                **self.modulation_slot.record(x),
             }
             outputs = {**outputs, TRAINING_RECORD: record}
             sample_weight = self.loss_weights(outputs, sample_weight)

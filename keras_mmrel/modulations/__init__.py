@@ -15,6 +15,7 @@ from keras_mmrel.modulations.ogm import OGM
 from keras_mmrel.modulations.ogm_ge import OGMGE
 from keras_mmrel.modulations.opm import OPM
 from keras_mmrel.modulations.pmr import PMR
+from keras_mmrel.modulations.umt import UMT
 
 __all__ = [
     "AGM",
@@ -30,4 +31,5 @@ __all__ = [
     "OGMGE",
     "OPM",
     "PMR",
+    "UMT",
 ]

@@ -17,6 +17,8 @@ from keras_mmrel.contract import Variables
 from keras_mmrel.modulations.scores import present_modalities
 from keras_mmrel.state import add_state
 
+# The batch's inputs in the training record, for those that ask for them.
+INPUTS = "inputs"
 # One a variable: index of the modality whose encoder it is of, or `None`.
 Owners = list[int | None]
 
@@ -75,6 +77,9 @@ class GradientModulation(keras.layers.Layer):
     >>> sorted(key for key in history if key.endswith("coefficient"))
     ['a_coefficient', 'b_coefficient']
     """
+
+    # Whether the training record holds the batch's inputs, as `inputs`.
+    sees_inputs = False
 
     def __init__(
         self,

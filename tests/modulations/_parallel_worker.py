@@ -11,12 +11,14 @@ from keras_mmrel.modulations import OGM
 from keras_mmrel.modulations import OGMGE
 from keras_mmrel.modulations import OPM
 from keras_mmrel.modulations import PMR
+from keras_mmrel.modulations import UMT
 from keras_mmrel.modulations import InfoReg
 from keras_mmrel.modulations import MMPareto
 from tests.modulations.helpers import TwoWays
 from tests.modulations.helpers import X
 from tests.modulations.helpers import Y
 from tests.modulations.helpers import make_model
+from tests.modulations.helpers import make_teacher
 from tests.modulations.helpers import train
 
 CASES = {
@@ -31,6 +33,10 @@ CASES = {
     "PMR": (PMR, lambda: keras.optimizers.SGD(0.1)),
     "AMSS": (lambda: AMSS(0.5, seed=0), lambda: keras.optimizers.SGD(0.1)),
     "InfoReg": (InfoReg, lambda: keras.optimizers.SGD(0.1)),
+    "UMT": (
+        lambda: UMT({"a": make_teacher()}, 1.0),
+        lambda: keras.optimizers.SGD(0.1),
+    ),
     "DGL": (DGL, lambda: keras.optimizers.SGD(0.01)),
     "noise": (
         lambda: OGMGE(0.5, kernels="all", seed=0),

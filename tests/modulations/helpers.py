@@ -61,6 +61,14 @@ def make_model(
     return model
 
 
+def make_teacher(name="a", sign=-1.0):
+    """A model of one modality, and how the signs of its weights differ."""
+    model = make_model({name: SHAPES[name]})
+    for variable in model.trainable_variables:
+        variable.assign(sign * variable)
+    return model
+
+
 def own_fusion(**kwargs):
     """A model whose head is not linear, the same on every backend."""
     features = [keras.Input((8,)) for _ in SHAPES]

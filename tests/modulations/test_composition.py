@@ -29,8 +29,9 @@ MODULATIONS = {
     "OPM": {"seed": 0},
     "PMR": {},
     "AMSS": {"seed": 0},
+    "UMT": {},
 }
-ONE_HEAD = ("OPM", "PMR", "AMSS")
+ONE_HEAD = ("OPM", "PMR", "AMSS", "UMT")
 HAVE_ONE = ("AIM", "CAL", "ConcatFusion", "MCDropout", "UDML")
 RNG = np.random.default_rng(0)
 Y = np.arange(24) % 3
@@ -65,6 +66,9 @@ def test_a_model_takes_a_modulation_or_says_what_it_lacks(name):
     plain = trained(name, None)
     for kind, options in MODULATIONS.items():
         late = {} if kind == "GradientBlending" else {"warmup": 0.0}
+        if kind == "UMT":
+            # A new one each time: a teacher is frozen.
+            options = {"teachers": {"a": keras.layers.Dense(8, "relu")}}
         modulation = getattr(modulations, kind)(**options, **late)
         lacks = None
         if name == "DeepEnsemble":
