@@ -34,6 +34,9 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--methods", nargs="+", metavar="NAME", help="only these of the file"
     )
+    run.add_argument(
+        "--regimes", nargs="+", metavar="NAME", help="only these of the file"
+    )
     run.add_argument("--seeds", type=int, help="instead of the file's")
     run.add_argument(
         "--shard",
@@ -62,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
                 data=args.data,
                 datasets=args.datasets,
                 methods=args.methods,
+                regimes=args.regimes,
                 seeds=args.seeds,
                 shard=args.shard,
             )

@@ -60,6 +60,7 @@ def run(
     data: Path | str | None = None,
     datasets: Sequence[str] | None = None,
     methods: Sequence[str] | None = None,
+    regimes: Sequence[str] | None = None,
     seeds: int | Sequence[int] | None = None,
     shard: tuple[int, int] = (1, 1),
     verbose: int = 1,
@@ -80,6 +81,7 @@ def run(
             downloaded, or cannot be.
         datasets: Names of the file's data sets to run, or `None` for all.
         methods: The same of its methods; a later command may add the others.
+        regimes: The same of its regimes.
         seeds: Instead of the file's, or `None`.
         shard: `(i, n)`: this process does only the i-th of n parts. Without
             it, processes that run at once on one folder share the work.
@@ -101,7 +103,12 @@ def run(
     _first(shard)
     folder = as_path("out", out)
     comparison = Comparison.from_yaml(
-        config, data, datasets=datasets, methods=methods, seeds=seeds
+        config,
+        data,
+        datasets=datasets,
+        methods=methods,
+        regimes=regimes,
+        seeds=seeds,
     )
     run_comparison(comparison, folder, shard, verbose)
 

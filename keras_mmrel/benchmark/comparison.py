@@ -161,6 +161,7 @@ class Comparison:
         *,
         datasets: Sequence[str] | None = None,
         methods: Sequence[str] | None = None,
+        regimes: Sequence[str] | None = None,
         seeds: int | Sequence[int] | None = None,
     ) -> "Comparison":
         """Read a comparison from a file with the arguments as sections.
@@ -173,6 +174,7 @@ class Comparison:
                 all.
             methods: The same of its methods. Where they leave the baseline
                 out, it is the first of them.
+            regimes: The same of its regimes.
             seeds: Instead of the file's, or `None`.
 
         Raises:
@@ -199,7 +201,9 @@ class Comparison:
         given = mapping("config", read_yaml(path), SECTIONS)
         for key in ("datasets", "methods"):
             given.setdefault(key, None)
-        for key, names in (("datasets", datasets), ("methods", methods)):
+        given.setdefault("regimes", ["clean"])
+        kept = {"datasets": datasets, "methods": methods, "regimes": regimes}
+        for key, names in kept.items():
             if names is not None:
                 given[key] = _kept(key, given[key], names)
         if methods is not None:

@@ -86,6 +86,25 @@ def test_rows_of_a_file_may_run_alone_and_the_others_join(tmp_path, capsys):
     assert len(jobs(out)) == 2 and baseline() == "LateFusion"
 
 
+def test_regimes_of_a_file_may_run_alone_and_the_others_join(tmp_path, capsys):
+    regimes = {"clean": {}, "noisy": {"noise_probability": 0.5}}
+    path = write(tmp_path, settings(regimes=regimes, methods=["LateFusion"]))
+    out = tmp_path / "out"
+    run = ["run", str(path), f"--out={out}"]
+    text = fails(capsys, *run, "--regimes", "noise")
+    assert "`regimes`" in text and "'noise'; the nearest is 'noisy'" in text
+    assert main([*run, "--regimes", "noisy"]) == 0
+    assert {regime for _, _, regime, _ in jobs(out)} == {"noisy"}
+    assert main(run) == 0
+    assert {regime for _, _, regime, _ in jobs(out)} == set(regimes)
+    # A file without any has the clean one.
+    config = settings(methods=["LateFusion"])
+    del config["regimes"]
+    path = write(tmp_path, config)
+    run = ["run", str(path), f"--out={tmp_path / 'other'}"]
+    assert main([*run, "--regimes", "clean"]) == 0
+
+
 def test_errors_of_a_config_are_sentences(tmp_path, capsys):
     out = tmp_path / "out"
     text = fails(capsys, "run", tmp_path / "no.yaml", "--out", out)
