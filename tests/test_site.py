@@ -195,7 +195,7 @@ def test_links_of_the_repository_become_links_of_the_site():
 
 
 def test_figures_of_a_page_are_those_of_a_report():
-    report = (ROOT / "docs/results/comparison/report.md").read_text()
+    report = (ROOT / "docs/results/field/report.md").read_text()
     rows = reference.overall_rows(report, ["QADM-Net"])
     assert len(rows) == 3 and rows[-1] in report
     with pytest.raises(ValueError, match="`wanted` must be rows"):

@@ -311,7 +311,7 @@ class DiagnosisLine(FromCode):
 
 
 class Results(FromCode):
-    """`{results} comparison`: its rows in the content, or all, as they are.
+    """`{results} field`: its rows in the content, or all, as they are.
 
     Figures of a page are read from a report, so that they are those of it.
     """

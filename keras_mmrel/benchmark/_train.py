@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Model
+
+# What a modulation warns of that changes nothing.
+IDLE = ".*has nothing to modulate"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +94,16 @@ def _compile(model: Model, method: Method, optimizer: Any) -> str:
         )
     if isinstance(model, models.MultimodalModel):
         modulation = method.modulation.make() if method.modulation else "auto"
-        model.compile(optimizer, modulation=modulation)
+        with warnings.catch_warnings():
+            # A row that is another one under a name of its own.
+            warnings.filterwarnings("error", IDLE, UserWarning)
+            try:
+                model.compile(optimizer, modulation=modulation)
+            except UserWarning as warning:
+                raise ValueError(
+                    "`modulation` must change what its row learns. Received: "
+                    f"{warning}"
+                ) from None
         return LOGITS
     if method.modulation:
         raise ValueError(

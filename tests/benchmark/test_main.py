@@ -120,6 +120,15 @@ def test_errors_of_a_config_are_sentences(tmp_path, capsys):
     assert not out.exists()
 
 
+def test_a_row_whose_modulation_changes_nothing_is_refused(tmp_path, capsys):
+    # It touches kernels of convolutions, and there are none.
+    rows = {"OGM-GE": {"model": "ConcatFusion", "modulation": "OGMGE"}}
+    path = write(tmp_path, settings(methods=rows))
+    text = fails(capsys, "run", path, "--out", tmp_path / "out")
+    assert "`modulation` must change what its row learns" in text
+    assert "OGMGE has nothing to modulate" in text
+
+
 def test_errors_of_data_are_sentences(tmp_path, capsys):
     out, path = tmp_path / "out", write(tmp_path)
     data = tmp_path / "tiny.npz"
