@@ -194,6 +194,21 @@ def test_links_of_the_repository_become_links_of_the_site():
     )
 
 
+def test_what_a_page_of_the_repository_links_to_is_there():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        if "_build" not in page.parts
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+        if not re.match(r"[a-z]+:|/", target)
+        # The build writes a notebook from every guide.
+        and not target.endswith(".ipynb")
+        and not (page.parent / target).exists()
+    ]
+    assert len(pages) > 20 and broken == []
+
+
 def test_figures_of_a_page_are_those_of_a_report():
     report = (ROOT / "docs/results/field/report.md").read_text()
     rows = reference.overall_rows(report, ["QADM-Net"])
