@@ -7,6 +7,7 @@ Checks of constructor arguments are in `keras_mmrel.constraints`.
 
 import os
 import pathlib
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -497,6 +498,26 @@ def _check_rows(y: Array, num_classes: int, soft: bool) -> None:
 def modality_arrays(inputs: Modalities) -> dict[str, Any]:
     """Return the inputs without their mask and quality."""
     return {n: v for n, v in inputs.items() if n not in (MASK, QUALITY)}
+
+
+def parts_of(value: Any) -> dict[str, Array]:
+    """Return the arrays of a modality by name, `""` for the only one."""
+    return dict(value) if isinstance(value, Mapping) else {"": value}
+
+
+def map_parts(function: Callable[[Array], Any], value: Any) -> Any:
+    """Apply a function to the array of a modality, or to each of a dict."""
+    if isinstance(value, Mapping):
+        return {name: function(array) for name, array in value.items()}
+    return function(value)
+
+
+def rows_of(inputs: Mapping[str, Any], rows: Array | slice) -> dict[str, Any]:
+    """Return some samples of arrays, or dicts of arrays, by name."""
+    return {
+        name: map_parts(lambda array: array[rows], value)
+        for name, value in inputs.items()
+    }
 
 
 def check_mask_values(mask: Tensor) -> Array:

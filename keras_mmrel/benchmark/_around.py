@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Callable
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,7 +14,9 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Layer
 from keras_mmrel.contract import Model
+from keras_mmrel.contract import map_parts
 from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import rows_of
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import takes_mask
 
@@ -66,29 +69,33 @@ class Around:
                 x[side.name] = np.asarray(values, side.dtype)
         return _Batches(x, y, size, seed, self._noisy)
 
-    def _noisy(self, x: Mapping[str, Array]) -> dict[str, Array]:
+    def _noisy(self, x: Mapping[str, Any]) -> dict[str, Any]:
         inputs = {n: v for n, v in x.items() if n in (*self.names, MASK)}
         if self.augmentation is not None:
             inputs = self.augmentation(inputs, training=True)
         return {**x, **self._controlled(inputs)}
 
-    def inputs(self, x: Mapping[str, Array]) -> dict[str, Array]:
+    def inputs(self, x: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the model gets for prediction."""
         if self.quality is None:
-            return dict(x)
+            told = takes_mask(self.model)
+            return {n: v for n, v in x.items() if told or n != MASK}
+        count = len(keras.tree.flatten(dict(x))[0])
         parts = [
-            self._controlled({n: v[i : i + BATCH] for n, v in x.items()})
-            for i in range(0, len(next(iter(x.values()))), BATCH)
+            self._controlled(rows_of(x, slice(i, i + BATCH)))
+            for i in range(0, count, BATCH)
         ]
-        return {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
+        return keras.tree.map_structure(lambda *p: np.concatenate(p), *parts)
 
-    def _controlled(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _controlled(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         if self.quality is not None:
             inputs = self.quality(inputs)
         known = [*self.names]
         if takes_mask(self.model):
             known.append(MASK)
-        return {n: to_numpy(v) for n, v in inputs.items() if n in known}
+        return {
+            n: map_parts(to_numpy, v) for n, v in inputs.items() if n in known
+        }
 
 
 class _Batches(keras.utils.PyDataset):
@@ -96,7 +103,7 @@ class _Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        x: Mapping[str, Array],
+        x: Mapping[str, Any],
         y: Array,
         size: int,
         seed: int,
@@ -112,7 +119,7 @@ class _Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Part:
         rows = self.order[index * self.size : (index + 1) * self.size]
-        x = {name: to_numpy(values)[rows] for name, values in self.x.items()}
+        x = rows_of(self.x, rows)
         return self.change(x), self.y[rows]
 
     def on_epoch_end(self) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import encoders
-from keras_mmrel.contract import Array
 from keras_mmrel.contract import Layer
 from keras_mmrel.contract import ModalitySpecs
+from keras_mmrel.contract import map_parts
 from keras_mmrel.contract import modality_arrays
 
 INPUTS = ("raw", "standardized", "clipped")
@@ -20,7 +20,7 @@ CLIP = 3.0
 
 
 def modality_specs(
-    x: Mapping[str, Array],
+    x: Mapping[str, Any],
     encoder: Mapping[str, Any] | Callable | None,
     inputs: str,
 ) -> ModalitySpecs:
@@ -28,16 +28,19 @@ def modality_specs(
 
     Args:
         x: Training part.
-        encoder: Options of `MLPEncoder`, a function of a name and a shape, or
-            `None` for the method's own.
+        encoder: Options of `MLPEncoder`, a function of a name and a shape (a
+            dict of shapes where a modality has several arrays), or `None` for
+            the method's own.
         inputs: One of `INPUTS`.
     """
     specs: dict[str, Any] = {}
     for name, values in modality_arrays(x).items():
-        shape = values.shape[1:]
+        shape = map_parts(lambda array: array.shape[1:], values)
         if callable(encoder):
             specs[name] = encoder(name, shape)
-        elif inputs != "raw" or (encoder and len(shape) == 1):
+        elif not isinstance(values, Mapping) and (
+            inputs != "raw" or (encoder and len(shape) == 1)
+        ):
             specs[name] = _encoder(name, shape, encoder or {})
         else:
             specs[name] = shape
@@ -60,7 +63,7 @@ def _plain(name: str) -> str:
 
 
 def _standardized(
-    name: str, values: Array, encoder: Any, inputs: str
+    name: str, values: Any, encoder: Any, inputs: str
 ) -> keras.Model:
     """Standardise as the training part, maybe clip: a trivial defence.
 
@@ -68,6 +71,11 @@ def _standardized(
     regime is in the same units for all methods. A feature that is constant in
     training says nothing and is only shifted.
     """
+    if isinstance(values, Mapping):
+        raise ValueError(
+            "`inputs` must be 'raw' where a modality has several arrays. "
+            f"Received: {inputs!r} for '{name}' of {list(values)}"
+        )
     if not isinstance(encoder, keras.layers.Layer):
         raise ValueError(
             "`encoder` must return one layer where `inputs` are not raw. "

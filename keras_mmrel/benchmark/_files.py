@@ -122,7 +122,12 @@ def counting_columns(x: Mapping[str, Array]) -> dict[str, int]:
     """Modality -> the first of its columns that only counts the rows."""
     found = {}
     for name, values in x.items():
-        if values.ndim != 2 or values.dtype.kind not in "iuf":
+        # What has several arrays is no table.
+        if (
+            isinstance(values, Mapping)
+            or values.ndim != 2
+            or values.dtype.kind not in "iuf"
+        ):
             continue
         for column in range(values.shape[1]):
             if counts_up(values[:, column]):

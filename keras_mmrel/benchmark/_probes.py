@@ -3,6 +3,7 @@
 import types
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import rows_of
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.optional import require
 
@@ -57,10 +59,12 @@ def linear_probe(
     return found
 
 
-def _features(encoder: keras.layers.Layer, values: Array) -> Array:
+def _features(encoder: keras.layers.Layer, values: Any) -> Array:
+    count = len(keras.tree.flatten(values)[0])
     parts = [
-        to_numpy(encoder(values[first : first + BATCH], training=False))
-        for first in range(0, len(values), BATCH)
+        to_numpy(encoder(batch["x"], training=False))
+        for first in range(0, count, BATCH)
+        for batch in [rows_of({"x": values}, slice(first, first + BATCH))]
     ]
     features = np.concatenate(parts)
     return features.reshape(len(features), -1)

@@ -382,7 +382,7 @@ class _Runner:
         self,
         job: Job,
         trained: Trained,
-        training: dict[str, Array],
+        training: dict[str, Any],
         test: Part,
         rows: Array,
     ) -> tuple[dict[str, list], Kept]:

@@ -2,25 +2,32 @@
 
 import dataclasses
 import zlib
+from typing import Any
 
 import numpy as np
 
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
+from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import parts_of
+from keras_mmrel.contract import rows_of
 from keras_mmrel.optional import require
 
-Part = tuple[dict[str, Array], Array]
+Part = tuple[dict[str, Any], Array]
+# Of a modality of several arrays: which of its steps are there.
+PADDING = "padding_mask"
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
     """A data set in memory; the first `published` are for training.
 
-    `published` is `None` where splits are drawn anew with every seed.
+    `published` is `None` where splits are drawn anew with every seed. A
+    modality is an array, or a dict of arrays such as a padded sequence.
     """
 
     name: str
-    x: dict[str, Array]
+    x: dict[str, Any]
     y: Array
     published: int | None
     test_fraction: float
@@ -36,7 +43,9 @@ class Samples:
         crc = 0
         for name, values in [*self.x.items(), ("y", self.y)]:
             crc = zlib.crc32(name.encode(), crc)
-            crc = zlib.crc32(np.ascontiguousarray(values).tobytes(), crc)
+            for part, array in parts_of(values).items():
+                crc = zlib.crc32(part.encode(), crc)
+                crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
         return f"{crc:08x}"
 
     def rows(self, seed: int) -> tuple[Array, Array]:
@@ -53,18 +62,13 @@ class Samples:
         return self._part(first, first), self._part(first, second)
 
     def _part(self, training: Array, rows: Array) -> Part:
-        x = {name: values[rows] for name, values in self.x.items()}
+        x = rows_of(self.x, rows)
         if self.scale == "minmax":
-            x = {
-                name: values
-                if name == MASK
-                else scaled(
-                    self.x[name][training],
-                    values,
-                    self._present(name, training),
-                )
-                for name, values in x.items()
-            }
+            known = rows_of(self.x, training)
+            for name in modality_arrays(x):
+                present = self._present(name, training)
+                scale = scaled_parts if isinstance(x[name], dict) else scaled
+                x[name] = scale(known[name], x[name], present)
         return x, self.y[rows]
 
     def _present(self, name: str, rows: Array) -> Array | None:
@@ -116,7 +120,40 @@ def scaled(
     """
     if present is not None and present.any():
         training = training[present]
-    axis = 0 if training.ndim == 2 else None
+    return _scaled(training, values, axis=0 if training.ndim == 2 else None)
+
+
+def scaled_parts(
+    training: dict[str, Array],
+    values: dict[str, Array],
+    present: Array | None = None,
+) -> dict[str, Array]:
+    """Scale the floating-point arrays of a modality that has several.
+
+    Tokens and masks are what they are. What `"padding_mask"` calls padding
+    says nothing about a range, and stays 0; of the steps that are there, each
+    feature is scaled.
+    """
+    if present is not None and present.any():
+        training = {name: array[present] for name, array in training.items()}
+    made = {}
+    for name, array in values.items():
+        made[name] = array
+        if array.dtype.kind != "f":
+            continue
+        there = training.get(PADDING)
+        if there is None or there.shape != training[name].shape[:2]:
+            made[name] = scaled(training[name], array)
+            continue
+        steps = training[name][there > 0]
+        padding = values[PADDING].reshape(
+            array.shape[:2] + (1,) * (array.ndim - 2)
+        )
+        made[name] = _scaled(steps, array, axis=0) * (padding > 0)
+    return made
+
+
+def _scaled(training: Array, values: Array, axis: int | None) -> Array:
     low, high = training.min(axis=axis), training.max(axis=axis)
     span = high - low
     # What is constant in training may not be so elsewhere.

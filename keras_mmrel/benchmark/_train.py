@@ -21,6 +21,7 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import PROBABILITIES
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Model
+from keras_mmrel.contract import rows_of
 
 # What a modulation warns of that changes nothing.
 IDLE = ".*has nothing to modulate"
@@ -35,7 +36,7 @@ class Trained:
     parameters: int
     output: str
 
-    def predict(self, x: Mapping[str, Array], batch_size: int = 1024) -> Any:
+    def predict(self, x: Mapping[str, Any], batch_size: int = 1024) -> Any:
         """Return the model's outputs, behind its quality control."""
         return self.model.predict(
             self.around.inputs(x), batch_size=batch_size, verbose=0
@@ -70,7 +71,7 @@ def train(
     if training.whole_batches:
         count = len(y) // size * size
         kept = np.random.default_rng(seed).permutation(len(y))[:count]
-        x, y = {name: values[kept] for name, values in x.items()}, y[kept]
+        x, y = rows_of(x, kept), y[kept]
     optimizer = training.make_optimizer(len(y))
     output = _compile(model, method, optimizer)
     around = Around(
@@ -120,7 +121,7 @@ def _compile(model: Model, method: Method, optimizer: Any) -> str:
     return LOGITS
 
 
-def of_modalities(x: Mapping[str, Array], method: Method) -> dict[str, Array]:
+def of_modalities(x: Mapping[str, Any], method: Method) -> dict[str, Any]:
     """The modalities that a row uses."""
     if method.modalities is None:
         return dict(x)
@@ -150,10 +151,9 @@ def inner_scores(
     """Train on one part of the training part, score on the other."""
     x, y = part
     kept, held_out = stratified(y, fraction, seed, "tuning.fraction")
-    inner = {name: values[kept] for name, values in x.items()}
-    trained = train(method, regime, training, options, (inner, y[kept]), seed)
-    outer = {name: values[held_out] for name, values in x.items()}
-    outputs = trained.predict(outer)
+    inner = rows_of(x, kept), y[kept]
+    trained = train(method, regime, training, options, inner, seed)
+    outputs = trained.predict(rows_of(x, held_out))
     logs = _log_probabilities(outputs, trained.output)
     labels = y[held_out]
     return {

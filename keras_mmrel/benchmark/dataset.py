@@ -32,9 +32,9 @@ from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import modality_arrays
+from keras_mmrel.contract import parts_of
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.media import MediaTable
-from keras_mmrel.media.text import TOKENS
 
 TEST_FRACTION = 0.3
 LOADERS: dict[str, tuple[str, ...]] = {
@@ -76,9 +76,9 @@ class Dataset:
             array, with or without `"modality_mask"`; `y` holds class numbers,
             one-hot rows, or names of classes. In the place of `(x, y)` there
             may be a `keras_mmrel.media.MediaTable`, which is read into
-            memory; of its texts the token numbers are taken, 0 where padded,
-            for which `scale` is to be `"none"`, and methods need an encoder
-            of tokens.
+            memory. A modality may be a dict of arrays, as texts and series of
+            a table are; methods need an encoder for one without a default
+            encoder, such as tokens.
         options: Dict of arguments of the source: `path`; the `modalities`,
             names of arrays or name -> CSV file; the `labels`, an array's
             name or a CSV file; `header` and `index` of CSV files, see below;
@@ -89,7 +89,8 @@ class Dataset:
             splits; their default is that of the published split, or 0.3.
         scale: `"minmax"`, each feature to [0, 1] on the training part, so
             that the severity of a noise means the same everywhere; or
-            `"none"`, which leaves tokens what they are.
+            `"none"`. Of a dict of arrays those of floats are scaled, and what
+            `"padding_mask"` calls padding stays 0.
         folds: Values of the source's argument `fold`, each of them a data set
             of its own of which the report takes the mean: folds, not runs,
             are the unit of its errors.
@@ -335,10 +336,10 @@ def _text(where: str, value: Any) -> str:
 def _parts(loaded: Any) -> list[tuple[dict[str, Any], Any]]:
     """Training part and test part, or the only one."""
     if isinstance(loaded, MediaTable):
-        loaded = _in_memory(loaded)
+        loaded = loaded.arrays()
     try:
         loaded = tuple(
-            _in_memory(part) if isinstance(part, MediaTable) else part
+            part.arrays() if isinstance(part, MediaTable) else part
             for part in loaded
         )
         if not isinstance(loaded[0], Mapping):
@@ -356,15 +357,6 @@ def _parts(loaded: Any) -> list[tuple[dict[str, Any], Any]]:
     return [(dict(x), y)]
 
 
-def _in_memory(table: MediaTable) -> tuple[dict[str, Any], Any]:
-    """Return the arrays of a table, of texts the numbers of tokens."""
-    x, y = table.arrays()
-    for name, value in x.items():
-        if isinstance(value, Mapping) and TOKENS in value:
-            x[name] = value[TOKENS]
-    return x, y
-
-
 def _warn_of_counting(x: Mapping[str, Array]) -> None:
     for name, column in counting_columns(modality_arrays(x)).items():
         warnings.warn(
@@ -374,7 +366,7 @@ def _warn_of_counting(x: Mapping[str, Array]) -> None:
         )
 
 
-def _pooled(parts: list) -> tuple[dict[str, Array], Array]:
+def _pooled(parts: list) -> tuple[dict[str, Any], Array]:
     for x, y in parts:
         named = {f"'{name}' of `source`": value for name, value in x.items()}
         check_rows_agree({**named, "labels of `source`": y})
@@ -390,7 +382,7 @@ def _pooled(parts: list) -> tuple[dict[str, Array], Array]:
                 f"`source` must name modalities by texts. Received: {name!r}"
             )
     x = {
-        name: _joined(f"'{name}'", [part[name] for part, _ in parts])
+        name: _joined_parts(f"'{name}'", [part[name] for part, _ in parts])
         for name in parts[0][0]
     }
     y = _joined("the labels", [y for _, y in parts])
@@ -399,6 +391,22 @@ def _pooled(parts: list) -> tuple[dict[str, Array], Array]:
     elif y.ndim == 2 and y.dtype.kind in "iufb":
         y = y.argmax(axis=1)
     return x, y
+
+
+def _joined_parts(where: str, values: list[Any]) -> Any:
+    """Both parts of a modality, of each of its arrays where it has several."""
+    keys = [sorted(v) if isinstance(v, Mapping) else None for v in values]
+    if keys[0] != keys[-1] or keys[0] == []:
+        raise ValueError(
+            f"`source` must hold the same arrays for {where} in training and "
+            f"test. Received: {keys}"
+        )
+    if keys[0] is None:
+        return _joined(where, values)
+    return {
+        part: _joined(f"{where[:-1]}/{part}'", [v[part] for v in values])
+        for part in values[0]
+    }
 
 
 def _joined(where: str, values: list[ArrayLike]) -> Array:
@@ -433,7 +441,7 @@ def _numbered(y: Array) -> Array:
         ) from error
 
 
-def _checked_mask(x: dict[str, Array]) -> None:
+def _checked_mask(x: dict[str, Any]) -> None:
     names = [name for name in x if name != MASK]
     mask = x[MASK]
     if mask.dtype.kind not in "iufb" or mask.shape[1:] != (len(names),):
@@ -445,17 +453,22 @@ def _checked_mask(x: dict[str, Array]) -> None:
 
 
 def _checked(
-    name: str, x: dict[str, Array], y: ArrayLike
-) -> tuple[dict[str, Array], Array]:
+    name: str, x: dict[str, Any], y: ArrayLike
+) -> tuple[dict[str, Any], Array]:
     """Check arrays; texts and other labels become class numbers."""
     if not modality_arrays(x):
         raise ValueError(
             f"`source` must hold a modality or more. Received: {list(x)}"
         )
-    shapes = {**{name: v.shape for name, v in x.items()}, "labels": y.shape}
+    arrays = {
+        f"{name}/{part}" if part else name: array
+        for name, value in x.items()
+        for part, array in parts_of(value).items()
+    }
+    shapes = {**{n: v.shape for n, v in arrays.items()}, "labels": y.shape}
     if (
         y.ndim != 1
-        or any(v.ndim < 2 or v.size == 0 for v in x.values())
+        or any(v.ndim < 2 or v.size == 0 for v in arrays.values())
         or any(shape[0] != len(y) for shape in shapes.values())
     ):
         raise ValueError(
@@ -465,8 +478,18 @@ def _checked(
         )
     if MASK in x:
         _checked_mask(x)
-    for modality, values in modality_arrays(x).items():
-        x[modality] = _numbers(modality, values, x.get(MASK), list(x))
+    for column, (modality, values) in enumerate(modality_arrays(x).items()):
+        present = x[MASK][:, column] > 0 if MASK in x else None
+        if isinstance(values, Mapping):
+            x[modality] = {
+                # Truths of a part, as of its padding, stay what they are.
+                part: array
+                if array.dtype.kind == "b"
+                else _numbers(f"{modality}/{part}", array, present)
+                for part, array in values.items()
+            }
+        else:
+            x[modality] = _numbers(modality, values, present)
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError(
             "`source` must hold a label for each sample. Received: "
@@ -482,9 +505,7 @@ def _checked(
     return x, y
 
 
-def _numbers(
-    modality: str, values: Array, mask: Array | None, names: list[str]
-) -> Array:
+def _numbers(modality: str, values: Array, present: Array | None) -> Array:
     """Finite numbers; a missing modality may hold anything."""
     if values.dtype.kind not in "fiub":
         raise ValueError(
@@ -495,9 +516,8 @@ def _numbers(
         with np.errstate(over="ignore"):
             values = values.astype("float32")
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    if mask is not None:
-        column = [name for name in names if name != MASK].index(modality)
-        bad &= mask[:, column] > 0
+    if present is not None:
+        bad &= present
         values = np.where(np.isfinite(values), values, 0)
     if bad.any():
         raise ValueError(

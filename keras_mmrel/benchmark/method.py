@@ -69,7 +69,8 @@ class Method:
             which is to do without the judge that a model has of its own.
         encoder: Encoders of its own: options of
             `keras_mmrel.encoders.MLPEncoder` for vectors, or a function of
-            `(name, shape)` that returns what a model takes as an encoder, or
+            `(name, shape)` that returns what a model takes as an encoder (of
+            a modality of several arrays the shape is a dict of shapes), or
             a path to one.
         modulation: How gradients are balanced: an object or name of
             `keras_mmrel.modulations`, `{name: options}`, or a function that
@@ -85,7 +86,7 @@ class Method:
         training: Dict of fields of `Training` that this row replaces.
         tuning: `Tuning` of its own, or a dict of its fields.
         probes: Names of the comparison's probes that the row asks for; by
-            default all.
+            default all, with `[]` none.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -125,9 +126,10 @@ class Method:
         put("training", overrides("training", self.training))
         if self.tuning is not None:
             put("tuning", build(Tuning, "tuning", self.tuning))
-        for name in ("modalities", "probes"):
-            if getattr(self, name) is not None:
-                different_names(name, getattr(self, name))
+        if self.modalities is not None:
+            different_names("modalities", self.modalities)
+        if self.probes is not None and self.probes != []:
+            different_names("probes", self.probes)
         if self.is_built_in:
             self._check_options()
 

@@ -1,6 +1,5 @@
 """What the corruptions take: their target, inputs and labels."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import is_pixels
 from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import number_array
+from keras_mmrel.contract import parts_of
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 
@@ -108,18 +108,6 @@ def read_inputs(
                 "infinite values"
             )
     return arrays, present, labels
-
-
-def parts_of(value: Any) -> dict[str, Array]:
-    """Return the arrays of a modality by name, `""` for the only one."""
-    return dict(value) if isinstance(value, Mapping) else {"": value}
-
-
-def map_parts(function: Callable[[Array], Any], value: Any) -> Any:
-    """Apply a function to the array of a modality, or to each of a dict."""
-    if isinstance(value, Mapping):
-        return {name: function(array) for name, array in value.items()}
-    return function(value)
 
 
 def is_numbers(value: Any) -> bool:

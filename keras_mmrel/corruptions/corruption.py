@@ -13,11 +13,11 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import map_parts
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions._inputs import TARGET
 from keras_mmrel.corruptions._inputs import as_given
 from keras_mmrel.corruptions._inputs import is_numbers
-from keras_mmrel.corruptions._inputs import map_parts
 from keras_mmrel.corruptions._inputs import read_inputs
 from keras_mmrel.corruptions._inputs import read_labels
 

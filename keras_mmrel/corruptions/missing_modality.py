@@ -10,7 +10,7 @@ from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
-from keras_mmrel.corruptions._inputs import parts_of
+from keras_mmrel.contract import parts_of
 from keras_mmrel.corruptions.corruption import FRACTION
 from keras_mmrel.corruptions.corruption import Corruption
 

@@ -26,14 +26,14 @@ from keras_mmrel.contract import Model
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import is_pixels
+from keras_mmrel.contract import map_parts
+from keras_mmrel.contract import parts_of
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.corruptions import Corruption
 from keras_mmrel.corruptions._inputs import as_texts
 from keras_mmrel.corruptions._inputs import is_numbers
 from keras_mmrel.corruptions._inputs import is_text
-from keras_mmrel.corruptions._inputs import map_parts
-from keras_mmrel.corruptions._inputs import parts_of
 from keras_mmrel.evaluation._checks import check_model
 from keras_mmrel.evaluation._checks import takes_mask
 from keras_mmrel.evaluation._outputs import read_outputs

@@ -176,7 +176,7 @@ for key, values in {
     "modalities": (3, "a", [], {}, [3], [None], ["a", "a"], THING),
     "training": (3, "x", {"epoch": 1}, [1], THING),
     "tuning": (3, "x", {"grids": 1}, [1], THING),
-    "probes": (3, "x", [], {}, [3], [None], THING),
+    "probes": (3, "x", "", {}, [3], [None], THING),
 }.items():  # fmt: skip
     for value in values:
         CASES[f"Method {key}={value!r:.60}"] = (
