@@ -108,7 +108,7 @@ def test_rows_of_an_example_are_right_and_have_the_range_control(file):
 @pytest.mark.one_backend
 def test_the_full_comparison_has_every_model():
     comparison = Comparison.from_yaml(ROOT / "examples/comparison.yaml")
-    assert len(comparison.datasets) == 5
+    assert len(comparison.datasets) == 7
     models = {m.model.__name__ for m in comparison.methods.values()}
     assert models == set(KNOWN)
 
