@@ -4,7 +4,9 @@ import pytest
 from keras import ops
 
 import keras_mmrel
+from keras_mmrel import portable
 from keras_mmrel.layers._first_largest import first_largest
+from keras_mmrel.layers.running_standardization import RunningStandardization
 from keras_mmrel.portable import inverse
 from keras_mmrel.portable import nothing_is
 from keras_mmrel.portable import on_host
@@ -63,6 +65,44 @@ def test_a_few_samples_are_judged_as_many(name):
             np.testing.assert_allclose(
                 found[key][0], value[row], atol=1e-4, rtol=1e-4, err_msg=key
             )
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("name", ["QADMNet", "MICINet"])
+def test_steps_of_a_few_samples_learn_what_others_do(name, monkeypatch):
+    x, y = vectors(32)
+
+    def trained():
+        keras.utils.set_random_seed(0)
+        model = getattr(keras_mmrel, name)(SHAPES, 3, seed=0)
+        model.compile("sgd")
+        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        return model
+
+    on_the_host = trained()
+    monkeypatch.setattr(portable, "FEW", 0)
+    pairs = zip(on_the_host.variables, trained().variables, strict=True)
+    for variable, other in pairs:
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(variable),
+            ops.convert_to_numpy(other),
+            rtol=1e-4,
+            atol=1e-5,
+            err_msg=variable.path,
+        )
+
+
+@pytest.mark.one_backend
+def test_what_a_gradient_flows_through_stays_a_tensor():
+    if keras.config.backend() != "torch":
+        pytest.skip("only PyTorch runs a step as it is read")
+    layer = RunningStandardization()
+    x = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(4, 2, 3)))
+    layer(x, training=True)
+    x.requires_grad_()
+    assert not on_host(x) and on_host(x.detach())
+    ops.sum(ops.square(layer(x))).backward()
+    assert float(abs(x.grad).min()) > 0
 
 
 @pytest.mark.one_backend

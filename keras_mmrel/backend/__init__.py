@@ -12,6 +12,7 @@ if keras.config.backend() == "jax":
     from keras_mmrel.backend.jax import all_reduce_max
     from keras_mmrel.backend.jax import all_reduce_sum
     from keras_mmrel.backend.jax import digamma
+    from keras_mmrel.backend.jax import host_value
     from keras_mmrel.backend.jax import is_about_inputs
     from keras_mmrel.backend.jax import kept_state
     from keras_mmrel.backend.jax import lgamma
@@ -25,6 +26,7 @@ elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import all_reduce_max
     from keras_mmrel.backend.tensorflow import all_reduce_sum
     from keras_mmrel.backend.tensorflow import digamma
+    from keras_mmrel.backend.tensorflow import host_value
     from keras_mmrel.backend.tensorflow import is_about_inputs
     from keras_mmrel.backend.tensorflow import kept_state
     from keras_mmrel.backend.tensorflow import lgamma
@@ -38,6 +40,7 @@ elif keras.config.backend() == "torch":
     from keras_mmrel.backend.torch import all_reduce_max
     from keras_mmrel.backend.torch import all_reduce_sum
     from keras_mmrel.backend.torch import digamma
+    from keras_mmrel.backend.torch import host_value
     from keras_mmrel.backend.torch import is_about_inputs
     from keras_mmrel.backend.torch import kept_state
     from keras_mmrel.backend.torch import lgamma
@@ -57,6 +60,7 @@ __all__ = [
     "all_reduce_max",
     "all_reduce_sum",
     "digamma",
+    "host_value",
     "is_about_inputs",
     "kept_state",
     "lgamma",

@@ -113,6 +113,11 @@ def runs_as_read(x: Any) -> bool:
     return False
 
 
+def host_value(x: Any) -> Any:
+    """Return a tensor or a variable as an array of NumPy."""
+    return keras.ops.convert_to_numpy(x)
+
+
 def lgamma(x: Any) -> Any:
     """Log of the absolute gamma function, in float32."""
     return tf.math.lgamma(tf.cast(x, "float32"))

@@ -1,9 +1,11 @@
+from typing import Any
+
 from keras import ops
 
 from keras_mmrel.contract import Tensor
 
 
-def first_largest(values: Tensor) -> Tensor:
+def first_largest(values: Tensor, xp: Any = ops) -> Tensor:
     """Mark the first of the largest values along the last axis.
 
     As `one_hot(argmax(values))`, without an index: on TensorFlow `argmax`
@@ -11,11 +13,12 @@ def first_largest(values: Tensor) -> Tensor:
 
     Args:
         values: Float tensor, finite.
+        xp: `keras.ops`, or what stands in for it.
 
     Returns:
         Float32 tensor of the same shape, 1 there and 0 elsewhere.
     """
-    largest = ops.cast(
-        values == ops.max(values, axis=-1, keepdims=True), "float32"
+    largest = xp.cast(
+        values == xp.max(values, axis=-1, keepdims=True), "float32"
     )
-    return ops.where(ops.cumsum(largest, axis=-1) > 1.5, 0.0, largest)
+    return xp.where(xp.cumsum(largest, axis=-1) > 1.5, 0.0, largest)

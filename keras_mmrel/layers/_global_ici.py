@@ -11,7 +11,9 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
 from keras_mmrel.layers._checks import presence
+from keras_mmrel.layers._host import HOST
 from keras_mmrel.layers._stack_features import check_stacked
+from keras_mmrel.portable import on_host
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import refused
 
@@ -93,24 +95,31 @@ class GlobalICI(keras.layers.Layer):
 
     def call(self, inputs: Tensor, probabilities: Tensor) -> dict[str, Tensor]:
         p = ops.cast(probabilities, "float32")
-        counts = ops.convert_to_tensor(self.counts)
-        degrees = ops.convert_to_tensor(self.confusion)
-        mean = ops.convert_to_tensor(self.sums) / counts
-        variance = ops.convert_to_tensor(self.squares) / counts
-        variance = ops.maximum(variance - ops.square(mean), 1e-3)
+        if not on_host(p):
+            return self._expected(p, ops)
+        found = self._expected(HOST.convert_to_tensor(p), HOST)
+        return {k: ops.convert_to_tensor(v) for k, v in found.items()}
+
+    def _expected(self, p: Tensor, xp: Any) -> dict[str, Tensor]:
+        """Mean and variance by class probabilities, in `ops` or NumPy."""
+        counts = xp.convert_to_tensor(self.counts)
+        degrees = xp.convert_to_tensor(self.confusion)
+        mean = xp.convert_to_tensor(self.sums) / counts
+        variance = xp.convert_to_tensor(self.squares) / counts
+        variance = xp.maximum(variance - xp.square(mean), 1e-3)
         # Moments of every class' ICI, over the classes that it is taken for.
-        other = ops.matmul(degrees, mean)
+        other = xp.matmul(degrees, mean)
         first = 0.5 * (mean + other)
-        second = 0.5 * (variance + ops.matmul(degrees, variance)) + 0.25 * (
-            ops.square(mean)
+        second = 0.5 * (variance + xp.matmul(degrees, variance)) + 0.25 * (
+            xp.square(mean)
             + 2.0 * mean * other
-            + ops.matmul(degrees, ops.square(mean))
+            + xp.matmul(degrees, xp.square(mean))
         )
-        mean = ops.einsum("bmk,mkd->bmd", p, first)
-        square = ops.einsum("bmk,mkd->bmd", p, second)
+        mean = xp.einsum("bmk,mkd->bmd", p, first)
+        square = xp.einsum("bmk,mkd->bmd", p, second)
         return {
             "mean": mean,
-            "variance": ops.maximum(square - ops.square(mean), 1e-2),
+            "variance": xp.maximum(square - xp.square(mean), 1e-2),
         }
 
     def update_statistics(

@@ -1,6 +1,5 @@
 """What clean features let expect of each other, learnt and applied."""
 
-from types import SimpleNamespace
 from typing import Any
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from keras import ops
 
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
+from keras_mmrel.layers._host import HOST
 from keras_mmrel.portable import inverse as inverse_of
 from keras_mmrel.portable import pick
 from keras_mmrel.portable import solve
@@ -194,33 +194,6 @@ def _pairs(rank: int) -> tuple[Array, Array, Array, Array, Array]:
     upper = (rank * first + second).astype("int32")
     times = np.where(first < second, 2.0, 1.0).astype("float32")
     return first, second, pairs.reshape(-1), upper, times
-
-
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
-
-
-HOST = SimpleNamespace(
-    abs=np.abs,
-    cast=lambda x, dtype: x.astype(dtype),
-    convert_to_tensor=np.asarray,
-    einsum=np.einsum,
-    exp=np.exp,
-    inv=np.linalg.inv,
-    log=np.log,
-    max=np.max,
-    maximum=np.maximum,
-    minimum=np.minimum,
-    reshape=np.reshape,
-    solve=np.linalg.solve,
-    sigmoid=_sigmoid,
-    sqrt=np.sqrt,
-    square=np.square,
-    sum=np.sum,
-    take=np.take,
-    where=np.where,
-    zeros_like=np.zeros_like,
-)
 
 
 def fit_repair(

@@ -201,37 +201,43 @@ class FeatureGate(TensorLayer):
         x = self._stacked(inputs)
         mask = presence(modality_mask, x)
         x = without_missing(x, mask)
+        if not on_host(x):
+            return self._thought(x, mask, ops)
+        read = HOST.convert_to_tensor
+        found = self._thought(read(x), read(mask), HOST)
+        return {k: ops.convert_to_tensor(v) for k, v in found.items()}
+
+    def _thought(self, x: Tensor, mask: Tensor, xp: Any) -> dict[str, Tensor]:
+        """What a call returns, by `keras.ops` or by NumPy."""
+        read = xp.convert_to_tensor
+        real = read(self._real)
         # What follows from statistics alone, soonest.
-        xp = HOST if on_host(x) else ops
-        tensor = ops.convert_to_tensor
-        statistics = tuple(map(tensor, self._standardisation(xp)))
+        statistics = self._standardisation(xp)
         centre = statistics[0]
-        standardised, quality, distances = self._judge(x, statistics)
-        ready = self.ready > 0
-        quality = ops.where(ready, quality, self.real)
-        spread = ops.sqrt(
-            self.distance_squares / ops.maximum(self.distance_counts, 1.0)
-        )
-        score = (distances - self.distance_means) / ops.maximum(
+        standardised, quality, distances = self._judge(x, statistics, xp)
+        ready = read(self.ready) > 0
+        quality = xp.where(ready, quality, real)
+        counts = xp.maximum(read(self.distance_counts), 1.0)
+        spread = xp.sqrt(read(self.distance_squares) / counts)
+        score = (distances - read(self.distance_means)) / xp.maximum(
             spread, np.array([[1e-3], [0.1]], "float32")
         )
         # Neither too far from its class nor too near to all of them.
-        inside = self.typicality_radius + ops.minimum(-score[:, 0], score[:, 1])
-        typicality = ops.sigmoid(inside / self.typicality_temperature)
-        typicality = (
-            typicality * self._coverage(quality) * tensor(self.informative(xp))
-        )
-        typicality = ops.stop_gradient(
-            ops.where(ready, typicality, ops.ones_like(typicality))
+        inside = self.typicality_radius + xp.minimum(-score[:, 0], score[:, 1])
+        typicality = xp.sigmoid(inside / self.typicality_temperature)
+        coverage = xp.sum(quality, axis=-1) / xp.sum(real, axis=-1)
+        typicality = typicality * coverage * self.informative(xp)
+        typicality = xp.stop_gradient(
+            xp.where(ready, typicality, xp.ones_like(typicality))
         )
         return {
             "quality": quality,
             "typicality": typicality * mask,
             "standardised": standardised,
             "gated": quality * standardised,
-            "cleaned": quality * x + (self.real - quality) * centre,
-            "retained": ops.stop_gradient(
-                ops.sum(quality * tensor(self.class_information(xp)), axis=-1)
+            "cleaned": quality * x + (real - quality) * centre,
+            "retained": xp.stop_gradient(
+                xp.sum(quality * self.class_information(xp), axis=-1)
             )
             * mask,
         }
@@ -307,7 +313,7 @@ class FeatureGate(TensorLayer):
         return xp.cast(xp.any(varies, axis=1), "float32")
 
     def _judge(
-        self, x: Tensor, statistics: tuple
+        self, x: Tensor, statistics: tuple, xp: Any = ops
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Standardised features, their quality, and the sample's distances.
 
@@ -315,31 +321,28 @@ class FeatureGate(TensorLayer):
         and to the mean over classes.
         """
         centre, deviation, prototypes = statistics
-        standardised = ops.clip((x - centre) / deviation, -8.0, 8.0)
-        standardised = standardised * self.real
-        fixed = ops.stop_gradient(standardised)
-        distances = ops.sum(ops.square(prototypes), axis=-1) - 2.0 * ops.einsum(
+        real = xp.convert_to_tensor(self._real)
+        standardised = xp.clip((x - centre) / deviation, -8.0, 8.0)
+        standardised = standardised * real
+        fixed = xp.stop_gradient(standardised)
+        distances = xp.sum(xp.square(prototypes), axis=-1) - 2.0 * xp.einsum(
             "bmd,mkd->bmk", fixed, prototypes
         )
-        unseen = ops.convert_to_tensor(self.counts)[:, :, 0] <= 0
-        nearest = first_largest(-ops.where(unseen, 1e30, distances))
-        residual = ops.abs(
-            fixed - ops.einsum("bmk,mkd->bmd", nearest, prototypes)
+        unseen = xp.convert_to_tensor(self.counts)[:, :, 0] <= 0
+        nearest = first_largest(-xp.where(unseen, 1e30, distances), xp)
+        residual = xp.abs(
+            fixed - xp.einsum("bmk,mkd->bmd", nearest, prototypes)
         )
-        quality = self.real * ops.sigmoid(
+        quality = real * xp.sigmoid(
             self.feature_slope * (self.feature_radius - residual)
         )
         # The log of the mean square over the features that pass the gate.
-        squares = quality * ops.square(ops.minimum(residual, 5.0))
-        passed = ops.sum(quality, axis=-1) + 1e-6
-        distance = ops.log(ops.sum(squares, axis=-1) / passed + 1e-6)
-        size = ops.sum(ops.square(fixed), axis=-1) / ops.sum(self.real, axis=-1)
-        logs = ops.stack([distance, ops.log(size + 1e-6)], axis=1)
+        squares = quality * xp.square(xp.minimum(residual, 5.0))
+        passed = xp.sum(quality, axis=-1) + 1e-6
+        distance = xp.log(xp.sum(squares, axis=-1) / passed + 1e-6)
+        size = xp.sum(xp.square(fixed), axis=-1) / xp.sum(real, axis=-1)
+        logs = xp.stack([distance, xp.log(size + 1e-6)], axis=1)
         return standardised, quality, logs
-
-    def _coverage(self, quality: Tensor) -> Tensor:
-        """Fraction of a modality's features that pass the gate."""
-        return ops.sum(quality, axis=-1) / ops.sum(self.real, axis=-1)
 
     def update_statistics(
         self,

@@ -16,12 +16,11 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import modality_arrays
-from keras_mmrel.contract import to_numpy
+from keras_mmrel.layers._host import HOST
 from keras_mmrel.layers._inputs import ModalityShapes
 from keras_mmrel.layers._inputs import is_float
 from keras_mmrel.layers._inputs import mask_of
 from keras_mmrel.layers._repair import CLIP
-from keras_mmrel.layers._repair import HOST
 from keras_mmrel.layers._repair import Judgement
 from keras_mmrel.layers._repair import fit_repair
 from keras_mmrel.layers._repair import judge
@@ -210,8 +209,9 @@ class FeatureRepair(TensorLayer):
         u = ops.stop_gradient((x - state["mean"]) / deviation)
         u = ops.clip(u, -CLIP, CLIP) * ops.convert_to_tensor(real)
         if on_host(x):
-            known_state = {k: to_numpy(v) for k, v in state.items()}
-            host = judge(to_numpy(u), known_state, real, self.radius, HOST)
+            read = HOST.convert_to_tensor
+            known_state = {k: read(v) for k, v in state.items()}
+            host = judge(read(u), known_state, real, self.radius, HOST)
             found = Judgement(*map(ops.convert_to_tensor, host))
         else:
             found = judge(u, state, real, self.radius)

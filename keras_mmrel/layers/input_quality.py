@@ -18,7 +18,6 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import modality_arrays
-from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._checks import check_modality_tensors
 from keras_mmrel.layers._host import HOST
 from keras_mmrel.layers._inputs import ModalityShapes
@@ -255,11 +254,9 @@ class InputQuality(TensorLayer):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the values to use, their quality, that of `x` `(batch,)`."""
         if on_host(x):
-            state = {
-                key: to_numpy(value) for key, value in self.judged[name].items()
-            }
-            known = to_numpy(present)
-            use, *found = self._thought(state, to_numpy(x), known, HOST)
+            read = HOST.convert_to_tensor
+            state = {k: read(v) for k, v in self.judged[name].items()}
+            use, *found = self._thought(state, read(x), read(present), HOST)
             # What is cleaned may be learnt from, by gradients.
             if not self.cleaning or not use.any():
                 raw, quality = map(ops.convert_to_tensor, found[1:])

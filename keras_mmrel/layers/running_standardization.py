@@ -12,8 +12,10 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.layers._checks import check_shape
 from keras_mmrel.layers._checks import presence
+from keras_mmrel.layers._host import HOST
 from keras_mmrel.layers._stack_features import check_stacked
 from keras_mmrel.layers._stack_features import without_missing
+from keras_mmrel.portable import on_host
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 
@@ -139,18 +141,22 @@ class RunningStandardization(TensorLayer):
         variance: Tensor | None = None,
     ) -> Tensor:
         """By the running statistics, or by others."""
-        own_mean = ops.convert_to_tensor(self.mean)
-        own_variance = ops.convert_to_tensor(self.variance)
-        centred = x - (own_mean if mean is None else mean)
-        if not self.scale:
-            return centred
-        variance = own_variance if variance is None else variance
-        spread = ops.mean(ops.sqrt(own_variance), axis=-1, keepdims=True)
-        deviation = ops.sqrt(variance + ops.square(0.1 * spread) + 1e-12)
-        # What varies by less than a hundred-thousandth of its size is rounding.
-        size = ops.mean(ops.abs(own_mean), axis=-1, keepdims=True)
-        varies = ops.cast(spread > 1e-5 * size, "float32")
-        return varies * (centred / deviation)
+        host = mean is None and variance is None and on_host(x)
+        xp = HOST if host else ops
+        values = xp.convert_to_tensor(x)
+        own_mean = xp.convert_to_tensor(self.mean)
+        own_variance = xp.convert_to_tensor(self.variance)
+        centred = values - (own_mean if mean is None else mean)
+        if self.scale:
+            variance = own_variance if variance is None else variance
+            spread = xp.mean(xp.sqrt(own_variance), axis=-1, keepdims=True)
+            deviation = xp.sqrt(variance + xp.square(0.1 * spread) + 1e-12)
+            # What varies by less than a hundred-thousandth of its size is
+            # rounding.
+            size = xp.mean(xp.abs(own_mean), axis=-1, keepdims=True)
+            varies = xp.cast(spread > 1e-5 * size, "float32")
+            centred = varies * (centred / deviation)
+        return ops.convert_to_tensor(centred) if host else centred
 
     def update_statistics(
         self, inputs: Tensor, modality_mask: Tensor | None = None

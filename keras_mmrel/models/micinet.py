@@ -258,7 +258,10 @@ class MICINet(MultimodalModel):
     ) -> dict[str, Any]:
         clean = self.prepare_inputs(inputs)
         given, flags = clean, None
-        later = self.clock.warmed_up(self.warmup)
+        later = scale = None
+        if training:
+            later = self.clock.warmed_up(self.warmup)
+            scale = self.clock.ramp(DROPOUT_EPOCHS)
         if training and self.injection_fraction:
             flags = self.inject(clean, later, training=True)
             given = flags["inputs"]
@@ -267,7 +270,6 @@ class MICINet(MultimodalModel):
         features = self.embed.stacked(
             self.encode(used, training, weighed=False)
         )
-        scale = self.clock.ramp(DROPOUT_EPOCHS)
         z = self.embed.embed(features, mask, training, scale)
         quality = relative_quality(used) if QUALITY in used else None
         fused = self.fusion(
