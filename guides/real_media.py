@@ -100,8 +100,10 @@ encoders.ImageEncoder("mobilenet_v3_small_100_imagenet", (224, 224, 3))
 encoders.TextEncoder("distil_bert_base_en_uncased", length=32)
 ```
 
-A text's tokenizer belongs to its backbone:
-`keras_hub.tokenizers.Tokenizer.from_preset(preset)` in `media.Text`.
+A text's preprocessor belongs to its backbone: `media.Text` takes
+`keras_hub.models.TextClassifierPreprocessor.from_preset(preset)`, which adds the
+tokens that begin and end a text (a tokenizer alone does not), and its padding.
+BERT's hands on segments, too: `TextEncoder(..., segment_ids=True)`.
 """
 
 
@@ -153,31 +155,26 @@ def bands():
 
 The pictures go through a backbone, the waveforms through a spectrogram that
 belongs to the model, so that noise on a sound comes before it. `fit` reads
-files batch by batch; the test part fits into memory, and is what every
-evaluation of the library takes.
+files batch by batch, and `workers=2` of the table ahead of the model; the test
+part fits into memory, and is what every evaluation of the library takes.
 """
 
 keras.utils.set_random_seed(0)
-train = media.MediaTable(
-    folder / "train.csv",
-    {
-        "picture": media.Image("picture", size=24),
-        "sound": media.Audio("recording", sample_rate=8000, seconds=0.25),
-    },
-    label="digit", batch_size=32, shuffle=True, seed=0, workers=2,
-)  # fmt: skip
-picture = encoders.ImageEncoder(mobilenet())
+
+columns = {
+    "picture": media.Image("picture", size=24),
+    "sound": media.Audio("recording", sample_rate=8000, seconds=0.25),
+}
+train = media.MediaTable(folder / "train.csv", columns, "digit", shuffle=True)
 front = encoders.LogMelSpectrogram(8000, mel_bins=64)
 sound = encoders.AudioEncoder(bands(), (2000,), front)
-model = keras_mmrel.QADMNet(
-    {"picture": picture, "sound": sound}, train.num_classes
-)
+inputs = {"picture": encoders.ImageEncoder(mobilenet()), "sound": sound}
+model = keras_mmrel.QADMNet(inputs, train.num_classes)
 model.compile(keras.optimizers.AdamW(3e-3))
 model.fit(train, epochs=10, verbose=0)
 x_test, y_test = train.like(folder / "test.csv").arrays()
-report = evaluation.evaluate_robustness(
-    model, x_test, y_test, ["gaussian_one", "missing", "unaligned"], verbose=0
-)
+noise = ["gaussian_one", "missing", "unaligned"]
+report = evaluation.evaluate_robustness(model, x_test, y_test, noise, verbose=0)
 print(report.to_markdown(["accuracy", "nll", "corrupted_auroc"]))
 
 """
@@ -218,6 +215,10 @@ for names in (["picture", "sound"], ["picture"], ["sound"]):
     )
 
 """
+These pictures are hard and few, and a random network sees little in them: where
+one modality is so much the better one, the other can cost a little, and it is
+worth a look (`python -m keras_mmrel.diagnose` looks at all of them).
+
 A tenth of the recordings was never made: their cells in the table are empty,
 and `arrays` has their mask at 0. Without the mask, the line of zeros would be
 taken for a recording of silence.
@@ -248,8 +249,8 @@ only sensible choice.
 
 - **Pixels**: bytes (`media.Image(..., pixels="uint8")`) or floats in [0, 1], the
   default. `ImageEncoder` and `ConvEncoder` take both for the same picture.
-  Floats up to 255 are none of these. For corruptions and reports use floats:
-  the strengths of noise mean something there.
+  Floats up to 255 are none of these. The strength of a noise is in parts of
+  white for both.
 - **Waveforms**: floats in [-1, 1], as `media.Audio` makes them.
 - **Anything else**, such as decibels or measurements: `encoders.Scaling(shape)`,
   which learns mean and deviation of each band, channel or feature from the

@@ -22,7 +22,6 @@ from keras_mmrel import corruptions as c
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs/corruptions"
 SAMPLE_RATE = 8000
-COLOURS = 256
 INK, MUTED = "#24292f", "#8a8f98"
 SENTENCES = (
     "a small dog runs along the beach",
@@ -178,10 +177,9 @@ def main(folder):
         drawn = io.BytesIO()
         figure.savefig(drawn, dpi=90, facecolor="white")
         plt.close(figure)
-        # As few bytes as it takes: the pictures are kept in the repository.
         file = folder / f"{name}.png"
-        picture = Image.open(drawn).convert("RGB").quantize(COLOURS)
-        picture.save(file, optimize=True)
+        # No palette: its steps would look like marks of a corruption.
+        Image.open(drawn).convert("RGB").save(file, optimize=True)
         print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")
 
 

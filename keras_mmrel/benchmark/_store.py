@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from keras_mmrel.benchmark._whole import write_whole
 from keras_mmrel.benchmark._whole import writing
 from keras_mmrel.benchmark.comparison import Comparison
 from keras_mmrel.contract import Frame
+from keras_mmrel.user_warning import warn
 
 RUNS = "runs.jsonl"
 CONFIG = "config.json"
@@ -169,10 +169,9 @@ class Store:
             except (ValueError, KeyError, TypeError, AttributeError):
                 cut.append(number)
         if cut:
-            warnings.warn(
+            warn(
                 f"{self.path} has lines that are no whole run, {cut}; they "
-                "are left out, and `run` repeats them.",
-                stacklevel=4,
+                "are left out, and `run` repeats them."
             )
         return records, environments
 

@@ -1,7 +1,6 @@
 import dataclasses
 import functools
 import os
-import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -35,6 +34,7 @@ from keras_mmrel.contract import modality_arrays
 from keras_mmrel.contract import parts_of
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.media import MediaTable
+from keras_mmrel.user_warning import warn
 
 TEST_FRACTION = 0.3
 LOADERS: dict[str, tuple[str, ...]] = {
@@ -359,10 +359,9 @@ def _parts(loaded: Any) -> list[tuple[dict[str, Any], Any]]:
 
 def _warn_of_counting(x: Mapping[str, Array]) -> None:
     for name, column in counting_columns(modality_arrays(x)).items():
-        warnings.warn(
+        warn(
             f"Column {column} of modality '{name}' only counts the rows: an "
-            "index is no feature, and may tell the classes apart.",
-            stacklevel=4,
+            "index is no feature, and may tell the classes apart."
         )
 
 

@@ -1,5 +1,4 @@
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from keras_mmrel.contract import Array
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import as_path
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.user_warning import warn
 
 NEWEST, PREVIOUS, UNFINISHED = "newest.state", "previous.state", "unfinished"
 
@@ -133,11 +133,10 @@ class TrainingState(keras.callbacks.Callback):
         self._epochs = saved["epochs"]
         if not saved["stopped"] and self._epochs < epochs:
             return self._epochs
-        warnings.warn(
+        warn(
             f"`folder` holds a complete training of {self._epochs} epochs, "
             "which `fit` restores; give another folder to train anew. "
-            f"Received: folder={str(self.folder)!r}",
-            stacklevel=4,
+            f"Received: folder={str(self.folder)!r}"
         )
         return max(epochs, self._epochs)
 
@@ -220,11 +219,10 @@ class TrainingState(keras.callbacks.Callback):
         try:
             self._write(state)
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"The state after epoch {self._epochs} could not be written: "
                 "the training goes on, and a kill would take it back to the "
-                f"state before. Received: folder={str(self.folder)!r}, {error}",
-                stacklevel=2,
+                f"state before. Received: folder={str(self.folder)!r}, {error}"
             )
 
     def _write(self, state: dict[str, Any]) -> None:
@@ -268,10 +266,9 @@ class TrainingState(keras.callbacks.Callback):
                 continue
             if problems:
                 self._keeps_previous = False
-                warnings.warn(
+                warn(
                     "The newest training state is damaged and the one before "
-                    f"is used. Received: {problems[0]}",
-                    stacklevel=5,
+                    f"is used. Received: {problems[0]}"
                 )
             return state
         if problems:

@@ -125,6 +125,13 @@ def as_given(values: Any, given: ArrayLike) -> Any:
     return values
 
 
+def white_of(given: Any, high: float = 1.0) -> float:
+    """Return by what pixels in bytes are divided for white to be `high`."""
+    if not hasattr(given, "dtype") or not is_pixels(given):
+        return 1.0
+    return 255.0 / high
+
+
 def is_text(values: ArrayLike) -> bool:
     """Whether it holds texts and cells without one, and nothing else."""
     if isinstance(values, Mapping) or len(getattr(values, "shape", "n")) != 1:

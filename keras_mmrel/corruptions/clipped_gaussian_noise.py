@@ -24,12 +24,12 @@ class ClippedGaussianNoise(GaussianNoise):
     them stays as it is, and a sample alone does so as a whole.
 
     Args:
-        severity: Standard deviation of the noise, at least 0.
+        severity: Standard deviation of the noise, as in `GaussianNoise`.
         target: Which modalities are corrupted, as in `Corruption`.
         probability: Number in [0, 1] for `target="independent"`.
         feature_fraction: Number in (0, 1], as in `GaussianNoise`.
         low: Lowest value of all features, or `None` for that of each over
-            the samples.
+            the samples. Of pixels in bytes it is a part of white.
         high: Highest value likewise, at least `low`.
 
     Raises:

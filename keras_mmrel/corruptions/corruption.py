@@ -130,6 +130,9 @@ class Corruption:
             if corrupted[:, column].any():
                 whole = self.whole and not is_numbers(arrays[name])
                 function = self.corrupt_whole if whole else self.corrupt
+                unit = self.unit(inputs[name])
+                if unit != 1.0:
+                    arrays[name] = arrays[name] / unit
                 arrays[name] = function(
                     arrays[name],
                     corrupted[:, column],
@@ -137,6 +140,8 @@ class Corruption:
                     self._rng(seed, "values", name),
                     **extra,
                 )
+                if unit != 1.0:
+                    arrays[name] = arrays[name] * unit
         return self._results(arrays, inputs)
 
     @staticmethod
@@ -171,6 +176,17 @@ class Corruption:
         return [
             n for n in self._targeted(list(arrays)) if self.takes(arrays[n])
         ]
+
+    def unit(self, given: Any) -> float:
+        """Return what is one in the values of a modality, as they are given.
+
+        They reach `corrupt` divided by it. Of noise it is white for pixels in
+        bytes, so that a severity means the same as for floats.
+
+        Args:
+            given: The modality, as the call was given it.
+        """
+        return 1.0
 
     def takes(self, values: Any) -> bool:
         """Return whether a modality is one that this can be applied to.

@@ -7,6 +7,7 @@ import numpy as np
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array
+from keras_mmrel.corruptions._inputs import white_of
 from keras_mmrel.corruptions.corruption import Corruption
 from keras_mmrel.corruptions.corruption import choose_features
 
@@ -19,7 +20,8 @@ class GaussianNoise(Corruption):
     The result is not clipped.
 
     Args:
-        severity: Standard deviation of the noise, at least 0.
+        severity: Standard deviation of the noise, at least 0; of images and
+            videos in bytes, in parts of white.
         target: Which modalities are corrupted, as in `Corruption`.
         probability: Number in [0, 1] for `target="independent"`.
         feature_fraction: Number in (0, 1]. Below 1, exactly this
@@ -44,6 +46,9 @@ class GaussianNoise(Corruption):
     ) -> None:
         super().__init__(severity, target, probability)
         self.feature_fraction = feature_fraction
+
+    def unit(self, given: Any) -> float:
+        return white_of(given)
 
     def corrupt(
         self,

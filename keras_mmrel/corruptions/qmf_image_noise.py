@@ -8,6 +8,7 @@ from keras_mmrel.constraints import Flag
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array
+from keras_mmrel.corruptions._inputs import white_of
 from keras_mmrel.corruptions.corruption import Corruption
 
 POSITIVE = Number(0, low_open=True)
@@ -36,6 +37,7 @@ class QMFImageNoise(Corruption):
         deviation: Positive number, 10 in the text-image tables and 1 in those
             of RGB and depth.
         high: Positive number, the value of white in the inputs: 1 or 255.
+            Of bytes white is 255 in any case.
         as_published: Whether to keep the shared pattern and the overflow.
             Samples of rank 3 are then images with the channels where
             `keras.config.image_data_format()` has them.
@@ -69,6 +71,9 @@ class QMFImageNoise(Corruption):
         self.deviation = deviation
         self.high = high
         self.as_published = as_published
+
+    def unit(self, given: Any) -> float:
+        return white_of(given, self.high)
 
     def corrupt(
         self,

@@ -7,6 +7,7 @@ import numpy as np
 from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array
+from keras_mmrel.corruptions._inputs import white_of
 from keras_mmrel.corruptions.corruption import FRACTION
 from keras_mmrel.corruptions.corruption import Corruption
 from keras_mmrel.corruptions.corruption import choose_features
@@ -27,7 +28,8 @@ class SaltAndPepper(Corruption):
         target: Which modalities are corrupted, as in `Corruption`.
         probability: Number in [0, 1] for `target="independent"`.
         low: The value of pepper.
-        high: The value of salt, at least `low`; as likely as `low`.
+        high: The value of salt, at least `low`; as likely as `low`. Of images
+            and videos in bytes it stands for white.
 
     Example:
 
@@ -53,6 +55,9 @@ class SaltAndPepper(Corruption):
                 "`low` must be at most `high`. Received: "
                 f"low={low!r}, high={high!r}"
             )
+
+    def unit(self, given: Any) -> float:
+        return white_of(given, self.high or 1.0)
 
     def corrupt(
         self,

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ from keras_mmrel.datasets._unpacking import unpacked
 from keras_mmrel.media import MediaTable
 from keras_mmrel.media import Medium
 from keras_mmrel.optional import require
+from keras_mmrel.user_warning import warn
 
 PATH = Either(Instance((str, os.PathLike), "a path"))
 # The largest annotation file has a few of them.
@@ -86,7 +86,10 @@ class RawSet:
         given = Path(path).expanduser()
         if self.most and given.is_file():
             given = unpacked(given, self.most)
-        for folder in (given, *(given / name for name in below)):
+        # An archive of a repository has one folder with all of it.
+        only = _only_folder(given)
+        tops = (given, *(given / name for name in below), *only)
+        for folder in tops:
             if folder.is_dir() and not self._lacking(folder, holds):
                 return folder
         names = " and ".join(f"'{h}'".replace("|", "' or '") for h in holds)
@@ -109,6 +112,14 @@ class RawSet:
             for names in holds
             if not any((folder / name).exists() for name in names.split("|"))
         ]
+
+
+def _only_folder(folder: Path) -> list[Path]:
+    """Return the one folder that stands in a folder, if nothing else does."""
+    if not folder.is_dir():
+        return []
+    inside = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    return inside if len(inside) == 1 and inside[0].is_dir() else []
 
 
 # -- Annotations -------------------------------------------------------------
@@ -238,7 +249,7 @@ class Dropped:
         self._counts[reason] += 1
         self._examples.setdefault(reason, example)
 
-    def warn(self, stacklevel: int = 4) -> None:
+    def warn(self) -> None:
         """Warn of what was counted, if anything was."""
         if not self._counts:
             return
@@ -246,9 +257,7 @@ class Dropped:
             f"{count:,} row(s) {reason}, such as {self._examples[reason]!r}"
             for reason, count in self._counts.items()
         ]
-        warnings.warn(
-            f"{self.name} without {'; '.join(parts)}.", stacklevel=stacklevel
-        )
+        warn(f"{self.name} without {'; '.join(parts)}.")
 
 
 def drop_repeated(

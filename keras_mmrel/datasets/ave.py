@@ -1,6 +1,5 @@
 import os
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from keras_mmrel.media import MediaTable
 from keras_mmrel.media import Medium
 from keras_mmrel.media import Spectrogram
 from keras_mmrel.media import Video
+from keras_mmrel.user_warning import warn
 
 AVE = RawSet(
     "AVE",
@@ -250,7 +250,4 @@ def _tell(
     told = [f"{n} video(s) {where}" for where, n in counts.items() if n]
     if told:
         hint = "; `drop_leaks=True` takes the former out of the training part"
-        warnings.warn(
-            f"AVE has {' and '.join(told)}{hint * any(leaks.values())}.",
-            stacklevel=4,
-        )
+        warn(f"AVE has {' and '.join(told)}{hint * any(leaks.values())}.")

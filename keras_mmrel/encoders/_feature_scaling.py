@@ -76,11 +76,18 @@ class FeatureScaling(TensorLayer):
             self._seeing.add(to_numpy(inputs).reshape(-1, self.shape[-1]))
             raise Reached
         x = ops.cast(inputs, "float32")
+        mean = ops.convert_to_tensor(self.mean)
         variance = ops.convert_to_tensor(self.variance)
-        # What hardly varies is not blown up.
-        floor = 0.1 * ops.mean(ops.sqrt(variance))
-        deviation = ops.sqrt(variance + ops.square(floor) + 1e-12)
-        x = (x - ops.convert_to_tensor(self.mean)) / deviation
+        if len(self.shape) == 1:
+            # Each number has a unit of its own; what varies by less than a
+            # millionth of its size is rounding.
+            varies = variance > ops.square(1e-6 * mean)
+            deviation = ops.sqrt(ops.where(varies, variance, 1.0))
+        else:
+            # A band or a channel that hardly varies is not blown up.
+            floor = 0.1 * ops.mean(ops.sqrt(variance))
+            deviation = ops.sqrt(variance + ops.square(floor) + 1e-12)
+        x = (x - mean) / deviation
         return ops.cast(x, self.compute_dtype)
 
     def adapt(self, inputs: ArrayLike, present: Array | None = None) -> None:

@@ -55,10 +55,30 @@ class SoundInputs(TensorLayer):
             return x
         made = {self.names[0]: x}
         if PADDING in self.names:
-            # Clips of one length have none.
+            fills = self.fills(inputs)
             positions = x[:, :, 0] if len(x.shape) > 2 else x
-            made[PADDING] = ops.ones_like(positions, dtype="bool")
+            made[PADDING] = (
+                ops.ones_like(positions, dtype="bool")
+                if fills is None
+                else ops.logical_not(fills)
+            )
         return made if len(made) > 1 else x
+
+    def fills(self, inputs: Tensor) -> Tensor | None:
+        """Say which moments only fill a clip up, `(batch, time)`.
+
+        Zeros fill a clip that is too short. A clip of nothing else is silence,
+        of which every moment counts. `None` where there is no mask for it, or
+        a front end makes something else of zeros.
+        """
+        masked = self.names is not None and PADDING in self.names
+        if not masked or self.front_end is not None or len(inputs.shape) != 2:
+            return None
+        sounds = ops.cast(ops.not_equal(inputs, 0), "float32")
+        total = ops.sum(sounds, axis=1, keepdims=True)
+        # All of it has sounded before this moment.
+        before = ops.cumsum(sounds, axis=1) - sounds
+        return ops.logical_and(before >= total, total > 0)
 
     def get_config(self) -> dict:
         front_end = self.front_end
@@ -75,3 +95,4 @@ class SoundInputs(TensorLayer):
     def from_config(cls, config: dict) -> "SoundInputs":
         restore = keras.saving.deserialize_keras_object
         return cls(**{**config, "front_end": restore(config["front_end"])})
+

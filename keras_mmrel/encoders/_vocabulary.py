@@ -41,7 +41,8 @@ def vocabularies(layer: keras.layers.Layer) -> dict[str, int]:
     own = getattr(layer, "vocabularies", None)
     if isinstance(own, Mapping):
         return dict(own)
-    size = _size_of(layer)
+    # A backbone has its token embedding as an attribute, and other inputs too.
+    size = None if isinstance(layer, keras.Model) else _size_of(layer)
     if size is not None:
         return {WHOLE: size}
     if isinstance(layer, keras.Sequential) and not layer.built:

@@ -3,12 +3,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Integer
 from keras_mmrel.constraints import constrained
+from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._backbone_encoder import BACKBONE
 from keras_mmrel.encoders._backbone_encoder import OPTIONS
 from keras_mmrel.encoders._backbone_encoder import BackboneEncoder
@@ -42,7 +45,10 @@ class AudioEncoder(BackboneEncoder):
     was pretrained on spectrograms of its own (Whisper) gets them from its
     converter: `keras_mmrel.media.Audio(..., transform=converter)`.
     Of a backbone with encoder and decoder (Whisper, Moonshine) the encoder is
-    used.
+    used. One that takes waveforms and the mask of their padding (Moonshine)
+    has the zeros masked that end a clip, with which `keras_mmrel.media.Audio`
+    fills up, in its attention and in the mean; what normalises over time still
+    sees them. All others take them for silence.
 
     Args:
         backbone: `keras.Model` or `keras.Layer`, or the name of a preset of
@@ -133,6 +139,16 @@ class AudioEncoder(BackboneEncoder):
     def front_end(self) -> keras.layers.Layer | None:
         """Layer before the backbone, if any."""
         return self.front.front_end
+
+    def _mask(self, inputs: Tensor, outputs: Tensor) -> Tensor | None:
+        """Which positions stand for sound, of a backbone that masks padding."""
+        fills = self.front.fills(inputs)
+        if fills is None:
+            return None
+        count = outputs.shape[1]
+        # A position has heard what begins at its share of the clip.
+        heard = np.arange(count) * inputs.shape[1] // count
+        return ops.logical_not(ops.take(fills, heard, axis=1))
 
     def get_config(self) -> dict:
         front_end = self.front_end

@@ -15,7 +15,6 @@ from keras_mmrel.encoders._backbone_encoder import BackboneEncoder
 from keras_mmrel.encoders._backbone_encoder import input_shapes
 from keras_mmrel.encoders._backbone_encoder import known_sizes
 from keras_mmrel.encoders._backbone_encoder import load_backbone
-from keras_mmrel.encoders._backbone_encoder import preset_error
 from keras_mmrel.encoders._pixel_scaling import PixelScaling
 from keras_mmrel.optional import require
 
@@ -100,12 +99,12 @@ class ImageEncoder(BackboneEncoder):
         output_key: str | None = None,
         **kwargs: Any,
     ) -> None:
-        scale = (0.0, 1.0)
-        if isinstance(backbone, str) and "auto" in (mean, std):
-            scale = preset_scale(backbone)
+        scale: tuple[Any, Any] = (0.0, 1.0)
+        preset, backbone = backbone, load_backbone(backbone)
+        if isinstance(preset, str) and "auto" in (mean, std):
+            scale = preset_scale(preset)
         self.mean = scale[0] if isinstance(mean, str) else mean
         self.std = scale[1] if isinstance(std, str) else std
-        backbone = load_backbone(backbone)
         shape = input_shapes(backbone)
         self.image_shape = known_sizes(shape, image_shape, "image_shape")
         for name, value in (("mean", self.mean), ("std", self.std)):
@@ -151,7 +150,11 @@ def preset_scale(preset: str) -> tuple[Any, Any]:
     try:
         converter = hub.layers.ImageConverter.from_preset(preset)
     except Exception as error:
-        raise preset_error(preset, error) from error
+        raise ValueError(
+            "`mean` and `std` must be given for a preset that does not say how "
+            "pixels are scaled. Received: mean='auto' or std='auto' for "
+            f"backbone={preset!r}"
+        ) from error
     # The converter takes bytes.
     scale = np.multiply(
         255.0, 1.0 if converter.scale is None else converter.scale

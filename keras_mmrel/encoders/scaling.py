@@ -33,8 +33,9 @@ class Scaling(TensorLayer):
     Of a vector each number has a mean and a deviation of its own, of a
     spectrogram each band, of an image each channel. They are learnt before
     the first step of the first `fit`, from samples that have the modality,
-    and are in the model's file. What hardly varies (less than a tenth of
-    what features vary on average) is not blown up.
+    and are in the model's file. A number of a vector that does not vary is
+    only shifted; a band or a channel that hardly varies (less than a tenth of
+    what they vary on average) is not blown up.
 
     It may stand inside another encoder, in a `VideoEncoder` or a
     `keras.Sequential` say: there it learns from what it gets of up to 2,048

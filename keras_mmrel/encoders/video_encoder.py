@@ -4,11 +4,12 @@ import keras
 from keras import ops
 
 from keras_mmrel.constraints import Choice
-from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._backbone_encoder import BACKBONE
 from keras_mmrel.encoders._frame_block import FrameBlock
 from keras_mmrel.encoders._split_backbone import natural_blocks
+from keras_mmrel.encoders.image_encoder import ImageEncoder
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import describe
 from keras_mmrel.tensor_layer import refused
@@ -16,7 +17,7 @@ from keras_mmrel.tensor_layer import refused
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    image_encoder=Instance(keras.layers.Layer, "a `keras.Layer`"),
+    image_encoder=BACKBONE,
     pooling=Choice("mean", "max"),
 )
 class VideoEncoder(TensorLayer):
@@ -29,7 +30,8 @@ class VideoEncoder(TensorLayer):
     Args:
         image_encoder: Layer from `(batch, height, width, channels)` to
             `(batch, d)`, such as `keras_mmrel.encoders.ImageEncoder` or
-            `ConvEncoder`.
+            `ConvEncoder`; or the name of a preset of keras-hub, which becomes
+            an `ImageEncoder`.
         pooling: `"mean"` of the frames' features, or their `"max"`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -41,7 +43,8 @@ class VideoEncoder(TensorLayer):
         Tensor of shape `(batch, d)`.
 
     Raises:
-        ValueError: If `image_encoder` is no layer or does not take a frame.
+        ValueError: If `image_encoder` is no layer, a preset that cannot be
+            had, or does not take a frame.
 
     Example:
 
@@ -55,11 +58,13 @@ class VideoEncoder(TensorLayer):
 
     def __init__(
         self,
-        image_encoder: keras.layers.Layer,
+        image_encoder: keras.layers.Layer | str,
         pooling: str = "mean",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if isinstance(image_encoder, str):
+            image_encoder = ImageEncoder(image_encoder)
         self.image_encoder = image_encoder
         self.pooling = pooling
 

@@ -1,7 +1,6 @@
 """Confidences of a stream against those of calibration."""
 
 import math
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from keras_mmrel.evaluation._two_samples import holm
 from keras_mmrel.evaluation._two_samples import permutation_test
 from keras_mmrel.evaluation._two_samples import smallest_p_value
 from keras_mmrel.evaluation.drift_report import DriftReport
+from keras_mmrel.user_warning import warn
 
 
 def compare_confidences(
@@ -51,10 +51,9 @@ def compare_confidences(
         least_p.append(smallest_p_value(strata, permutations))
     tested = [p for p in p_values if p is not None]
     if not tested or min(least_p) * len(tested) > level:
-        warnings.warn(
+        warn(
             f"{len(now[0])} samples of a stream are too few to find a change "
-            f"at a level of {level:g}.",
-            stacklevel=4,
+            f"at a level of {level:g}."
         )
     adjusted = iter(holm(tested))
     return DriftReport(

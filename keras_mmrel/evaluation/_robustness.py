@@ -2,7 +2,6 @@
 
 import dataclasses
 import platform
-import warnings
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -48,6 +47,7 @@ from keras_mmrel.evaluation.predictions import Predictions
 from keras_mmrel.evaluation.robustness_report import RobustnessReport
 from keras_mmrel.evaluation.score import Score
 from keras_mmrel.optional import require
+from keras_mmrel.user_warning import warn
 
 DEFAULT = (
     "gaussian_one",
@@ -62,8 +62,6 @@ DEFAULT = (
 Predict = Callable[[Modalities], ArrayLike]
 Job = tuple[NoiseProtocol, float, int]
 POINT = ["corruption", "severity", "seed", "curve", "x", "y", "samples"]
-# From a helper to the line of the user, past the check of the arguments.
-STACK = 4
 
 
 @constrained(
@@ -267,21 +265,19 @@ def _row(scores: Sequence[Score], predictions: Predictions) -> dict[str, float]:
 def _warn_of_absent(labels: Array, classes: int) -> None:
     absent = sorted(set(range(classes)) - set(labels.tolist()))
     if absent:
-        warnings.warn(
+        warn(
             f"`y` holds no sample of class {absent}: F1 is averaged over the "
-            "classes that are there, and AUROC needs two.",
-            stacklevel=STACK,
+            "classes that are there, and AUROC needs two."
         )
 
 
 def _warn_of_invalid(row: dict[str, Any]) -> None:
     if row["invalid"]:
-        warnings.warn(
+        warn(
             f"The predictions under '{row['corruption']}' at severity "
             f"{row['severity']:g} (seed {row['seed']}) are NaN or infinite "
             f"for {row['invalid']:.0f} of {row['samples']} samples; the "
-            "scores of this row are NaN.",
-            stacklevel=STACK,
+            "scores of this row are NaN."
         )
 
 

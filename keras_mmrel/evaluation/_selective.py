@@ -1,7 +1,6 @@
 """The function that chooses how sure a model must be."""
 
 import math
-import warnings
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from keras_mmrel.evaluation._checks import OPEN_FRACTION
 from keras_mmrel.evaluation._checks import check_probabilities
 from keras_mmrel.evaluation.selective_rule import SelectiveRule
 from keras_mmrel.evaluation.selective_rule import read_confidence
+from keras_mmrel.user_warning import warn
 
 MOST_CANDIDATES = 20
 
@@ -125,12 +125,11 @@ def selective_prediction(
                 samples=len(p),
                 own_confidence=own,
             )
-    warnings.warn(
+    warn(
         f"No threshold keeps the risk at {risk:g} with probability "
         f"{1 - delta:g} on these {len(p)} samples, so the rule accepts "
         "nothing: take a larger `risk` or `delta`, more samples or a better "
-        "model.",
-        stacklevel=3,
+        "model."
     )
     return SelectiveRule(
         threshold=math.inf,

@@ -1,5 +1,4 @@
 import hashlib
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from keras_mmrel.evaluation._checks import check_probabilities
 from keras_mmrel.evaluation._ranks import covering_rank
 from keras_mmrel.evaluation._ranks import fewest_for_coverage
 from keras_mmrel.evaluation._savable import Savable
+from keras_mmrel.user_warning import warn
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -207,12 +207,11 @@ class ConformalSets(Savable):
                 "where the number of a class decides"
             )
         if why:
-            warnings.warn(
+            warn(
                 f"A coverage of {self.coverage:g} is more than these "
                 f"probabilities can tell: of the {len(p)} calibration "
                 f"samples {why}. Ask for less, or take probabilities that "
-                "are neither rounded to 0 and 1 nor constant.",
-                stacklevel=3,
+                "are neither rounded to 0 and 1 nor constant."
             )
 
     def predict(self, probabilities: ArrayLike) -> Array:

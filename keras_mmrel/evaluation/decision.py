@@ -1,6 +1,5 @@
 import contextlib
 import math
-import warnings
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -50,6 +49,7 @@ from keras_mmrel.evaluation._explanation import explain_decision
 from keras_mmrel.evaluation._range_excess import range_excess
 from keras_mmrel.evaluation.drift_report import DriftReport
 from keras_mmrel.state import add_state
+from keras_mmrel.user_warning import warn
 
 # Of a modality that is missing, where confidences are kept.
 MISSING = -1.0
@@ -328,10 +328,9 @@ class Decision(keras.Model):
             for doubt in limits.doubts
         ]
         if doubts:
-            warnings.warn(
+            warn(
                 f"These {self.samples} calibration samples do not allow every "
-                f"promise: {'; '.join(doubts)}.",
-                stacklevel=4,
+                f"promise: {'; '.join(doubts)}."
             )
 
     # -- Deciding ------------------------------------------------------------

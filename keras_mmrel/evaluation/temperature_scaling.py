@@ -1,4 +1,3 @@
-import warnings
 from collections.abc import Mapping
 from typing import Any
 from typing import Self
@@ -21,6 +20,7 @@ from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.evaluation._checks import check_logits
 from keras_mmrel.evaluation._savable import Savable
+from keras_mmrel.user_warning import warn
 
 LOWEST, HIGHEST = 0.01, 100.0
 STEPS = 200
@@ -107,10 +107,9 @@ class TemperatureScaling(Savable):
                 if self.temperature == LOWEST
                 else "the model is hardly better than chance on them"
             )
-            warnings.warn(
+            warn(
                 f"The best temperature for these {len(z)} samples is at or "
-                f"beyond {self.temperature:g}, where the search ends: {why}.",
-                stacklevel=2,
+                f"beyond {self.temperature:g}, where the search ends: {why}."
             )
         return self
 

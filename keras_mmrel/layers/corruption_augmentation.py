@@ -12,6 +12,7 @@ from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import is_pixels
 from keras_mmrel.layers._checks import check_modality_tensors
 from keras_mmrel.seeds import known_seed
 from keras_mmrel.tensor_layer import TensorLayer
@@ -37,8 +38,9 @@ class CorruptionAugmentation(TensorLayer):
     that a model keeps are always taken from the samples before corruption.
 
     Args:
-        sigmas: Sequence of positive floats in units of the inputs; each noisy
-            modality draws one.
+        sigmas: Sequence of positive floats in units of the inputs, of images
+            and videos in bytes in parts of white; each noisy modality draws
+            one.
         noise_probability: Float in [0, 1].
         shuffle_probability: Float in [0, 1].
         drop_probability: Float in [0, 1). A sample that would lose all its
@@ -49,8 +51,9 @@ class CorruptionAugmentation(TensorLayer):
     Call arguments:
         inputs: Dict of modality name -> tensor with the batch first, with or
             without `"modality_mask"` `(batch, modalities)`. Integer tensors
-            get no noise, nor does a modality of several tensors, a dict such
-            as tokens and their padding. Missing modalities stay as they are.
+            that are no pixels get no noise, nor does a modality of several
+            tensors, a dict such as tokens and their padding. Missing
+            modalities stay as they are.
         training: Whether to corrupt.
 
     Returns:
@@ -126,7 +129,10 @@ class CorruptionAugmentation(TensorLayer):
         return ops.cast(draw < probability, "float32")
 
     def _add_noise(self, x: Tensor, present: Tensor, batch: Tensor) -> Tensor:
-        if isinstance(x, Mapping) or not keras.backend.is_float_dtype(x.dtype):
+        if isinstance(x, Mapping):
+            return x
+        white = 255.0 if is_pixels(x) else None
+        if white is None and not keras.backend.is_float_dtype(x.dtype):
             return x
         choice = keras.random.randint(
             (batch,), 0, len(self.sigmas), seed=self.generator
@@ -136,8 +142,11 @@ class CorruptionAugmentation(TensorLayer):
         noise = keras.random.normal(
             ops.shape(x), dtype="float32", seed=self.generator
         )
-        noisy = ops.cast(x, "float32") + noise * _column(sigma, x)
-        return ops.cast(noisy, x.dtype)
+        noise = noise * _column(sigma, x)
+        if white is None:
+            return ops.cast(ops.cast(x, "float32") + noise, x.dtype)
+        noisy = ops.round(ops.cast(x, "float32") + white * noise)
+        return ops.cast(ops.clip(noisy, 0.0, white), x.dtype)
 
     def _shuffle(self, inputs: dict, mask: Tensor, batch: Tensor) -> dict:
         """Give chosen rows the row of another sample, if that is present."""

@@ -4,13 +4,13 @@ import hashlib
 import json
 import os
 import uuid
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_mmrel.contract import Array
+from keras_mmrel.user_warning import warn
 
 # Goes up when a decoder gives other arrays for the same file and settings.
 VERSION = 1
@@ -99,10 +99,9 @@ class Cache:
             finally:
                 partial.unlink(missing_ok=True)
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"The cache {self.folder} could not be written to, and is not "
-                f"used ({error.strerror}).",
-                stacklevel=2,
+                f"used ({error.strerror})."
             )
 
 

@@ -1,6 +1,5 @@
 """Labels of a table as class numbers."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Frame
+from keras_mmrel.user_warning import warn
 
 
 def read_labels(
@@ -45,6 +45,9 @@ def read_labels(
         wrong = (values < 0) | (values >= most)
         _refuse(table, label, wrong, f"class numbers in [0, {most})")
         return values.astype("int32"), names
+    if values.dtype.kind == "f" and names is None:
+        part = values != np.floor(values)
+        _refuse(table, label, part, "names or whole numbers of classes")
     texts = np.array([str(value).strip() for value in values], object)
     if names is None:
         names = sorted(set(texts))
@@ -77,11 +80,10 @@ def _check_numbers(label: str, values: Array) -> None:
         )
     absent = np.setdiff1d(np.arange(min(found[-1], 10**6)), found)
     if found[0] == 0 and len(absent):
-        warnings.warn(
+        warn(
             f"Column '{label}' has class numbers up to {found[-1]}, and no row "
             f"of {len(absent)} classes below, such as {absent[0]}: "
-            "`class_names` says which numbers are classes.",
-            stacklevel=7,
+            "`class_names` says which numbers are classes."
         )
 
 

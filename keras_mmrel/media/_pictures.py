@@ -68,7 +68,7 @@ def as_array(
     """
     deep = image.mode in DEEP or image.mode in ("I", "F")
     if deep:
-        values = _scaled(image)
+        values = _scaled(image, dtype == "uint8")
         pillow = require("PIL.Image", USER)
         layers = [_resized(pillow.fromarray(values), size, fit)]
     else:
@@ -85,7 +85,7 @@ def as_array(
     return made if dtype == "uint8" else made.astype("float32") / 255
 
 
-def _scaled(image: Any) -> Array:
+def _scaled(image: Any, as_bytes: bool) -> Array:
     """Values of a picture of more than 8 bits, as float32."""
     values = np.asarray(image, dtype="float32")
     if image.mode in DEEP:
@@ -93,6 +93,11 @@ def _scaled(image: Any) -> Array:
     if not np.isfinite(values).all():
         raise ValueError("values that are not finite")
     # Of 32 bits nobody says which value is white.
+    if as_bytes and not 0 <= values.min() <= values.max() <= 1:
+        raise ValueError(
+            f"values from {values.min():g} to {values.max():g} of a picture "
+            'of 32 bits, which `pixels="uint8"` cannot hold'
+        )
     return values
 
 

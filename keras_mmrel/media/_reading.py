@@ -24,6 +24,10 @@ UNREADABLE = (
 )
 
 
+class WrongCell(ValueError):
+    """A cell beside that of the file, without which it cannot be read."""
+
+
 def reason_of(error: BaseException) -> str:
     """Return in a few words why a file could not be read."""
     text = getattr(error, "strerror", None) or str(error)

@@ -11,6 +11,7 @@ from keras_mmrel.contract import Array
 from keras_mmrel.media._cache import Cache
 from keras_mmrel.media._reading import UNREADABLE
 from keras_mmrel.media._reading import UnreadableFiles
+from keras_mmrel.media._reading import WrongCell
 from keras_mmrel.media._reading import reason_of
 from keras_mmrel.media._reading import unreadable
 from keras_mmrel.media.file_medium import FileMedium
@@ -93,6 +94,8 @@ class FileSource:
         try:
             decoded = self._decoded(path, cells, np.random.default_rng(seed))
         except UNREADABLE as error:
+            if self.log is None and isinstance(error, WrongCell):
+                raise ValueError(f"Row {self.labels[row]!r}, {error}") from None
             if self.log is None:
                 raise unreadable(
                     self.labels[row],

@@ -17,6 +17,7 @@ from keras_mmrel.contract import Array
 from keras_mmrel.media import _decoders
 from keras_mmrel.media._constraints import COLUMN
 from keras_mmrel.media._constraints import TRANSFORM
+from keras_mmrel.media._reading import WrongCell
 from keras_mmrel.media.file_medium import FileMedium
 
 RANDOM = "random"
@@ -155,7 +156,10 @@ def second_of(second: float | str, cells: Mapping[str, Any]) -> float:
     except (TypeError, ValueError):
         value = -1.0
     if not 0 <= value < 1e9:
-        raise ValueError(f"{second}={cells[second]!r}, which is no second")
+        raise WrongCell(
+            f"column '{second}' must hold seconds, of at least 0. Received: "
+            f"{cells[second]!r}"
+        )
     return value
 
 

@@ -1,6 +1,7 @@
+import copy
+import csv
 import math
 import os
-import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from keras_mmrel.media.file_medium import FileMedium
 from keras_mmrel.media.medium import Medium
 from keras_mmrel.optional import require
 from keras_mmrel.seeds import known_seed
+from keras_mmrel.user_warning import warn
 
 FOLDER = Either(Instance((str, os.PathLike), "a folder"), None)
 
@@ -82,14 +84,15 @@ class MediaTable(keras.utils.PyDataset):
             file, or else the current one.
         batch_size: Rows of a batch; the last one may have fewer.
         shuffle: Whether rows come in another order in every epoch. `fit` has
-            a `shuffle` of its own, of batches.
+            a `shuffle` of its own, of batches. `predict` of a model of the
+            library answers in the order of the table all the same.
         seed: Seed of the orders and of all that is drawn, or `None` to draw
             one.
         class_names: Names of the classes in the order of their numbers; by
             default the sorted names in the column.
         on_error: What becomes of an unreadable file: `"raise"` an error that
             names row, column and file, or `"missing"`, which counts it in
-            `unreadable`.
+            `unreadable`, of which a warning tells after an epoch.
         cache: Folder for decoded arrays, or `None`. It is keyed by the
             content of files and by settings; what is random is not kept.
         workers: As in `keras.utils.PyDataset`, and number of threads of
@@ -164,6 +167,7 @@ class MediaTable(keras.utils.PyDataset):
             self.table, label, class_names
         )
         self._log = UnreadableFiles()
+        self._told = 0
         self._sources = {
             name: self._source(name, medium)
             for name, medium in self.modalities.items()
@@ -217,10 +221,9 @@ class MediaTable(keras.utils.PyDataset):
         found = check_found(name, named)
         lost = [n for n, f in zip(named, found, strict=True) if n != f]
         if lost:
-            warnings.warn(
+            warn(
                 f"{len(lost)} of {len(named)} files of modality '{name}' are "
-                f"not there, such as '{lost[0]}': they count as missing.",
-                stacklevel=5,
+                f"not there, such as '{lost[0]}': they count as missing."
             )
         return found
 
@@ -289,6 +292,17 @@ class MediaTable(keras.utils.PyDataset):
 
     # -- Reading -------------------------------------------------------------
 
+    def in_order(self) -> "MediaTable":
+        """Return these rows in the order of the table; `predict` asks for it.
+
+        The two share what they have read.
+        """
+        if not self.shuffle:
+            return self
+        made = copy.copy(self)
+        made.shuffle = False
+        return made
+
     @property
     def num_batches(self) -> int:
         return math.ceil(len(self.table) / self.batch_size)
@@ -337,10 +351,24 @@ class MediaTable(keras.utils.PyDataset):
         with ThreadPoolExecutor(max(self.workers, 1)) as pool:
             # `list` raises what a thread has raised.
             list(pool.map(read, blocks[1:]))
+        self._tell_unreadable()
         return x, self.labels
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
+        self._tell_unreadable()
+
+    def _tell_unreadable(self) -> None:
+        """Warn of files that could not be read since the last warning."""
+        wrong = self.unreadable
+        if len(wrong) > self._told:
+            self._told = len(wrong)
+            row, column, file, reason = wrong[-1]
+            warn(
+                f"{len(wrong)} file(s) could not be read and count as missing "
+                f"(`unreadable` lists them), such as '{file}' in row {row}, "
+                f"column '{column}': {reason}."
+            )
 
 
 def _fill(arrays: dict, rows: Array, values: Mapping, count: int) -> None:
@@ -388,13 +416,16 @@ def _read(table: Any) -> tuple[Frame, Path]:
                 "which does not exist"
             )
         try:
+            _check_lines(path)
             read = pandas.read_csv(
                 path,
                 keep_default_na=False,
                 na_values=[""],
                 encoding="utf-8-sig",
+                # Nothing but a column of its own is an index.
+                index_col=False,
             )
-        except (ValueError, pandas.errors.ParserError) as error:
+        except (ValueError, csv.Error, pandas.errors.ParserError) as error:
             raise ValueError(
                 "`table` must be a CSV file in UTF-8 with a header. Received: "
                 f"table={str(path)!r} ({str(error).splitlines()[0]})"
@@ -407,3 +438,23 @@ def _read(table: Any) -> tuple[Frame, Path]:
     if not len(read):
         raise ValueError("`table` must have a row. Received: none")
     return read, folder
+
+
+def _check_lines(path: Path) -> None:
+    """Refuse a CSV file whose lines do not have the cells of its header.
+
+    Cells that moved by one would be taken for those of another column.
+    """
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        lines = csv.reader(file)
+        header = next((line for line in lines if line), [])
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            raise ValueError(f"the column {twice[0]!r} twice")
+        for cells in lines:
+            if cells and len(cells) != len(header):
+                raise ValueError(
+                    f"{len(cells)} cells in line {lines.line_num} for "
+                    f"{len(header)} columns; a cell with a comma has to stand "
+                    "in quotes"
+                )

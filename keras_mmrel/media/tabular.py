@@ -14,9 +14,12 @@ from keras_mmrel.contract import Frame
 from keras_mmrel.media._constraints import COLUMN
 from keras_mmrel.media.medium import Medium
 from keras_mmrel.media.medium import zeros
+from keras_mmrel.user_warning import warn
 
 # More values of one column are a name or a date, not a category.
 MOST_CATEGORIES = 1000
+# From more on than these, and than half of the rows, there is a warning.
+FEW_CATEGORIES = 20
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
@@ -105,13 +108,22 @@ class Tabular(Medium):
                 f"Column '{column}' must have 1 to {MOST_CATEGORIES:,} "
                 f"categories. Received: {len(found):,}, such as {found[:3]}"
             )
-        numbers = sum(_is_number(name) for name in found)
-        if column not in self.categorical and 2 * numbers > len(found):
+        if column in self.categorical:
+            return found
+        numbers = [name for name in found if _is_number(name)]
+        if 2 * len(numbers) > len(found):
+            others = [name for name in found if name not in numbers]
             raise ValueError(
-                f"Column '{column}' must be made of numbers, or be named in "
-                "`categorical` if these are categories. Received: text, such "
-                f"as {[n for n in found if not _is_number(n)][:3]} beside "
-                "numbers"
+                f"Column '{column}' must be made of numbers with decimal "
+                "points, or be named in `categorical` if these are categories. "
+                f"Received: text, such as {(others or numbers)[:3]}"
+                f"{' beside numbers' * bool(others)}"
+            )
+        if len(found) > max(FEW_CATEGORIES, len(cells) / 2):
+            warn(
+                f"Column '{column}' has {len(found)} categories in "
+                f"{len(cells)} rows, such as {found[:3]}: names and dates are "
+                "no categories (`categorical` says that they are)."
             )
         return found
 
@@ -231,8 +243,9 @@ def _category(cell: Any) -> str:
 
 
 def _is_number(text: str) -> bool:
+    """Whether a text is a number, with a decimal point or comma."""
     try:
-        float(text)
+        float(text.replace(",", ".", 1))
     except ValueError:
         return False
     return True

@@ -62,7 +62,9 @@ class Text(Medium):
             a Keras layer that takes a list of strings:
             `keras.layers.TextVectorization` (one that knows no words yet
             learns them from the first table it gets, so let that be the
-            training one) or a tokenizer or preprocessor of keras-hub.
+            training one) or a tokenizer or preprocessor of keras-hub. The
+            latter adds the tokens that begin and end a text; neither can be
+            read back from a config.
         length: Tokens of a text; more are cut off. A dict of a tokenizer's
             own must have one length already.
         files: Whether the cells name text files.
@@ -140,6 +142,9 @@ class Text(Medium):
         for some in np.split(rows, range(CHUNK, len(rows), CHUNK)):
             for name, value in self.tokenize([texts[i] for i in some]).items():
                 arrays[name][some] = value
+        if PADDING in arrays:
+            # Of a text without a token nothing is there.
+            present &= arrays[PADDING].reshape(len(texts), -1).any(axis=1)
         return arrays, present, unreadable
 
     def texts(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Model
+from keras_mmrel.user_warning import warn
 
 
 def checked(
@@ -43,8 +44,27 @@ def check(model: Model, data: DataSource) -> None:
         )
 
 
+def check_validation(data: DataSource, validation: DataSource) -> None:
+    """Refuse data whose class numbers mean others than the training data's."""
+    known, names = _names_of(data), _names_of(validation)
+    if known is not None and names is not None and names != known:
+        raise ValueError(
+            f"`validation_data` must have the classes of the training data, "
+            f"{known}, in this order: `like` of a table reads others so. "
+            f"Received: class_names={names}"
+        )
+
+
 def take(model: Model, data: DataSource) -> None:
     """Let a model that knows no names have those of the training data."""
     names = _names_of(data)
-    if model.class_names is None and len(names or ()) == model.num_classes:
+    if model.class_names is not None or names is None:
+        return
+    if len(names) == model.num_classes:
         model.class_names = names
+    else:
+        warn(
+            f"The model has {model.num_classes} classes and the data name "
+            f"{len(names)}: no names are kept, and class number 0 is "
+            f"{names[0]!r}; `class_names` of the table names all of them."
+        )

@@ -1,6 +1,5 @@
 """What every `fit` of the library does between steps."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from keras import ops
 from keras_mmrel.callbacks.training_state import TrainingState
 from keras_mmrel.contract import Model
 from keras_mmrel.models.clock import Clock
+from keras_mmrel.user_warning import warn
 
 
 def callback_list(callbacks: Any) -> list[keras.callbacks.Callback]:
@@ -91,11 +91,10 @@ def warn_of_infinity(logs: dict, epoch: int) -> None:
     """Say that a training has gone wrong, which Keras does not."""
     value = logs.get("loss")
     if value is not None and not np.isfinite(value):
-        warnings.warn(
+        warn(
             f"The loss of epoch {epoch + 1} must be finite: check the learning "
             "rate, the loss and the scale of the inputs; weights may be lost. "
-            f"Received: loss={value}",
-            stacklevel=3,
+            f"Received: loss={value}"
         )
 
 
@@ -123,11 +122,10 @@ class WatchCallback(keras.callbacks.Callback):
         """Say what arrays are refused for."""
         counts = ops.convert_to_numpy(self.model.class_counts)
         if (counts > 0).sum() == 1:
-            warnings.warn(
+            warn(
                 "Training data must hold at least two classes to train a "
                 f"classifier. Received: only class {counts.argmax()} in "
-                f"{counts.sum():.0f} samples",
-                stacklevel=3,
+                f"{counts.sum():.0f} samples"
             )
 
 

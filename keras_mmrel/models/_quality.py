@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import warnings
 from collections.abc import Iterator
 from collections.abc import Mapping
 from types import GeneratorType
@@ -32,6 +31,7 @@ from keras_mmrel.models._sampled_rows import SampledRows
 from keras_mmrel.models._sampled_rows import counted
 from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.uninformative import note_varying
+from keras_mmrel.user_warning import warn
 
 # Those of Keras take a tensor, no dict of modalities.
 TENSOR_LAYERS = (
@@ -130,12 +130,11 @@ def adapt_quality(
         return
     if isinstance(x, GeneratorType) or hasattr(x, "__next__"):
         if model.quality_is_own:
-            warnings.warn(
+            warn(
                 f"{type(model).__name__} does without its "
                 f"{type(layer).__name__}, since data can be read only once; "
                 "`model.quality.adapt(inputs, y)` before `fit` helps. "
-                f"Received: {type(x).__name__}",
-                stacklevel=5,
+                f"Received: {type(x).__name__}"
             )
             return
         raise ValueError(
@@ -208,19 +207,17 @@ def _warn_of_nothing(model: Model, y: Array) -> None:
         # Few samples, and inputs that are too large, are no surprise: the
         # docstring says so. Integers are, and nothing but their type is.
         if len(y) >= FEWEST and len(np.unique(y)) > 1 and layer.judged:
-            warnings.warn(
+            warn(
                 f"{type(model).__name__} does without its "
                 f"{type(layer).__name__}, which judges modalities of floats "
-                "that vary alone: cast integers to float32.",
-                stacklevel=6,
+                "that vary alone: cast integers to float32."
             )
         return
-    warnings.warn(
+    warn(
         "`quality` has learnt nothing from the training data and lets all "
         f"pass: {len(y)} samples of {len(np.unique(y))} classes were too "
         "few, or no modality can be judged. `model.quality.adapt(inputs, "
-        "y)` before `fit` takes others.",
-        stacklevel=6,
+        "y)` before `fit` takes others."
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_mmrel.backend import upstream
+from keras_mmrel.user_warning import warn
 
 MODE = "quantization_mode"
 
@@ -32,11 +33,10 @@ def quantize(model: Any, keras_quantize: Callable[[], None]) -> None:
     if not left:
         return
     largest = sorted(left, key=lambda variable: -math.prod(variable.shape))[:3]
-    warnings.warn(
+    warn(
         f"`quantize` left {_count(left):,} of {_count(given):,} weights as "
         "they were: their layers know no quantization. The largest are "
-        f"{[variable.path for variable in largest]}.",
-        stacklevel=4,
+        f"{[variable.path for variable in largest]}."
     )
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from keras_mmrel.contract import DataSource
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.user_warning import warn
 
 # Rows for a layer that does not say how many, and how many times as many are
 # read where classes are missing among them.
@@ -95,12 +95,11 @@ class SampledRows:
         else:
             wanted = self.seen
         if wanted - self.seen:
-            warnings.warn(
+            warn(
                 f"`quality` knows no sample of the classes "
                 f"{sorted(wanted - self.seen)}, which the first {read} of the "
                 "pipeline lack: shuffle it, or `model.quality.adapt(inputs, "
-                "y)` before `fit`.",
-                stacklevel=7,
+                "y)` before `fit`."
             )
         self.parts.sort(key=lambda part: part[0])
         self._join()

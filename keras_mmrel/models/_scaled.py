@@ -1,6 +1,5 @@
 """Encoders that scale their inputs learn how before the first step."""
 
-import warnings
 from collections.abc import Iterator
 from collections.abc import Mapping
 from types import GeneratorType
@@ -27,6 +26,7 @@ from keras_mmrel.models._sampled_rows import ROWS
 from keras_mmrel.models._sampled_rows import SampledRows
 from keras_mmrel.models._sampled_rows import counted
 from keras_mmrel.models.uninformative import present_modalities
+from keras_mmrel.user_warning import warn
 
 # Rows of a chunk that goes through an encoder up to such a layer.
 CHUNK = 32
@@ -80,10 +80,9 @@ def check_adapted(model: Model, trains: bool) -> None:
         )
     if not model.modality_inputs.warned_of_scaling:
         model.modality_inputs.warned_of_scaling = True
-        warnings.warn(
+        warn(
             f"`encoders.Scaling` of {names} knows no data, and passes values "
-            "on as they are: `fit` adapts it, or `scaling.adapt(x)`.",
-            stacklevel=4,
+            "on as they are: `fit` adapts it, or `scaling.adapt(x)`."
         )
 
 

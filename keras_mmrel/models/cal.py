@@ -1,4 +1,3 @@
-import warnings
 from typing import Any
 
 import keras
@@ -36,6 +35,7 @@ from keras_mmrel.modulations.contribution_acceleration import (
     ContributionAcceleration,
 )
 from keras_mmrel.state import add_state
+from keras_mmrel.user_warning import warn
 
 HELD_OUT = "held_out"
 GROUP = "holdout_group"
@@ -57,10 +57,9 @@ def _check_some_are_held_out(model: Any, values: Array) -> None:
             f"{len(values)} held out"
         )
     if not values.any():
-        warnings.warn(
+        warn(
             f"'{HELD_OUT}' holds out none of {len(values)} samples: CAL has "
-            "nothing to measure contributions on.",
-            stacklevel=6,
+            "nothing to measure contributions on."
         )
 
 
@@ -100,11 +99,10 @@ def _hold_out(model: Any, x: Modalities, samples: int) -> Array | None:
     count = min(int((before < aim).sum()), len(names) - 1)
     chosen = np.isin(groups, names[order[:count]])
     if model.bottlenecks and chosen.sum() < FEW:
-        warnings.warn(
+        warn(
             f"CAL measures contributions on {chosen.sum()} held-out "
             f"samples; with fewer than {FEW} its bottleneck may compress "
-            "the wrong modality: raise `holdout`, or set `bottleneck=0`.",
-            stacklevel=4,
+            "the wrong modality: raise `holdout`, or set `bottleneck=0`."
         )
     return chosen
 
@@ -466,11 +464,10 @@ class CAL(SharedHeadModel):
         logs.update(self._logs())
         classes = np.flatnonzero(ops.convert_to_numpy(self.held_out_counts))
         if epoch == 0 and len(classes) == 1:
-            warnings.warn(
+            warn(
                 f"'{HELD_OUT}' must hold out samples of two classes and more, "
                 "or CAL measures what modalities contribute to one class. "
-                f"Received: only class {classes[0]}",
-                stacklevel=2,
+                f"Received: only class {classes[0]}"
             )
 
     def _logs(self) -> dict[str, float]:

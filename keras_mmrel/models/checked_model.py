@@ -119,6 +119,7 @@ class CheckedModel(keras.Model):
             validation_split=validation_split,
         )
         form = self.modality_inputs.form()
+        _class_names.check_validation(x, validation_data)
         validation_data = self.modality_inputs.checked_validation(
             validation_data, form, kwargs.get("validation_batch_size")
         )
@@ -233,6 +234,8 @@ class CheckedModel(keras.Model):
         NaN, infinite or huge values, which is refused without a mask among
         the inputs.
         """
+        # A table that shuffles its rows answers in their own order.
+        x = x.in_order() if hasattr(x, "in_order") else x
         x = self.modality_inputs.with_absent(x)
         validation.check_run(
             "predict",

@@ -1,7 +1,6 @@
 """What `compile` makes of the arguments that it is given."""
 
 import inspect
-import warnings
 from typing import Any
 
 import keras
@@ -16,6 +15,7 @@ from keras_mmrel.constraints import refuse_unknown
 from keras_mmrel.models import _keras_kinds as kinds
 from keras_mmrel.models._labelled_loss import LabelledLoss
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
+from keras_mmrel.user_warning import warn
 
 
 def logits_loss(loss: Any) -> Any:
@@ -213,9 +213,8 @@ def check_modulation(modulation: Any, model: Any) -> None:
             )
         modulation.check_model(model)
         if len(model.modality_names) == 1:
-            warnings.warn(
+            warn(
                 "`modulation` must have two modalities or more to balance. "
                 f"Received: {type(modulation).__name__} for the modalities "
-                f"{model.modality_names}",
-                stacklevel=3,
+                f"{model.modality_names}"
             )

@@ -1,5 +1,6 @@
-import warnings
 from collections.abc import Mapping
+
+from keras_mmrel.user_warning import warn
 
 # How many times as large, or as small, as any value of training data: no
 # noise that is simulated does that, and a forgotten scaling does.
@@ -47,9 +48,8 @@ class InputRanges:
             if self.warned or not known or not value or not (above or below):
                 continue
             self.warned = True
-            warnings.warn(
+            warn(
                 f"Modality '{name}' holds values up to {value:.4g} where those "
                 f"of training went up to {known:.4g}: scale it as the training "
-                "data were scaled.",
-                stacklevel=5,
+                "data were scaled."
             )

@@ -1,4 +1,3 @@
-import warnings
 from typing import Any
 
 import keras
@@ -28,6 +27,7 @@ from keras_mmrel.models.modality_heads import linear_heads
 from keras_mmrel.models.multimodal_model import MultimodalModel
 from keras_mmrel.models.seen_values import SeenValues
 from keras_mmrel.models.side_input import SideInput
+from keras_mmrel.user_warning import warn
 
 SAMPLE_ID = "sample_id"
 SCALE = 10.0
@@ -55,10 +55,9 @@ def _check_numbering(model: Any, ids: Array) -> None:
             f"all {ids.size} of them"
         )
     if numbers < ids.size:
-        warnings.warn(
+        warn(
             f"'{SAMPLE_ID}' holds {numbers} numbers for {ids.size} samples: "
-            "those of one number share one history.",
-            stacklevel=6,
+            "those of one number share one history."
         )
 
 

@@ -1,6 +1,5 @@
 """What tells nothing: modalities that never vary, values that are none."""
 
-import warnings
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from keras_mmrel.contract import Model
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.user_warning import warn
 
 # Bytes of an array that are looked at together.
 CHUNK = 2**20
@@ -69,11 +69,10 @@ def warn_of_first_batch(
         if there.sum() >= FEW and not _any_varies(inputs[name], there)
     ]
     if constant:
-        warnings.warn(
+        warn(
             f"Modalities {constant} are the same in every sample of the first "
             "batch: if they are so in all, they tell nothing of the classes, "
-            f"and '{MASK}' should announce them as missing.",
-            stacklevel=5,
+            f"and '{MASK}' should announce them as missing."
         )
 
 
@@ -120,11 +119,10 @@ def informative_modalities(
 def _warn_of_constant(names: Sequence[str], varies: Array) -> None:
     constant = [n for n, v in zip(names, varies, strict=True) if not v]
     if constant:
-        warnings.warn(
+        warn(
             f"Modalities {constant} are the same in every training sample that "
             "has them, or in none: they tell nothing of the classes, and count "
-            "as missing.",
-            stacklevel=6,
+            "as missing."
         )
 
 

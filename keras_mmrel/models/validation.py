@@ -6,7 +6,6 @@ copied.
 """
 
 import math
-import warnings
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -39,6 +38,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import rows_to_numpy
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.user_warning import warn
 
 CHUNK_BYTES = 1 << 22
 # Values beyond it look like counts, pixels or another raw unit.
@@ -285,9 +285,11 @@ def _leaves(
         received = (
             list(value) if isinstance(value, Mapping) else type(value).__name__
         )
+        segments = isinstance(value, Mapping) and "segment_ids" in value
         raise ValueError(
-            f"Modality '{name}' must be a dict with the keys {list(shape)}. "
-            f"Received: {received}"
+            f"Modality '{name}' must be a dict with the keys {list(shape)}"
+            f"{'; `segment_ids=True` of a `TextEncoder` takes them' * segments}"
+            f". Received: {received}"
         )
     return [(f"{name}/{key}", shape[key], value[key]) for key in shape]
 
@@ -365,11 +367,10 @@ def check_arrays(
             elif name in hints and (
                 largest > RAW or _mean_size(array, present) > RAW_MEAN
             ):
-                warnings.warn(
+                warn(
                     f"Modality '{name}' holds values up to {largest:.4g}: "
                     "scale each feature, to [0, 1] say, by what the training "
-                    "samples have.",
-                    stacklevel=5,
+                    "samples have."
                 )
             sizes[name] = max(sizes[name], largest)
     return count, sizes
@@ -585,11 +586,10 @@ def warn_of_broken_predictions(outputs: Outputs) -> None:
     """Say that a model cannot predict any more, which no number does."""
     broken = ~np.isfinite(outputs[LOGITS]).all(axis=1)
     if broken.any():
-        warnings.warn(
+        warn(
             "Predictions must be finite: a training, or a file, has lost "
             f"weights of the model. Received: logits of {broken.sum()} of "
-            f"{len(broken)} samples with NaN or infinity",
-            stacklevel=4,
+            f"{len(broken)} samples with NaN or infinity"
         )
 
 

@@ -1,4 +1,3 @@
-import warnings
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import Variables
 from keras_mmrel.modulations.scores import present_modalities
 from keras_mmrel.state import add_state
+from keras_mmrel.user_warning import warn
 
 # The batch's inputs in the training record, for those that ask for them.
 INPUTS = "inputs"
@@ -229,11 +229,10 @@ class GradientModulation(keras.layers.Layer):
             owners = model.modulation_slot.owners(variables)
             owners = self.touched(variables, owners)
             if all(owner is None for owner in owners):
-                warnings.warn(
+                warn(
                     f"{type(self).__name__} has nothing to modulate: no "
                     "encoder of the model has a trainable weight that it "
-                    "touches.",
-                    stacklevel=4,
+                    "touches."
                 )
 
     def touched(self, variables: Variables, owners: Owners) -> Owners:

@@ -60,3 +60,14 @@ def test_arrays_of_rank_one_are_taken():
 def test_feature_fraction_outside_its_range_is_refused(fraction):
     with pytest.raises(ValueError, match=r"`feature_fraction` .*\(0, 1\]"):
         GaussianNoise(1.0, feature_fraction=fraction)
+
+
+def test_of_bytes_the_unit_is_white():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(100, 156, (50, 6, 6, 3), "uint8")
+    noise = GaussianNoise(0.1)
+    found = noise({"image": pixels}, seed=1)["image"]
+    floats = noise({"image": pixels / 255.0}, seed=1)["image"]
+    assert found.dtype == "uint8"
+    np.testing.assert_array_equal(found, np.clip(np.rint(255 * floats), 0, 255))
+    assert abs((found.astype(int) - pixels).std() - 25.5) < 1

@@ -184,10 +184,13 @@ def test_seed_decides_and_severity_zero_changes_nothing(as_published):
     np.testing.assert_array_equal(none(inputs)["rgb"], inputs["rgb"])
 
 
-def test_bytes_stay_bytes_and_double_stays_double():
+@pytest.mark.parametrize("high", [1, 255])
+def test_bytes_stay_bytes_and_double_stays_double(high):
     images = np.full((4, 5, 5, 3), 128, "uint8")
-    noise = QMFImageNoise(5.0, "all", high=255)
+    noise = QMFImageNoise(5.0, "all", high=high)
     corrupted = noise({"bytes": images, "double": images.astype("float64")})
+    shift = corrupted["bytes"].astype(int) - 128
+    assert 40 < shift.std() < 60
     assert corrupted["bytes"].dtype == "uint8"
     assert corrupted["double"].dtype == "float64"
     assert (corrupted["bytes"] != images).any()

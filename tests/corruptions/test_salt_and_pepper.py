@@ -42,3 +42,11 @@ def test_low_above_high_and_infinite_values_are_refused():
         SaltAndPepper(0.1, low=2.0)
     with pytest.raises(ValueError, match="`high` must be a finite number"):
         SaltAndPepper(0.1, high=np.inf)
+
+
+@pytest.mark.parametrize("high", [1.0, 255.0])
+def test_salt_is_white_in_bytes(high):
+    images = np.full((4, 5, 5, 3), 128, "uint8")
+    noise = SaltAndPepper(0.5, "image", high=high)
+    found = noise({"image": images})["image"]
+    assert sorted(np.unique(found)) == [0, 128, 255]

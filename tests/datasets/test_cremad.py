@@ -106,6 +106,16 @@ def test_presets_have_the_shapes_of_their_papers(published, preset, shape):
 
 
 @pytest.mark.one_backend
+def test_an_archive_of_the_repository_has_one_folder_with_all_of_it(
+    published, tmp_path
+):
+    shutil.copytree(published, tmp_path / "a" / "CREMA-D-master")
+    archive = shutil.make_archive(tmp_path / "c", "zip", tmp_path / "a")
+    train, _ = load_cremad(archive, SMALL, batch_size=4)
+    assert clips_of(train) == TRAIN
+
+
+@pytest.mark.one_backend
 def test_a_comparison_takes_the_arrays_of_the_tables(published):
     source = benchmark.Dataset(
         lambda: tuple(table.arrays() for table in load_cremad(published, SMALL))

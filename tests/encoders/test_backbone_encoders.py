@@ -14,6 +14,7 @@ from tests.encoders.backbones import bert
 from tests.encoders.backbones import distilbert
 from tests.encoders.backbones import example
 from tests.encoders.backbones import hub
+from tests.encoders.backbones import moonshine
 from tests.encoders.backbones import pair
 from tests.encoders.backbones import resnet
 from tests.encoders.backbones import vit
@@ -617,3 +618,32 @@ def test_methods_train_on_frozen_backbones(method, tmp_path):
 def test_one_method_trains_on_a_backbone_everywhere(tmp_path):
     model = pair("LateFusion", "distilbert", "whisper")
     check_training(model, "distilbert", "whisper", tmp_path)
+
+
+@pytest.mark.one_backend
+def test_zeros_that_fill_a_clip_are_masked():
+    encoder = encoders.AudioEncoder(moonshine(), (12000,))
+    rng = np.random.default_rng(0)
+    clips = np.zeros((3, 12000), "float32")
+    clips[0, 100:4000] = rng.normal(size=3900)
+    clips[1] = rng.normal(size=12000)
+    mask = to_numpy(encoder.front(clips)["encoder_padding_mask"])
+    # Of silence every moment counts, and zeros within a clip do.
+    assert mask.sum(axis=1).tolist() == [4000, 12000, 12000]
+    assert mask[0, :4000].all()
+    states = to_numpy(encoder.backbone(encoder.front(clips)))
+    features = to_numpy(encoder(clips))
+    positions = states.shape[1]
+    heard = -(-4000 * positions // 12000)
+    np.testing.assert_allclose(
+        features[0], states[0, :heard].mean(axis=0), rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        features[1:], states[1:].mean(axis=1), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.one_backend
+def test_a_preset_may_encode_the_frames_of_a_video():
+    with pytest.raises(ValueError, match="preset of keras-hub.*no_such_one"):
+        encoders.VideoEncoder("no_such_one")

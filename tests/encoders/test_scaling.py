@@ -236,3 +236,16 @@ def test_one_scaling_for_two_modalities_is_refused():
     model.compile()
     with pytest.raises(ValueError, match="a `encoders.Scaling`|of its own"):
         model.fit({"a": X["b"], "b": X["b"]}, Y, verbose=0)
+
+
+def test_each_number_of_a_vector_has_a_unit_of_its_own():
+    x = RNG.normal(size=(300, 2)) * [1e-3, 1e3] + [1.7, 4e4]
+    layer = encoders.Scaling((2,))
+    layer.adapt(x)
+    scaled = to_numpy(layer.front(x.astype("float32")))
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=0.01)
+    # A band of a spectrogram that hardly varies stays small.
+    bands = encoders.Scaling((5, 2))
+    bands.adapt(np.repeat(x[:, None] - [1.7, 4e4], 5, axis=1))
+    scaled = to_numpy(bands.front(np.repeat(x[:, None], 5, axis=1)))
+    assert scaled[..., 0].std() < 1e-3

@@ -87,6 +87,19 @@ def test_integer_modalities_get_no_noise():
     np.testing.assert_array_equal(out["tokens"], x["tokens"])
 
 
+def test_bytes_of_pictures_get_noise_in_parts_of_white():
+    layer = CorruptionAugmentation([0.1], noise_probability=1.0, seed=0)
+    pixels = np.full((40, 5, 5, 3), 128, "uint8")
+    out = layer({"image": pixels}, training=True)["image"]
+    noisy = to_numpy(out)
+    assert noisy.dtype == "uint8"
+    noise = noisy.astype(int) - 128
+    assert abs(noise.std() - 25.5) < 1 and abs(noise.mean()) < 1
+    strong = CorruptionAugmentation([5.0], noise_probability=1.0, seed=0)
+    noisy = to_numpy(strong({"image": pixels}, training=True)["image"])
+    assert {0, 255} <= set(np.unique(noisy).tolist())
+
+
 def test_same_seed_same_corruption():
     a, b = (
         to_numpy(CorruptionAugmentation(seed=5)(inputs(), training=True))

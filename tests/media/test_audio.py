@@ -99,7 +99,7 @@ def test_the_segment_of_a_row_is_where_its_column_says(tmp_path):
     values = read(path, {"begins": 1.3}, start="begins")
     np.testing.assert_allclose(values, tone(3.0, 441)[10400:18400], atol=1e-4)
     for bad in (None, -1, float("nan"), "soon"):
-        with pytest.raises(ValueError, match="begins=.*no second"):
+        with pytest.raises(ValueError, match="'begins' must hold seconds"):
             read(path, {"begins": bad}, start="begins")
 
 
@@ -118,7 +118,9 @@ def test_what_follows_an_end_is_as_after_the_file(tmp_path):
     late = read(path, {"ends": 9}, start=0.75, end="ends", seconds=0.5)
     assert late[1999] != 0 and not late[2000:].any()
     for wrong in ({"begins": 0.5, "ends": 0.5}, {"begins": 0, "ends": "x"}):
-        with pytest.raises(ValueError, match="not after the start|no second"):
+        with pytest.raises(
+            ValueError, match="not after the start|must hold seconds"
+        ):
             read(path, wrong, **segment)
 
 

@@ -73,6 +73,8 @@ def test_sixteen_bits_are_not_made_eight(tmp_path):
     metres = np.linspace(0, 9, 24, dtype="float32").reshape(4, 6)
     path = save(tmp_path / "b.tiff", metres)
     np.testing.assert_allclose(read(path, channels=1)[..., 0], metres)
+    with pytest.raises(ValueError, match="from 0 to 9 of a picture of 32 bits"):
+        read(path, channels=1, pixels="uint8")
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

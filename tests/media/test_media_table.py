@@ -1,6 +1,7 @@
 """A table of files, texts and numbers as batches and as arrays."""
 
 import pickle
+import warnings
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
+import keras_mmrel
 from keras_mmrel import media
 from tests.media.files import RATE
 from tests.media.files import tone
@@ -351,3 +353,79 @@ def test_media_are_saved_and_made_again():
         if name != "text":
             assert again.get_config() == medium.get_config()
             assert name == "clinic" or again.shape == medium.shape
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("state,note\n1,hello, world\n0,good, morning\n", "3 cells in line 2"),
+        ("age,state\n30,0,\n50,1,\n", "3 cells in line 2 for 2 columns"),
+        ("age,state\n30,0\n50\n", "1 cells in line 3 for 2 columns"),
+        ("age,age\n30,0\n", "the column 'age' twice"),
+        ('age,state\n30,"0\n50,1\n', "1 cells in line|2 cells|EOF"),
+    ],
+)
+def test_a_file_whose_lines_are_not_those_of_its_header_is_refused(
+    tmp_path, lines, expected
+):
+    path = tmp_path / "t.csv"
+    path.write_text(lines)
+    with pytest.raises(ValueError, match=expected):
+        media.MediaTable(path, {"age": media.Tabular(["age"])}, "state")
+
+
+def test_commas_and_lines_in_quotes_are_no_cells(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('note,state\n"a, b\nc",0\n\n"d",1\n')
+    text = media.Text("note", tokenizer=str.encode, length=6)
+    data = media.MediaTable(path, {"note": text}, "state")
+    assert data.table["note"].tolist() == ["a, b\nc", "d"]
+    assert data.labels.tolist() == [0, 1]
+
+
+def test_what_predict_asks_for_is_in_the_order_of_the_table(folder):
+    data = make(folder, shuffle=True, seed=0)
+    ages = make(folder).arrays()[0]["clinic"]
+    shuffled = np.concatenate([data[i][0]["clinic"] for i in range(len(data))])
+    assert (shuffled != ages).any()
+    plain = data.in_order()
+    found = np.concatenate([plain[i][0]["clinic"] for i in range(len(plain))])
+    np.testing.assert_array_equal(found, ages)
+    assert data.shuffle and plain.in_order() is plain
+    model = keras_mmrel.LateFusion({"clinic": (1,)}, 3, seed=0)
+    some = media.MediaTable(
+        frame(), {"clinic": data.modalities["clinic"]}, shuffle=True, seed=1
+    )
+    logits = model.predict(some, verbose=0)["logits"]
+    expected = model.predict({"clinic": ages}, verbose=0)["logits"]
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
+
+
+def test_what_counts_as_missing_is_told_once(folder):
+    table = frame(wav=["broken.wav", *[f"{n}.wav" for n in NAMES[1:]]])
+    data = make(folder, table, on_error="missing")
+    with pytest.warns(UserWarning, match=r"1 file\(s\) could not be read"):
+        data.arrays()
+    for index in range(len(data)):
+        data[index]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.on_epoch_end()
+
+
+def test_labels_that_are_measurements_are_refused(folder):
+    with pytest.raises(ValueError, match="names or whole numbers of classes"):
+        make(folder, frame(label=np.linspace(0, 1, 7)))
+    named = make(folder, frame(label=[0.5, 1.5] * 3 + [0.5]),
+                 class_names=["0.5", "1.5"])  # fmt: skip
+    assert named.labels.tolist() == [0, 1] * 3 + [0]
+
+
+def test_a_cell_that_says_no_second_is_named(folder):
+    sound = media.Audio("wav", sample_rate=RATE, seconds=0.1, start="from")
+    data = media.MediaTable(
+        frame(**{"from": ["0", "x", *"00000"]}), {"sound": sound}, root=folder
+    )
+    expected = "^Row 1, column 'from' must hold seconds.*Received: 'x'$"
+    with pytest.raises(ValueError, match=expected):
+        data.arrays()

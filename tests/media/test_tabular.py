@@ -102,3 +102,16 @@ def test_text_in_the_place_of_numbers_is_refused():
     for columns, categorical in ((["a", "a"], []), (["a"], ["b"])):
         with pytest.raises(ValueError, match="name each column once"):
             Tabular(columns, categorical=categorical)
+
+
+@pytest.mark.one_backend
+def test_numbers_of_another_form_and_dates_are_told_from_categories():
+    commas = pd.DataFrame({"bp": [f"{i},5" for i in range(30)]})
+    with pytest.raises(ValueError, match=r"Received: text, such as \['0,5'"):
+        Tabular(["bp"]).adapt(commas)
+    with pytest.raises(ValueError, match=r"text, such as \['1', '2'\]$"):
+        Tabular(["a"]).adapt(pd.DataFrame({"a": ["1", "2"]}))
+    dates = pd.DataFrame({"day": [f"2024-01-{i:02}" for i in range(1, 31)]})
+    with pytest.warns(UserWarning, match="'day' has 30 categories in 30 rows"):
+        Tabular(["day"]).adapt(dates)
+    Tabular(["day"], categorical=["day"]).adapt(dates)

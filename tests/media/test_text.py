@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from keras_mmrel.media import HashingTokenizer
+from keras_mmrel.media import MediaTable
 from keras_mmrel.media import Text
 
 pytestmark = pytest.mark.one_backend
@@ -128,3 +129,11 @@ def test_hashed_words_are_the_same_everywhere_and_never_padding():
     assert HashingTokenizer(2)("any word") == [1, 1]
     again = Text.from_config(Text("t", tokenizer=words).get_config())
     assert again.tokenizer == words and again.tokenizer is not words
+
+
+def test_a_text_without_a_token_is_missing():
+    words = Text("t", tokenizer=HashingTokenizer(50), length=3)
+    table = pd.DataFrame({"t": ["one two", "!!! ???", "three"]})
+    data = MediaTable(table, {"t": words})
+    assert data.missing == {"t": 1}
+    assert data.arrays()[0]["modality_mask"][:, 0].tolist() == [1, 0, 1]

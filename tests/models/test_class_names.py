@@ -56,12 +56,19 @@ def test_data_of_other_classes_are_refused():
             ValueError, match="must have the classes of the mod"
         ):
             run(other, verbose=0)
-    with pytest.raises(ValueError, match="must have the classes of the model"):
+    with pytest.raises(ValueError, match="classes of the training data"):
         model.fit(Named(NAMES), validation_data=other, verbose=0)
     with pytest.raises(ValueError, match="at most 3 classes"):
         compiled().fit(Named([*NAMES, "yak"]), verbose=0)
     with pytest.raises(ValueError, match="3 names, one a class. Received: 2"):
         compiled(class_names=NAMES[:2])
+    # Before the model knows any, those of the training data count.
+    with pytest.raises(ValueError, match="classes of the training data"):
+        compiled().fit(Named(NAMES), validation_data=other, verbose=0)
+    with pytest.warns(UserWarning, match="3 classes and the data name 2"):
+        few = compiled()
+        few.fit(Named(NAMES[:2]), verbose=0)
+    assert few.class_names is None
     # A failed `fit` has taught no names.
     fresh = compiled()
     wrong = Named(NAMES)

@@ -191,3 +191,27 @@ def test_segments_have_one_and_numbers_that_are_not_looked_up_have_none():
     assert encoders.AudioEncoder(whisper(), (16, 8)).vocabularies == {}
     positions = keras.Sequential([layers.Dense(3), layers.Embedding(4, 2)])
     assert encoders.PooledEncoder(positions).vocabularies == {}
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_backbone_of_keras_hub_has_the_vocabulary_of_its_tokens(pooled):
+    from tests.encoders.backbones import distilbert
+
+    # It has its token embedding as an attribute, which an embedding has not.
+    encoder = (
+        encoders.PooledEncoder(distilbert())
+        if pooled
+        else encoders.TextEncoder(distilbert(), 5)
+    )
+    assert encoder.vocabularies == {"token_ids": 40}
+    if pooled:
+        return
+    model = keras_mmrel.LateFusion({"text": encoder}, 3)
+    x = {
+        "token_ids": np.array([[1, 2, 77, 0, 0]] * 6),
+        "padding_mask": np.array([[1, 1, 1, 0, 0]] * 6),
+    }
+    model.compile()
+    with pytest.raises(ValueError, match="numbers from 0 to 39.*such as 77"):
+        model.fit({"text": x}, np.arange(6) % 3, verbose=0)
