@@ -95,4 +95,3 @@ class SoundInputs(TensorLayer):
     def from_config(cls, config: dict) -> "SoundInputs":
         restore = keras.saving.deserialize_keras_object
         return cls(**{**config, "front_end": restore(config["front_end"])})
-

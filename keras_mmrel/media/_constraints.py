@@ -5,6 +5,8 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Constraint
 from keras_mmrel.constraints import Either
@@ -31,12 +33,14 @@ class Size(Constraint):
         pair = value if isinstance(value, Sequence) else (value, value)
         return (
             len(pair) == 2
-            and all(isinstance(n, int) and n is not True for n in pair)
+            and all(isinstance(n, int | np.integer) for n in pair)
+            and not any(isinstance(n, bool) for n in pair)
             and all(1 <= n <= 10_000 for n in pair)
         )
 
     def plain(self, value: Any) -> tuple[int, int]:
-        return tuple(value) if isinstance(value, Sequence) else (value, value)
+        pair = value if isinstance(value, Sequence) else (value, value)
+        return int(pair[0]), int(pair[1])
 
 
 COLUMN = Column()
@@ -53,7 +57,8 @@ class Channels(Constraint):
     bad = (0, 2, 5, True, "rgb", None, 3.0)
 
     def accepts(self, value: Any) -> bool:
-        return type(value) is int and value in (1, 3, 4)
+        whole = isinstance(value, int | np.integer)
+        return whole and not isinstance(value, bool) and value in (1, 3, 4)
 
 
 CHANNELS = Channels()
