@@ -2,22 +2,26 @@
 
     python examples/benchmarks/diagnose.py --data DATA --out results/diagnose
 
-Each data set of `docs/results/comparison` is diagnosed by itself. What is
+Each data set of `docs/results/field`, and the features of
+`docs/results/emoji_pretrained`, are diagnosed by themselves. What is
 recommended there, by folds of a fifth of the budget and less, is looked up in
-the comparison, which trained 17 methods on resplits: how far is it behind the
-best one, in corrected errors of their paired difference? Finished diagnoses
-are kept in the folder; a second start goes on.
+these reports, which trained up to 32 methods on resplits: how far is it behind
+the best one, in corrected errors of their paired difference? Finished
+diagnoses are kept in the folder; a second start goes on.
 """
 
 import argparse
 import math
 import os
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import keras
+import numpy as np
 from _harness import RESULTS
 from _harness import markdown
 from _harness import write
@@ -29,13 +33,22 @@ from keras_mmrel.benchmark._block import Block
 from keras_mmrel.benchmark._store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPARISON = ROOT / "docs/results/comparison"
+sys.path.insert(0, str(ROOT / "examples"))
+
+from emoji import load_features  # noqa: E402
+
+FIELD = ROOT / "docs/results/field"
+EMOJI = ROOT / "docs/results/emoji_pretrained"
+# Name in the report -> name of the loader, and the report.
 SOURCES = {
-    "breast TCGA": "breast_tcga",
-    "ROSMAP": "rosmap",
-    "CUB": "cub",
-    "digits": "multiview_digits",
-    "Wiki": "wiki",
+    "breast TCGA": ("breast_tcga", FIELD),
+    "ROSMAP": ("rosmap", FIELD),
+    "CUB": ("cub", FIELD),
+    "digits": ("multiview_digits", FIELD),
+    "Wiki": ("wiki", FIELD),
+    "PIE": ("pie", FIELD),
+    "Scene15": ("scene15", FIELD),
+    "emoji": ("emoji", EMOJI),
 }
 # What the comparison calls the means of a question.
 QUESTIONS = {"clean": "clean", "corrupted": MEANS[True]}
@@ -45,12 +58,29 @@ HEAD = [
 ]  # fmt: skip
 
 
+def load(name: str, data: Path | None) -> tuple[Any, Any]:
+    """Return all samples of a data set, as its report has them."""
+    if name != "emoji":
+        dataset = Dataset(SOURCES[name][0], split="resampled")
+        samples = dataset.load(name, data=data)
+        return samples.x, samples.y
+    if data is None:
+        raise SystemExit("--data must name the folder of `emoji`")
+    parts = load_features(data / "emoji")
+    x = {
+        modality: np.concatenate([x[modality] for x, _ in parts])
+        for modality in ("image", "text")
+    }
+    return x, np.concatenate([y for _, y in parts])
+
+
 def block_of(name: str) -> Block:
     """Return the comparison's statistics of clean training on a data set."""
-    store = Store(COMPARISON)
+    folder = SOURCES[name][1]
+    store = Store(folder)
     comparison = store.comparison()
     if comparison is None:
-        raise SystemExit(f"{COMPARISON} holds no comparison")
+        raise SystemExit(f"{folder} holds no comparison")
     runs = [
         run
         for run in store.runs()
@@ -68,6 +98,9 @@ def judged(name: str, found: diagnose.Diagnosis) -> list[list[str]]:
             m: block.cell(m, "accuracy", condition).mean for m in block.methods
         }
         best = max(means, key=lambda m: means[m])
+        if method not in means:
+            rows.append([name, question, method, best, *["not in it"] * 4])
+            continue
 
         def behind(other: str, best: str = best, at: str = condition) -> tuple:
             if other == best:
@@ -109,11 +142,10 @@ def main() -> None:
     args = parser.parse_args()
     rows, costs = [], []
     for name in args.datasets:
-        dataset = Dataset(SOURCES[name], split="resampled")
-        samples = dataset.load(name, data=args.data)
+        x, y = load(name, args.data)
         start = time.perf_counter()
-        folder = args.out / SOURCES[name]
-        found = diagnose.run((samples.x, samples.y), folder)
+        folder = args.out / SOURCES[name][0]
+        found = diagnose.run((x, y), folder)
         wall = time.perf_counter() - start
         rows += judged(name, found)
         plan = found.record["plan"]
@@ -121,7 +153,7 @@ def main() -> None:
         costs.append(
             [
                 name,
-                f"{len(samples.y):,}",
+                f"{len(y):,}",
                 plan["text"],
                 f"{wall:,.0f}",
                 f"{found.record['seconds']:,.0f}",
@@ -131,10 +163,11 @@ def main() -> None:
         print(markdown(HEAD, rows))
     method = (
         "Recommended: by the folds of the diagnosis alone. Behind it: points "
-        "of accuracy in the comparison (clean training, three resplits) with "
-        "the corrected error of the paired difference; corrupted: the mean "
-        "over corruptions inside the range of the data. Other rows within: "
-        "how many rows of the comparison are within one error of its best."
+        "of accuracy in the comparison (clean training, three resplits or "
+        "five) with the corrected error of the paired difference; corrupted: "
+        "the mean over corruptions inside the range of the data. Other rows "
+        "within: how many rows of the comparison are within one error of its "
+        "best."
     )
     titles = ["data", "samples", "plan", "wall, s", "training, s", "findings"]
     body = markdown(HEAD, rows) + "\n\n" + markdown(titles, costs)

@@ -100,6 +100,11 @@ LIMITS: Mapping[str, Limit] = types.MappingProxyType(
             "corrected errors that a method must be ahead of a simpler one "
             "to be preferred",
         ),
+        "default": Limit(
+            2,
+            "corrected errors that a method must be ahead of ReliableFusion "
+            "to be preferred to it",
+        ),
     }
 )
 

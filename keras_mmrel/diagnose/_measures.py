@@ -48,7 +48,8 @@ class Choice:
     """What a question is answered with.
 
     Args:
-        method: The simplest one that nobody is clearly ahead of.
+        method: The simplest one that nobody is clearly ahead of, or the one
+            that is taken without evidence against it.
         best: The one of the best mean.
         behind: Difference of the best to it.
     """
@@ -59,7 +60,10 @@ class Choice:
 
 
 def choose(
-    methods: Sequence[str], values: dict[str, Array], ratio: float
+    methods: Sequence[str],
+    values: dict[str, Array],
+    ratio: float,
+    default: str | None = None,
 ) -> Choice:
     """Take the first method that the best one is not clearly ahead of.
 
@@ -67,11 +71,18 @@ def choose(
         methods: Names, the simplest first.
         values: One value a fold of each, more is better.
         ratio: As in `measure`.
+        default: Method that is taken unless the best one is ahead of it by
+            twice as much, or `None`. Few folds say little, and it has been
+            among the best on other data.
     """
     known = [m for m in methods if np.isfinite(values[m]).all()]
     if not known:
         return Choice(methods[0], methods[0], Measure(math.nan, math.nan))
     best = max(known, key=lambda m: float(values[m].mean()))
+    if default in known:
+        behind = difference(values[best], values[default], ratio)
+        if behind.mean <= limit("default") * behind.error or default == best:
+            return Choice(str(default), best, behind)
     for method in known:
         behind = difference(values[best], values[method], ratio)
         if behind.mean <= limit("ahead") * behind.error or method == best:

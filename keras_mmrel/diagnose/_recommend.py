@@ -9,6 +9,8 @@ from keras_mmrel.diagnose._experiment import Experiment
 from keras_mmrel.diagnose._measures import Choice
 from keras_mmrel.diagnose._measures import choose
 from keras_mmrel.diagnose._rows import CLEAN
+from keras_mmrel.diagnose._rows import DEFAULT
+from keras_mmrel.diagnose._rows import LATE
 from keras_mmrel.diagnose._rows import candidate
 
 # Times the usual learning rate that are tried for what is recommended.
@@ -58,7 +60,13 @@ def winners(
     clean = {m: experiment.values(m) for m in candidates}
     mean = {m: experiment.values(m, conditions=corrupted) for m in candidates}
     ratio = experiment.ratio
-    return choose(candidates, clean, ratio), choose(candidates, mean, ratio)
+    simple = choose(candidates, clean, ratio)
+    chosen = choose(candidates, clean, ratio, DEFAULT)
+    # Where none beats late fusion, late fusion is enough.
+    return (
+        simple if simple.method == LATE else chosen,
+        choose(candidates, mean, ratio, DEFAULT),
+    )
 
 
 def settings_rows(experiment: Experiment, method: str) -> dict[str, Method]:

@@ -21,6 +21,8 @@ from keras_mmrel.evaluation import modality_contributions
 LATE, CONCAT = "late fusion", "concat fusion"
 BALANCED = "concat fusion, unimodal losses"
 CONTROL = "late fusion, range control"
+# Taken unless another one is clearly ahead.
+DEFAULT = "ReliableFusion"
 PROBABILITIES = {"average": "probabilities"}
 # Arguments of each row, the simplest first: of methods that are as good, the
 # first is recommended. A `Method` tries its model, which an import must not.
@@ -37,7 +39,7 @@ CANDIDATES: Mapping[str, dict[str, Any]] = {
         "options": {"modality_loss_weight": 1.0},
     },
     "AIM": {"model": "AIM"},
-    "ReliableFusion": {"model": "ReliableFusion"},
+    DEFAULT: {"model": "ReliableFusion"},
     "QADM-Net": {"model": "QADMNet"},
     "MICINet": {"model": "MICINet"},
 }

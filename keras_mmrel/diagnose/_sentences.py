@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from keras_mmrel.diagnose._rows import DEFAULT
 from keras_mmrel.diagnose._rows import LATE
 from keras_mmrel.diagnose._rows import alone
 from keras_mmrel.diagnose.finding import Finding
@@ -91,7 +92,12 @@ def _choice(chosen: Mapping[str, Any], inputs: str) -> str:
     text = (
         f"{head}: {percent(chosen['accuracy'])} %, {lead} points to late fusion"
     )
-    if best != method:
+    if best != method and method == DEFAULT:
+        text += (
+            f"; it is what the library takes by default, and {best} is not "
+            f"clearly ahead of it ({percent(chosen['best_ahead'], True)})"
+        )
+    elif best != method:
         text += (
             f"; the best mean, of {best}, is within one error of it "
             f"({percent(chosen['best_ahead'], True)}) and less simple"
