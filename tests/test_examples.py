@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # For rows of a YAML file beside them, not scripts.
 PARTS = (
     "av_encoders.py", "coexisting_noise.py", "equal_weights.py",
+    "linear_encoders.py",
     "fixed_rates.py", "fusions.py", "noise_view.py", "random_depth.py",
 )  # fmt: skip
 EXAMPLES = sorted(

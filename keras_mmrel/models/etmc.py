@@ -71,7 +71,7 @@ class ETMC(EvidentialModel):
         modalities: ModalitySpecs,
         num_classes: int,
         *,
-        annealing: float = 0.1,
+        annealing: float = 1.0,
         modality_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:

@@ -58,7 +58,7 @@ class EvidentialModel(MultimodalModel):
         modalities: ModalitySpecs,
         num_classes: int,
         *,
-        annealing: float = 0.1,
+        annealing: float = 1.0,
         modality_loss_weight: float = 1.0,
         auxiliary_loss_names: Sequence[str] = (),
         **kwargs: Any,

@@ -79,7 +79,7 @@ class RCML(EvidentialModel):
         modalities: ModalitySpecs,
         num_classes: int,
         *,
-        annealing: float = 0.1,
+        annealing: float = 1.0,
         modality_loss_weight: float = 1.0,
         conflict_weight: float = 1.0,
         average: str = "mean",

@@ -76,7 +76,11 @@ class TMC(EvidentialModel):
         num_classes: Integer of at least 2.
         annealing: Number in [0, 1], the fraction of the training in which
             the weight of `kl_loss` grows to 1; 0 for 1 from the start. The
-            authors use 50 of 500 epochs.
+            authors use 50 of 500 epochs, with a linear map of the inputs. In
+            short trainings of encoders with a hidden layer that takes the
+            evidence of the right class away, too, before there is any: of 68
+            classes none was learnt in 360 steps with 0.1, and half of the
+            training samples with 1.
         modality_loss_weight: Non-negative float, weight of `modality_loss`.
         **kwargs: `augmentation`, `quality`, `seed` and `class_names`, as in
             `keras_mmrel.models.MultimodalModel`, and arguments of
@@ -101,7 +105,8 @@ class TMC(EvidentialModel):
           classification](https://arxiv.org/abs/2102.02051). The opinions, the
           rule and the loss are the paper's. This library's own: the rule in
           a form without a division, the opinion of a missing modality, the
-          weight of `modality_loss`, and an annealing by steps.
+          weight of `modality_loss`, and an annealing by steps, over the whole
+          training by default.
     """
 
     def __init__(
@@ -109,7 +114,7 @@ class TMC(EvidentialModel):
         modalities: ModalitySpecs,
         num_classes: int,
         *,
-        annealing: float = 0.1,
+        annealing: float = 1.0,
         modality_loss_weight: float = 1.0,
         **kwargs: Any,
     ) -> None:
