@@ -85,10 +85,10 @@ class UDML(SharedHeadModel):
         weights_from: Number in [0, 1], after which modalities weigh by their
             noise in training.
         noise_probability: Number in [0, 1], of a sample.
-        noise_unit: Positive float, in units of the inputs; 0.2 in the released
-            code, for sound and pictures. Of features in [0, 1] that is so much
-            that the moments of a batch are those of its noise: on inner splits
-            of Wiki 49 % were right with 0.2 and 70 with 0.05.
+        noise_unit: Positive float, in units of the inputs, this library's own
+            choice for features in [0, 1]. With much more the moments of a
+            batch are those of its noise: on inner splits of Wiki 49 % were
+            right with 0.2, and 70 with 0.05.
         unbiased: Whether weights are divided by the dependence.
         normalization: Of the distribution's parameters: `"batch"`, as in the
             released code, or `"layer"`, which knows no other sample, and so
