@@ -90,6 +90,8 @@ class AMSS(GradientModulation):
           by Adaptively Masking Subnetworks](https://arxiv.org/abs/2404.08347)
     """
 
+    needs_shared_head = True
+
     def __init__(
         self,
         temperature: float = 0.2,
@@ -109,15 +111,6 @@ class AMSS(GradientModulation):
         super().setup(model)
         # Masks are of gradients, whatever the optimizer makes of them.
         self.edits_updates = False
-
-    def check_model(self, model: Model) -> None:
-        super().check_model(model)
-        if not hasattr(model, "fuse"):
-            raise ValueError(
-                "`modulation` must fit the model: AMSS needs one with a head "
-                "on all features, such as ConcatFusion. Received: "
-                f"{type(model).__name__}"
-            )
 
     def touched(self, variables: Variables, owners: Owners) -> Owners:
         """Return the owners, `None` but for kernels."""

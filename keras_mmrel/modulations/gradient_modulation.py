@@ -80,6 +80,8 @@ class GradientModulation(keras.layers.Layer):
 
     # Whether the training record holds the batch's inputs, as `inputs`.
     sees_inputs = False
+    # Whether the model must have a head on all features.
+    needs_shared_head = False
 
     def __init__(
         self,
@@ -189,7 +191,13 @@ class GradientModulation(keras.layers.Layer):
     # -- Called by the model -------------------------------------------------
 
     def check_model(self, model: Model) -> None:
-        """Refuse any model but the one that this belongs to already."""
+        """Refuse what does not fit, and any model but its own."""
+        if self.needs_shared_head and not hasattr(model, "fuse"):
+            raise ValueError(
+                f"`modulation` must fit the model: {type(self).__name__} needs "
+                "one with a head on all features, such as ConcatFusion. "
+                f"Received: {type(model).__name__}"
+            )
         owner = None if self._model is None else self._model()
         if owner is not None and owner is not model:
             raise ValueError(

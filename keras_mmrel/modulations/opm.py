@@ -12,7 +12,6 @@ from keras_mmrel.contract import LOGITS
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import TRAINING_RECORD
-from keras_mmrel.contract import Model
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.modulations.gradient_modulation import GradientModulation
@@ -85,6 +84,8 @@ class OPM(GradientModulation):
           Learning](https://arxiv.org/abs/2410.11582)
     """
 
+    needs_shared_head = True
+
     def __init__(
         self,
         base: float = 0.5,
@@ -103,15 +104,6 @@ class OPM(GradientModulation):
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
         self.total_drop = add_state(self, "total_drop", (input_shape[-1],))
-
-    def check_model(self, model: Model) -> None:
-        super().check_model(model)
-        if not hasattr(model, "fuse"):
-            raise ValueError(
-                "`modulation` must fit the model: OPM needs one with a head "
-                "on all features, such as ConcatFusion. Received: "
-                f"{type(model).__name__}"
-            )
 
     def drop_probabilities(self, labels: Tensor, outputs: Outputs) -> Tensor:
         """Return how often each modality is dropped, `(n_modalities,)`."""

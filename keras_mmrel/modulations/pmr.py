@@ -76,6 +76,8 @@ class PMR(GradientModulation):
           Learning](https://arxiv.org/abs/2211.07089)
     """
 
+    needs_shared_head = True
+
     def __init__(
         self, alpha: float = 1.0, momentum: float = 0.2, **kwargs: Any
     ) -> None:
@@ -85,11 +87,10 @@ class PMR(GradientModulation):
 
     def check_model(self, model: Model) -> None:
         super().check_model(model)
-        if not hasattr(model, "fuse") or not model.built:
+        if not model.built:
             raise ValueError(
-                "`modulation` must fit the model: PMR needs one with a head "
-                "on all features, such as ConcatFusion, that is built. "
-                f"Received: {type(model).__name__}, built={model.built}"
+                "`modulation` must fit the model: PMR needs one that is built. "
+                f"Received: {type(model).__name__}, built=False"
             )
 
     def setup(self, model: Model) -> None:

@@ -71,6 +71,7 @@ class UMT(GradientModulation):
     """
 
     sees_inputs = True
+    needs_shared_head = True
 
     def __init__(
         self,
@@ -85,12 +86,6 @@ class UMT(GradientModulation):
 
     def check_model(self, model: Model) -> None:
         super().check_model(model)
-        if not hasattr(model, "fuse"):
-            raise ValueError(
-                "`modulation` must fit the model: UMT needs one with a head "
-                "on all features, such as ConcatFusion. Received: "
-                f"{type(model).__name__}"
-            )
         unknown = sorted(set(self.taught) - set(model.modality_names))
         if unknown:
             raise ValueError(
