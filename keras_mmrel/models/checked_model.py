@@ -119,9 +119,8 @@ class CheckedModel(keras.Model):
             validation_split=validation_split,
         )
         form = self.modality_inputs.form()
-        _class_names.check_validation(x, validation_data)
         validation_data = self.modality_inputs.checked_validation(
-            validation_data, form, kwargs.get("validation_batch_size")
+            x, validation_data, form, kwargs.get("validation_batch_size")
         )
         callbacks = _own_callbacks.callback_list(callbacks)
         initial_epoch = _own_callbacks.open_state(

@@ -282,17 +282,23 @@ class ModalityInputs:
         )
 
     def checked_validation(
-        self, data: DataSource, form: BatchForm, batch_size: int | None = None
+        self,
+        training: DataSource,
+        data: DataSource,
+        form: BatchForm,
+        batch_size: int | None = None,
     ) -> DataSource:
         """Return `validation_data`, watched, that the model takes.
 
         Args:
+            training: The training data.
             data: As in `fit`.
             form: What each batch of a pipeline must look like.
             batch_size: `validation_batch_size` of `fit`.
         """
         if data is None:
             return None
+        _class_names.check_validation(training, data)
         pipelines.check_beside(data, validation_batch_size=batch_size)
         held = list(data) if isinstance(data, list | tuple) else [data]
         if len(held) not in (1, 2, 3):
