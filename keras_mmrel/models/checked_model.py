@@ -234,7 +234,8 @@ class CheckedModel(keras.Model):
         the inputs.
         """
         # A table that shuffles its rows answers in their own order.
-        x = x.in_order() if hasattr(x, "in_order") else x
+        ordered = getattr(x, "in_order", None)
+        x = ordered() if callable(ordered) else x
         x = self.modality_inputs.with_absent(x)
         validation.check_run(
             "predict",

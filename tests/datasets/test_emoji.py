@@ -242,10 +242,11 @@ def test_a_comparison_reads_emoji(tmp_path):
     samples = data.load("emoji")
     assert samples.published == 8 and samples.num_classes == 2
     assert samples.x["image"].shape == (10, 64, 64, 3)
-    assert samples.x["text"].shape == (10, 3)
+    tokens = samples.x["text"]["token_ids"]
+    assert tokens.shape == samples.x["text"]["padding_mask"].shape == (10, 3)
     face, number = media.HashingTokenizer()("face number")
-    assert set(samples.x["text"][:, 0].tolist()) == {face}
-    assert set(samples.x["text"][:, 1].tolist()) == {number}
+    assert set(tokens[:, 0].tolist()) == {face}
+    assert set(tokens[:, 1].tolist()) == {number}
     own = benchmark.Dataset(lambda: load_emoji(tmp_path)[0], scale="none")
     assert len(own.load("own").y) == 8
     path = {"path": str(tmp_path)}

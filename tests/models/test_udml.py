@@ -143,7 +143,9 @@ def test_it_learns_to_say_how_noisy_a_modality_is_and_trusts_it_less():
         for name, size in (("a", 12), ("b", 12))
     }
     x = {name: v.astype("float32") for name, v in x.items()}
-    model = keras_mmrel.UDML({"a": (12,), "b": (12,)}, 3, seed=0)
+    # These features have a deviation of two, not of a part of one.
+    shapes = {"a": (12,), "b": (12,)}
+    model = keras_mmrel.UDML(shapes, 3, noise_unit=0.2, seed=0)
     model.compile()
     model.fit(x, y, epochs=30, batch_size=50, verbose=0)
     clean = model.predict(x, verbose=0)
