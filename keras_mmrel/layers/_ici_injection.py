@@ -147,7 +147,7 @@ class ICIInjection(keras.layers.Layer):
         if floats:
             columns = [i for i, n in enumerate(values) if n in floats]
             kinds = [noisy, other, empty, sparse]
-            values |= self._disturbed(floats, columns, mask, kinds, donor)
+            values |= self._disturbed(floats, columns, mask, kinds, order)
         for index, (name, x) in enumerate(values.items()):
             if name not in floats:
                 values[name] = keras.tree.map_structure(
@@ -196,7 +196,7 @@ class ICIInjection(keras.layers.Layer):
         columns: list[int],
         mask: Tensor,
         kinds: list[Tensor],
-        donor: Tensor,
+        order: Tensor,
     ) -> dict[str, Tensor]:
         """Confuse floating tensors, all at once.
 
@@ -205,16 +205,19 @@ class ICIInjection(keras.layers.Layer):
             columns: Their columns in the mask.
             mask: `(batch, modalities)`.
             kinds: As `_kinds` returns them.
-            donor: `(batch, modalities)`, numbers of other samples.
+            order: `(batch,)`, the samples in the order in which the first
+                modality is replaced; each next one is one sample further.
         """
         shapes = [x.shape[1:] for x in inputs.values()]
         sizes = [math.prod(shape) for shape in shapes]
+        ends = np.cumsum(sizes).tolist()
         own = np.repeat(columns, sizes).astype("int32")
-
-        def spread(flags: Tensor) -> Tensor:
-            """From `(batch, modalities)` to all features."""
-            return ops.take(flags, own, axis=1)
-
+        # Of each feature its modality. A product with it copies flags to all
+        # features, for which backends take less time than for an index.
+        place = np.eye(mask.shape[1], dtype="float32")[:, own]
+        means = (place / np.bincount(own)[own]).astype("float32")
+        means = ops.convert_to_tensor(means)
+        place = ops.convert_to_tensor(place)
         x = ops.concatenate(
             [
                 ops.reshape(ops.cast(x, "float32"), (-1, size))
@@ -224,27 +227,39 @@ class ICIInjection(keras.layers.Layer):
         )
         noisy, other, empty, sparse = kinds
         draws = self._uniform((3, *ops.shape(mask)))
-        weight = spread(mask / ops.maximum(ops.sum(mask, axis=0), 1.0))
-        mean = ops.sum(weight * x, axis=0)
-        variance = ops.sum(weight * ops.square(x - mean), axis=0)
+        weight = mask / ops.maximum(ops.sum(mask, axis=0), 1.0)
+        weight = ops.transpose(weight)
+        mean = ops.sum(place * ops.matmul(weight, x), axis=0)
+        squares = ops.matmul(weight, ops.square(x - mean))
         # How much a modality's features vary, `(modalities,)`.
-        means = np.eye(mask.shape[1])[own] / np.bincount(own)[own, None]
-        means = ops.convert_to_tensor(means.astype("float32"))
-        size = ops.sqrt(ops.matmul(variance, means))
+        size = ops.sqrt(ops.sum(means * squares, axis=1))
         kappa = self.low * ops.exp(math.log(self.high / self.low) * draws[0])
         normal = keras.random.normal(
             ops.shape(x), dtype="float32", seed=self.seed_generator
         )
-        noise = x + spread(kappa * size) * normal
-        taken = ops.take_along_axis(x, spread(donor), axis=0)
-        fraction = sparse * (FEWEST + (MOST - FEWEST) * draws[1])
-        some = self._uniform(ops.shape(x)) < spread(fraction)
-        half = spread(ops.cast(draws[2][:, :1] < 0.5, "float32") + 0.0 * mask)
-        x = ops.where(some, ops.where(half > 0, noise, taken), x)
-        x = ops.where(spread(noisy) > 0, noise, x)
-        x = ops.where(spread(other) > 0, taken, x)
-        x = ops.where(spread(empty) > 0, 0.0, x)
-        ends = np.cumsum(sizes).tolist()
+        half = ops.cast(draws[2][:, :1] < 0.5, "float32")
+        share = sparse * (FEWEST + (MOST - FEWEST) * draws[1])
+        flags = [
+            kappa * size * (noisy + sparse * half),
+            other + sparse * (1.0 - half),
+            empty,
+            # At most one is not zero.
+            share + ops.maximum(noisy, ops.maximum(other, empty)),
+        ]
+        amount, takes, empty, share = ops.unstack(
+            ops.matmul(ops.stack(flags), place), 4
+        )
+        shuffled = ops.take(x, order, axis=0)
+        taken = ops.concatenate(
+            [
+                ops.roll(shuffled[:, end - size : end], -column, axis=0)
+                for column, size, end in zip(columns, sizes, ends, strict=True)
+            ],
+            axis=1,
+        )
+        changed = ops.where(takes > 0, taken, x + amount * normal)
+        changed = ops.where(empty > 0, 0.0, changed)
+        x = ops.where(self._uniform(ops.shape(x)) < share, changed, x)
         values = {}
         for name, shape, size, end in zip(
             inputs, shapes, sizes, ends, strict=True
