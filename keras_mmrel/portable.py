@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -35,6 +36,25 @@ def portable_operations() -> Iterator[None]:
         yield
     finally:
         _portable.reset(token)
+
+
+def traces_for_export() -> bool:
+    """Whether what is traced has to run where no backend is."""
+    return _portable.get()
+
+
+def loops() -> bool:
+    """Whether a step may hold a loop whose end only values tell.
+
+    Exported models have none, and where the samples of a step lie on several
+    devices they would have to be sorted across these.
+    """
+    return (
+        backend.compiles_loops()
+        and not _portable.get()
+        and not upstream.in_symbolic_scope()
+        and keras.distribution.distribution() is None
+    )
 
 
 def nothing_is(found: Iterable[Tensor]) -> bool:

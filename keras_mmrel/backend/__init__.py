@@ -1,9 +1,9 @@
 """The only place of the library that knows which backend runs.
 
-Each backend file offers the same twelve functions: `train_step`,
+Each backend file offers the same fourteen functions: `train_step`,
 `value_and_gradients`, `all_reduce_sum`, `all_reduce_max`, `of_first_process`,
 `replica_share`, `variable_scope`, `kept_state`, `is_about_inputs`,
-`runs_as_read`, `lgamma` and `digamma`.
+`runs_as_read`, `compiles_loops`, `host_value`, `lgamma` and `digamma`.
 """
 
 import keras
@@ -11,6 +11,7 @@ import keras
 if keras.config.backend() == "jax":
     from keras_mmrel.backend.jax import all_reduce_max
     from keras_mmrel.backend.jax import all_reduce_sum
+    from keras_mmrel.backend.jax import compiles_loops
     from keras_mmrel.backend.jax import digamma
     from keras_mmrel.backend.jax import host_value
     from keras_mmrel.backend.jax import is_about_inputs
@@ -25,6 +26,7 @@ if keras.config.backend() == "jax":
 elif keras.config.backend() == "tensorflow":
     from keras_mmrel.backend.tensorflow import all_reduce_max
     from keras_mmrel.backend.tensorflow import all_reduce_sum
+    from keras_mmrel.backend.tensorflow import compiles_loops
     from keras_mmrel.backend.tensorflow import digamma
     from keras_mmrel.backend.tensorflow import host_value
     from keras_mmrel.backend.tensorflow import is_about_inputs
@@ -39,6 +41,7 @@ elif keras.config.backend() == "tensorflow":
 elif keras.config.backend() == "torch":
     from keras_mmrel.backend.torch import all_reduce_max
     from keras_mmrel.backend.torch import all_reduce_sum
+    from keras_mmrel.backend.torch import compiles_loops
     from keras_mmrel.backend.torch import digamma
     from keras_mmrel.backend.torch import host_value
     from keras_mmrel.backend.torch import is_about_inputs
@@ -59,6 +62,7 @@ else:
 __all__ = [
     "all_reduce_max",
     "all_reduce_sum",
+    "compiles_loops",
     "digamma",
     "host_value",
     "is_about_inputs",

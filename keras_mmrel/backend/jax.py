@@ -164,6 +164,11 @@ def runs_as_read(x: Any) -> bool:
     return False
 
 
+def compiles_loops() -> bool:
+    """Whether a compiled step may hold a loop with an open end: yes."""
+    return True
+
+
 def host_value(x: Any) -> Any:
     """Return a tensor or a variable as an array of NumPy."""
     return keras.ops.convert_to_numpy(x)

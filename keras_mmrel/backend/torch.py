@@ -143,6 +143,11 @@ def runs_as_read(x: Any) -> bool:
     return plain and not torch.compiler.is_compiling()
 
 
+def compiles_loops() -> bool:
+    """Whether a compiled step may hold a loop with an open end: no."""
+    return False
+
+
 def host_value(x: Any) -> Any:
     """Return a tensor or a variable as NumPy sees its memory.
 

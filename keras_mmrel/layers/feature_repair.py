@@ -16,6 +16,7 @@ from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import modality_arrays
+from keras_mmrel.layers._flagged_rows import on_flagged_rows
 from keras_mmrel.layers._host import HOST
 from keras_mmrel.layers._inputs import ModalityShapes
 from keras_mmrel.layers._inputs import is_float
@@ -68,7 +69,8 @@ class FeatureRepair(TensorLayer):
     can be seen in a modality that belongs to another sample.
 
     Args:
-        rank: Positive integer, the most factors of a modality.
+        rank: Positive integer, the most factors of a modality. The time that it
+            takes grows with its square.
         radius: Positive float, in deviations of a clean residual.
         max_features: Positive integer.
         samples: Positive integer, the most training samples that `adapt`
@@ -108,7 +110,7 @@ class FeatureRepair(TensorLayer):
 
     def __init__(
         self,
-        rank: int = 16,
+        rank: int = 8,
         radius: float = 4.0,
         max_features: int = 1024,
         samples: int = 2048,
@@ -173,64 +175,118 @@ class FeatureRepair(TensorLayer):
         mask = mask_of(inputs)
         values = modality_arrays(inputs)
         quality = ops.ones_like(mask)
-        judged = [n for n in self.judged if n in values and is_float(values[n])]
+        judged = self._judged_of(values)
         if judged:
-            repaired, quality = self._judge(values, mask, judged)
-            values |= repaired
+            state, real, x, u = self._standardised(values, mask, judged)
+            found = self._judge(u, state, real)
+            known = state["known"][:, 0] > 0
+            # To their columns; 1 for what is not judged.
+            place = np.eye(len(values), dtype="float32")[
+                [list(values).index(name) for name in judged]
+            ]
+            quality = ops.where(known, found.quality, 1.0)
+            quality = ops.matmul(quality, ops.convert_to_tensor(place))
+            rest = ops.convert_to_tensor(1.0 - place.sum(axis=0))
+            quality = quality + rest
+            x = _repaired(x, state, found.keep, found.expected)
+            values |= self._taken_apart(x, values, mask, judged)
         if inputs.get(MASK) is not None:
             values[MASK] = inputs[MASK]
         values.setdefault(MASK, mask)
         return {**values, QUALITY: ops.stop_gradient(quality * mask)}
 
-    def _judge(
-        self, inputs: Modalities, mask: Tensor, judged: list[str]
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Repaired tensors of the judged modalities, quality of all."""
+    def repair_rows(
+        self, inputs: Modalities, flags: dict[str, Tensor]
+    ) -> dict[str, Any]:
+        """Repair some rows, for less than what a call costs.
+
+        Args:
+            inputs: As in a call, with `"modality_mask"`.
+            flags: For each modality that may be repaired `(batch,)` booleans.
+
+        Returns:
+            Dict of the modalities. What was not flagged may be repaired, too.
+        """
+        mask, values = inputs[MASK], modality_arrays(inputs)
+        judged = [name for name in self._judged_of(values) if name in flags]
+        if not judged:
+            return values
+        state, real, x, u = self._standardised(values, mask, judged)
+
+        def judge_rows(rows: Tensor) -> Tensor:
+            found = self._judge(rows, state, real)
+            return ops.concatenate([found.keep, found.expected], axis=-1)
+
+        rows = ops.stack([flags[name] for name in judged], axis=1)
+        size = int(real.shape[1])
+        found = on_flagged_rows(judge_rows, u, rows, 2 * size)
+        x = _repaired(x, state, found[..., :size], found[..., size:])
+        return values | self._taken_apart(x, values, mask, judged)
+
+    def _judged_of(self, values: dict[str, Any]) -> list[str]:
+        return [n for n in self.judged if n in values and is_float(values[n])]
+
+    def _standardised(
+        self, values: dict[str, Tensor], mask: Tensor, judged: list[str]
+    ) -> tuple[dict[str, Tensor], Array, Tensor, Tensor]:
+        """Statistics, which features are real, the features as given, and `u`.
+
+        The last two are `(batch, modalities, d)`, in the order of `judged`.
+        """
         state = {k: ops.convert_to_tensor(v) for k, v in self.states.items()}
         real = self._real
         if judged != self.judged:
             own = [self.judged.index(name) for name in judged]
             state = {k: ops.take(v, own, axis=0) for k, v in state.items()}
             real = real[own]
-        names = list(inputs)
-        columns = [names.index(name) for name in judged]
-        present = pick(mask, columns)
+        present = self._present(values, mask, judged)
         x = stack_features(
             [
-                ops.reshape(inputs[n], (-1, math.prod(inputs[n].shape[1:])))
+                ops.reshape(values[n], (-1, math.prod(values[n].shape[1:])))
                 for n in judged
             ]
         )
         x = ops.cast(x, "float32")
         x = ops.pad(x, [[0, 0], [0, 0], [0, real.shape[1] - x.shape[2]]])
-        x = ops.where(present[:, :, None] > 0, x, 0.0)
-        known = state["known"][:, 0] > 0
-        deviation = ops.where(state["deviation"] > 0, state["deviation"], 1.0)
+        x = ops.where(present > 0, x, 0.0)
+        deviation = _deviation(state)
         u = ops.stop_gradient((x - state["mean"]) / deviation)
         u = ops.clip(u, -CLIP, CLIP) * ops.convert_to_tensor(real)
-        if on_host(x):
-            read = HOST.convert_to_tensor
-            known_state = {k: read(v) for k, v in state.items()}
-            host = judge(read(u), known_state, real, self.radius, HOST)
-            found = Judgement(*map(ops.convert_to_tensor, host))
-        else:
-            found = judge(u, state, real, self.radius)
-        expected = state["mean"] + deviation * found.expected
-        keep = ops.stop_gradient(ops.where(known[:, None], found.keep, 1.0))
-        # A feature that stays, stays to the last bit.
-        change = (1.0 - keep) * (ops.stop_gradient(expected) - x)
-        x = x + ops.where(present[:, :, None] > 0, change, 0.0)
-        values = {}
+        return state, real, x, u
+
+    def _present(
+        self, values: dict[str, Any], mask: Tensor, judged: list[str]
+    ) -> Tensor:
+        names = list(values)
+        columns = [names.index(name) for name in judged]
+        return pick(mask, columns)[:, :, None]
+
+    def _judge(
+        self, u: Tensor, state: dict[str, Tensor], real: Array
+    ) -> Judgement:
+        if not on_host(u):
+            return judge(u, state, real, self.radius)
+        read = HOST.convert_to_tensor
+        known = {k: read(v) for k, v in state.items()}
+        host = judge(read(u), known, real, self.radius, HOST)
+        return Judgement(*map(ops.convert_to_tensor, host))
+
+    def _taken_apart(
+        self,
+        x: Tensor,
+        values: dict[str, Tensor],
+        mask: Tensor,
+        judged: list[str],
+    ) -> dict[str, Tensor]:
+        """The modalities of repaired features, zero where missing."""
+        x = ops.where(self._present(values, mask, judged) > 0, x, 0.0)
+        taken = {}
         for i, name in enumerate(judged):
-            given = inputs[name]
+            given = values[name]
             size = math.prod(given.shape[1:])
             value = ops.reshape(x[:, i, :size], ops.shape(given))
-            values[name] = ops.cast(value, given.dtype)
-        # To their columns; 1 for what is not judged.
-        place = np.eye(len(names), dtype="float32")[columns]
-        quality = ops.where(known, found.quality, 1.0)
-        quality = ops.matmul(quality, ops.convert_to_tensor(place))
-        return values, quality + ops.convert_to_tensor(1.0 - place.sum(axis=0))
+            taken[name] = ops.cast(value, given.dtype)
+        return taken
 
     def adapt(self, inputs: Modalities, y: Labels | None = None) -> None:
         """Learn from clean samples what fits.
@@ -281,6 +337,21 @@ class FeatureRepair(TensorLayer):
             "samples": self.samples,
             "seed": self.seed,
         }
+
+
+def _deviation(state: dict[str, Tensor]) -> Tensor:
+    return ops.where(state["deviation"] > 0, state["deviation"], 1.0)
+
+
+def _repaired(
+    x: Tensor, state: dict[str, Tensor], keep: Tensor, expected: Tensor
+) -> Tensor:
+    """Features with what is expected in the place of what is not kept."""
+    known = state["known"] > 0
+    expected = state["mean"] + _deviation(state) * expected
+    keep = ops.stop_gradient(ops.where(known, keep, 1.0))
+    # A feature that stays, stays to the last bit.
+    return x + (1.0 - keep) * (ops.stop_gradient(expected) - x)
 
 
 def _lists(shape: Any) -> Any:

@@ -241,7 +241,7 @@ class InputQuality(TensorLayer):
         """Repair what looks unusual; the rest stays to the last bit."""
         if nothing_is(unusual.values()):
             return dict(values)
-        repaired = self.repair({**values, MASK: mask})
+        repaired = self.repair.repair_rows({**values, MASK: mask}, unusual)
         found = dict(values)
         for name, rows in unusual.items():
             x = values[name]
