@@ -75,7 +75,7 @@ MINIMAL = {
     "Text": lambda: {"column": "a", "tokenizer": str.encode},
     "TextEncoder": lambda: {"backbone": tokens_model(), "length": 4},
     "Video": lambda: {"column": "a", "frames": 2, "size": (4, 6)},
-    "VideoEncoder": lambda: {"image_encoder": dense()[0]},
+    "VideoEncoder": lambda: {"backbone": dense()[0]},
 }
 # What Keras' own base class takes, and checks.
 OF_KERAS = {"name", "reduction", "dtype"}

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel.constraints import Constraint
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Integer
@@ -19,16 +20,15 @@ from keras_mmrel.encoders._pixel_scaling import PixelScaling
 from keras_mmrel.optional import require
 
 _POSITIVE = Number(0, low_open=True)
+PIXELS: dict[str, Constraint] = {
+    "image_shape": Either(Every(Integer(1)), None),
+    "mean": Either(Number(), Every(Number()), "auto"),
+    "std": Either(_POSITIVE, Every(_POSITIVE), "auto"),
+}
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
-@constrained(
-    backbone=BACKBONE,
-    image_shape=Either(Every(Integer(1)), None),
-    mean=Either(Number(), Every(Number()), "auto"),
-    std=Either(_POSITIVE, Every(_POSITIVE), "auto"),
-    **OPTIONS,
-)
+@constrained(backbone=BACKBONE, **PIXELS, **OPTIONS)
 class ImageEncoder(BackboneEncoder):
     """Encode an image with a backbone, pretrained or not.
 

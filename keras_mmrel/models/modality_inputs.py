@@ -337,6 +337,7 @@ class ModalityInputs:
             self.model.modality_shapes,
             rows,
             hints=[n for n in self.names if hints and n not in scaled],
+            hint=self.ranges.hint,
             limit=largest_value(self.model.compute_dtype),
             encoded=[
                 name

@@ -6,6 +6,7 @@ copied.
 """
 
 import math
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -322,6 +323,7 @@ def check_arrays(
     hints: Sequence[str] = (),
     limit: float = LARGEST,
     encoded: Sequence[str] = (),
+    hint: Callable[[str, float], None] | None = None,
 ) -> tuple[int, dict[str, float]]:
     """Check the values of in-memory inputs.
 
@@ -330,10 +332,11 @@ def check_arrays(
         shapes: As in `check_structure`.
         rows: Number of the first samples whose values are looked at, or
             `None` for all.
-        hints: Modalities of which to warn if values look unscaled.
+        hints: Modalities of which `hint` is told if values look unscaled.
         limit: Largest size of a value.
         encoded: Modalities whose encoder is the user's: what it makes of
             integers (numbers of tokens, say) is its own affair.
+        hint: Function of a modality's name and its largest value.
 
     Returns:
         The number of samples, and the size of the largest value of each
@@ -364,14 +367,12 @@ def check_arrays(
                 continue
             if first.dtype.name == "uint8" and first.ndim > 3:
                 largest /= 255
-            elif name in hints and (
-                largest > RAW or _mean_size(array, present) > RAW_MEAN
+            elif (
+                hint is not None
+                and name in hints
+                and (largest > RAW or _mean_size(array, present) > RAW_MEAN)
             ):
-                warn(
-                    f"Modality '{name}' holds values up to {largest:.4g}: "
-                    "scale each feature, to [0, 1] say, by what the training "
-                    "samples have."
-                )
+                hint(name, largest)
             sizes[name] = max(sizes[name], largest)
     return count, sizes
 

@@ -112,6 +112,10 @@ ENCODERS = {
 
 def example(name, samples, rng):
     """Inputs of an encoder; images as bytes."""
+    if name == "clip":
+        return rng.integers(0, 256, (samples, 2, 16, 16, 3)).astype("uint8")
+    if name == "numbers":
+        return rng.normal(size=(samples, 3)).astype("float32")
     if name in ("resnet", "vit", "mobilenet"):
         return rng.integers(0, 256, (samples, 16, 16, 3)).astype("uint8")
     if name in ("distilbert", "bert"):

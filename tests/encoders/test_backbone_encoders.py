@@ -32,6 +32,14 @@ PAIRS = (
     ("AIM", "distilbert", "whisper"),
     ("CAL", "mobilenet", "bert"),
 )
+# Every method on every backend, each with another kind of backbone; texts and
+# sounds there are `LateFusion`'s.
+SINGLES = (
+    ("QADMNet", "vit"),
+    ("MICINet", "mobilenet"),
+    ("AIM", "distilbert"),
+    ("CAL", "resnet"),
+)
 OTHERS = [
     (model, first, second)
     for model in ("QADMNet", "MICINet", "AIM", "CAL")
@@ -207,6 +215,78 @@ def test_a_video_is_the_mean_of_its_frames():
     )
 
 
+@pytest.mark.slow_on("jax")
+def test_video_encoder_of_a_backbone():
+    encoder = encoders.VideoEncoder(
+        convolution(), "max", mean=0.5, std=[0.2, 0.3, 0.4]
+    )
+    run_layer_checks(
+        encoder,
+        RNG.uniform(size=(2, 3, 6, 6, 3)).astype("float32"),
+        output_shapes=(2, 5),
+    )
+    config = json_round_trip(encoder).get_config()
+    expected = {"mean": 0.5, "std": [0.2, 0.3, 0.4], "image_shape": [6, 6, 3]}
+    assert expected.items() <= config.items()
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mean": 0.4, "std": 0.3, "fine_tune": "none"},
+        {"fine_tune": 1, "image_pooling": "first"},
+        {"image_shape": (6, 6, 3), "lora_rank": 2},
+    ],
+)
+def test_a_backbone_of_a_video_is_an_image_encoder_of_each_frame(options):
+    video = encoders.VideoEncoder(convolution(), **options)
+    inner = dict(options)
+    if "image_pooling" in inner:
+        inner["pooling"] = inner.pop("image_pooling")
+    image = encoders.ImageEncoder(convolution(), **inner)
+    x = RNG.integers(0, 256, (2, 3, 6, 6, 3)).astype("uint8")
+    feature = to_numpy(video(x))
+    for weight, value in zip(
+        image.weights, video.image_encoder.weights, strict=True
+    ):
+        weight.assign(value)
+    each = np.stack([to_numpy(image(x[:, i])) for i in range(3)])
+    np.testing.assert_allclose(feature, each.mean(axis=0), atol=1e-5)
+    learn = [w.shape for w in video.trainable_weights]
+    assert learn == [w.shape for w in image.trainable_weights]
+    # An `ImageEncoder` of one's own does the same.
+    whole = encoders.VideoEncoder(video.image_encoder)
+    np.testing.assert_allclose(to_numpy(whole(x)), feature, atol=1e-6)
+    assert whole.image_encoder is video.image_encoder
+    again = json_round_trip(video)
+    assert again.get_config().keys() == video.get_config().keys()
+    assert again.image_encoder.fine_tune == image.fine_tune
+    assert again.image_encoder.lora_rank == image.lora_rank
+    assert again.image_encoder.pooling == image.pooling
+
+
+@pytest.mark.one_backend
+def test_what_makes_one_feature_of_a_frame_is_used_itself():
+    for make in (
+        lambda: encoders.ConvEncoder((4,)),
+        lambda: keras.Sequential(
+            [convolution(), layers.GlobalAveragePooling2D()]
+        ),
+        lambda: encoders.ImageEncoder(convolution()),
+    ):
+        encoder = make()
+        video = encoders.VideoEncoder(encoder)
+        assert video.image_encoder is encoder
+        assert json_round_trip(video).get_config()["fine_tune"] == "all"
+    frozen = encoders.VideoEncoder(
+        encoders.ConvEncoder((4,)), image_shape=(6, 6, 3), fine_tune="none"
+    )
+    assert frozen(np.ones((1, 2, 6, 6, 3))).shape == (1, 4)
+    assert frozen.weights and not frozen.trainable_weights
+
+
 @pytest.mark.one_backend
 def test_a_video_gets_an_encoder_by_its_shape():
     model = keras_mmrel.LateFusion({"a": (2, 6, 6, 1), "b": (3,)}, 2)
@@ -288,6 +368,26 @@ def test_a_spectrogram_is_the_one_channel_of_an_image_backbone():
         (
             lambda: encoders.ImageEncoder(layers.Conv2D(4, 3)),
             "`image_shape` must be given where the backbone leaves sizes open",
+        ),
+        (
+            lambda: encoders.VideoEncoder(layers.Conv2D(4, 3), fine_tune=1),
+            "`image_shape` must be given where the backbone leaves sizes open",
+        ),
+        (
+            lambda: encoders.VideoEncoder(
+                encoders.ImageEncoder(convolution()), fine_tune="none"
+            ),
+            "`fine_tune` must be left to the encoder that is given",
+        ),
+        (
+            lambda: encoders.VideoEncoder(layers.Conv2D(4, 3))(
+                np.ones((1, 2, 6, 6, 3))
+            ),
+            "`backbone` must return one feature a frame, .*`image_shape`",
+        ),
+        (
+            lambda: encoders.VideoEncoder(words()),
+            "`backbone` must take one tensor; .*TextEncoder`",
         ),
         (
             lambda: encoders.ImageEncoder(convolution(), (7, 6, 3)),
@@ -572,7 +672,7 @@ class Product(layers.Layer):
 # -- In every method ---------------------------------------------------------
 
 
-def check_training(model, first, second, tmp_path):
+def check_training(model, first, second, tmp_path, eager=False):
     """Fit, predict, save and load; a missing modality plays no part."""
     rng = np.random.default_rng(1)
     x = {name: example(name, 12, rng) for name in (first, second)}
@@ -580,7 +680,7 @@ def check_training(model, first, second, tmp_path):
     mask = np.ones((12, 2), "float32")
     mask[::4, 0] = 0
     x["modality_mask"] = mask
-    model.compile(keras.optimizers.SGD(1e-2))
+    model.compile(keras.optimizers.SGD(1e-2), run_eagerly=eager)
     history = model.fit(x, y, batch_size=6, epochs=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
     out = model.predict(x, verbose=0)
@@ -591,9 +691,20 @@ def check_training(model, first, second, tmp_path):
     assert np.abs(changed - out["logits"]).max() > 1e-4
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded.run_eagerly = eager
     again = loaded.predict(x, verbose=0)
     for key, value in out.items():
         np.testing.assert_allclose(again[key], value, atol=1e-4)
+
+
+@pytest.mark.parametrize("method, backbone", SINGLES)
+def test_each_method_trains_on_a_backbone_everywhere(
+    method, backbone, tmp_path
+):
+    encoder = ENCODERS[backbone]()
+    modalities = {backbone: encoder, "numbers": (3,)}
+    model = getattr(keras_mmrel, method)(modalities, 3, seed=0)
+    check_training(model, backbone, "numbers", tmp_path, EAGER)
 
 
 @compiles_long
@@ -644,6 +755,41 @@ def test_zeros_that_fill_a_clip_are_masked():
 
 
 @pytest.mark.one_backend
-def test_a_preset_may_encode_the_frames_of_a_video():
-    with pytest.raises(ValueError, match="preset of keras-hub.*no_such_one"):
-        encoders.VideoEncoder("no_such_one")
+def test_a_preset_may_encode_the_frames_of_a_video(tmp_path):
+    vit().save_to_preset(tmp_path)
+    encoder = encoders.VideoEncoder(
+        str(tmp_path), mean=0.5, std=0.5, fine_tune="none"
+    )
+    x = RNG.integers(0, 256, (2, 3, 16, 16, 3)).astype("uint8")
+    assert to_numpy(encoder(x)).shape == (2, 8)
+    assert not encoder.trainable_weights
+    again = json_round_trip(encoder)
+    assert again.get_config()["mean"] == 0.5 and not again.trainable_weights
+
+
+@pytest.mark.one_backend
+def test_a_preset_of_a_video_that_cannot_be_had_is_named_in_one_sentence():
+    hub()
+    pattern = "^`backbone` must be .*preset of keras-hub.* Received: .*"
+    with pytest.raises(ValueError, match=pattern + "no_such_one") as error:
+        encoders.VideoEncoder("no_such_one", fine_tune="none")
+    assert "\n" not in str(error.value)
+
+
+@compiles_long
+@pytest.mark.parametrize(
+    "method, fine_tune", [("LateFusion", "lora"), ("AIM", "none")]
+)
+def test_methods_train_on_a_backbone_of_frames(method, fine_tune, tmp_path):
+    encoder = encoders.VideoEncoder(vit(), mean=0.5, fine_tune=fine_tune)
+    shapes = {"clip": encoder, "numbers": (3,)}
+    model = getattr(keras_mmrel, method)(shapes, 3, seed=0)
+    check_training(model, "clip", "numbers", tmp_path, EAGER)
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    inner = loaded.encoders[0]
+    if method == "LateFusion":
+        assert inner.image_encoder.fine_tune == "lora"
+        paths = [w.path for w in inner.trainable_weights]
+        # Factors, and the biases beside them.
+        assert any("lora" in path for path in paths)
+        assert all("/mha/" in path for path in paths)

@@ -43,6 +43,39 @@ def test_raw_values_for_a_model_of_scaled_ones_are_named_once(tmp_path):
 
 
 @pytest.mark.one_backend
+@pytest.mark.parametrize("later", ["predict", "evaluate", "predict_on_batch"])
+def test_each_modality_is_named_once_whatever_notices_it(later):
+    model = trained()
+    b, both = ({**X, **{n: X[n] * 255 for n in names}} for names in ("b", "ab"))
+    labels = [Y] * (later == "evaluate")
+    quiet = {} if later == "predict_on_batch" else {"verbose": 0}
+    run = functools.partial(getattr(model, later), both, *labels, **quiet)
+    (found,) = warned(lambda: model.predict(b, verbose=0))
+    assert "Modality 'b'" in found
+    # What is said of one modality silences no other.
+    (found,) = warned(run)
+    assert "Modality 'a'" in found
+    assert not warned(run)
+    assert not warned(lambda: model.evaluate(both, Y, verbose=0))
+
+
+@pytest.mark.one_backend
+def test_a_second_training_says_nothing_again():
+    raw = {n: value * 255 for n, value in X.items()}
+    model = keras_mmrel.ConcatFusion(SHAPES, 3)
+    model.compile(run_eagerly=EAGER)
+    found = warned(lambda: model.fit({**X, "a": raw["a"]}, Y, verbose=0))
+    assert len(found) == 1 and "Modality 'a' holds" in found[0]
+    # Arrays and pipelines alike.
+    found = warned(lambda: model.fit(Batches(raw), verbose=0))
+    assert len(found) == 2 and "Modality 'a'" not in "".join(found)
+    for x in (raw, {**X, "a": raw["a"]}):
+        assert not warned(functools.partial(model.fit, x, Y, verbose=0))
+    # It is the model that has said it.
+    assert len(warned(lambda: trained(raw))) == 3
+
+
+@pytest.mark.one_backend
 def test_small_values_for_a_model_of_raw_ones_are_named():
     raw = {**X, "b": X["b"] * 255}
     model = trained(raw)
@@ -113,7 +146,7 @@ def test_pixels_of_another_scale_are_named_for_an_encoder_of_images():
     assert not warned(lambda: model.fit(x, Y, verbose=0))
     for dtype in ("int32", "float32"):
         raw = {**x, "image": image.astype(dtype)}
-        model.modality_inputs.ranges.warned = False
+        model.modality_inputs.ranges.said.clear()
         assert (
             len(warned(functools.partial(model.predict, raw, verbose=0))) == 1
         )
