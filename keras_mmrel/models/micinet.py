@@ -224,6 +224,9 @@ class MICINet(MultimodalModel):
                 seed=self.seed + 3,
                 name="injection",
             )
+            # It has no weights. Where a layer is not built, Keras has JAX run
+            # the first prediction operation by operation.
+            self.inject.built = True
 
         # === Config ===
         self.units = units

@@ -25,13 +25,19 @@ from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 
 RNG = np.random.default_rng(0)
-# Every backbone, and every model, once; all with all are slow.
-PAIRS = (
-    ("QADMNet", "resnet", "bert"),
-    ("MICINet", "vit", "moonshine"),
-    ("AIM", "distilbert", "whisper"),
-    ("CAL", "mobilenet", "bert"),
+METHODS = ("QADMNet", "MICINet", "AIM", "CAL")
+COUPLES = (
+    ("resnet", "bert"),
+    ("vit", "moonshine"),
+    ("distilbert", "whisper"),
+    ("mobilenet", "bert"),
 )
+# Every couple of backbones, and every method, twice; all with all are slow.
+PAIRS = [
+    (method, *COUPLES[(index + step) % 4])
+    for step in (0, 1)
+    for index, method in enumerate(METHODS)
+]
 # Every method on every backend, each with another kind of backbone; texts and
 # sounds there are `LateFusion`'s.
 SINGLES = (
@@ -41,10 +47,10 @@ SINGLES = (
     ("CAL", "resnet"),
 )
 OTHERS = [
-    (model, first, second)
-    for model in ("QADMNet", "MICINet", "AIM", "CAL")
-    for _, first, second in PAIRS
-    if (model, first, second) not in PAIRS
+    (method, *couple)
+    for method in METHODS
+    for couple in COUPLES
+    if (method, *couple) not in PAIRS
 ]
 compiles_long = pytest.mark.slow_on("jax", "tensorflow")
 
@@ -672,8 +678,13 @@ class Product(layers.Layer):
 # -- In every method ---------------------------------------------------------
 
 
-def check_training(model, first, second, tmp_path, eager=False):
-    """Fit, predict, save and load; a missing modality plays no part."""
+def check_training(model, first, second, tmp_path, quick=False):
+    """Fit, predict, save and load; a missing modality plays no part.
+
+    Where it is `quick` there are two steps, and nothing is compiled but on
+    JAX.
+    """
+    eager = quick and EAGER
     rng = np.random.default_rng(1)
     x = {name: example(name, 12, rng) for name in (first, second)}
     y = np.arange(12) % 3
@@ -681,14 +692,20 @@ def check_training(model, first, second, tmp_path, eager=False):
     mask[::4, 0] = 0
     x["modality_mask"] = mask
     model.compile(keras.optimizers.SGD(1e-2), run_eagerly=eager)
-    history = model.fit(x, y, batch_size=6, epochs=2, verbose=0).history
+    history = model.fit(
+        x, y, batch_size=6, epochs=1 if quick else 2, verbose=0
+    ).history
     assert np.isfinite(history["loss"]).all()
     out = model.predict(x, verbose=0)
     assert np.isfinite(out["logits"]).all()
     other = {**x, first: example(first, 12, rng)}
-    changed = model.predict(other, verbose=0)["logits"]
-    np.testing.assert_allclose(changed[::4], out["logits"][::4], atol=1e-5)
-    assert np.abs(changed - out["logits"]).max() > 1e-4
+    changed = model.predict(other, verbose=0)
+    np.testing.assert_allclose(
+        changed["logits"][::4], out["logits"][::4], atol=1e-5
+    )
+    # QADMNet may run no block of a modality, which only its confidence shows.
+    seen = [k for k in ("logits", "confidence") if k in out]
+    assert max(np.abs(changed[k] - out[k]).max() for k in seen) > 1e-4
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     loaded.run_eagerly = eager
@@ -704,7 +721,7 @@ def test_each_method_trains_on_a_backbone_everywhere(
     encoder = ENCODERS[backbone]()
     modalities = {backbone: encoder, "numbers": (3,)}
     model = getattr(keras_mmrel, method)(modalities, 3, seed=0)
-    check_training(model, backbone, "numbers", tmp_path, EAGER)
+    check_training(model, backbone, "numbers", tmp_path, quick=True)
 
 
 @compiles_long
@@ -784,7 +801,7 @@ def test_methods_train_on_a_backbone_of_frames(method, fine_tune, tmp_path):
     encoder = encoders.VideoEncoder(vit(), mean=0.5, fine_tune=fine_tune)
     shapes = {"clip": encoder, "numbers": (3,)}
     model = getattr(keras_mmrel, method)(shapes, 3, seed=0)
-    check_training(model, "clip", "numbers", tmp_path, EAGER)
+    check_training(model, "clip", "numbers", tmp_path, quick=True)
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     inner = loaded.encoders[0]
     if method == "LateFusion":

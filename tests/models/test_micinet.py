@@ -367,3 +367,13 @@ def test_noisy_training_data_are_not_confused_on_purpose():
 def test_bad_arguments_are_named(kwargs, text):
     with pytest.raises(ValueError, match=text):
         make(**kwargs)
+
+
+@pytest.mark.one_backend
+def test_a_loaded_model_has_no_layer_to_build(tmp_path):
+    model = make()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    # JAX would run its first prediction operation by operation.
+    assert loaded.inject.built
+    assert all(layer.built for layer in loaded._flatten_layers())
