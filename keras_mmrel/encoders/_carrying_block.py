@@ -63,12 +63,22 @@ class CarryingBlock(TensorLayer):
         return {name: sizes[key] for key, name in named if key in sizes}
 
     def call(self, inputs: Any, training: bool | None = None) -> dict:
-        carried = {name: inputs[name] for name in self.names}
-        tensors = list(carried.values())
-        if not self.first:
-            tensors = [inputs[FEATURES], *tensors]
-        features = self.block(tensors, training=training)
-        return {**carried, FEATURES: features}
+        features = self.block(self._tensors(inputs), training=training)
+        return {**self._carried(inputs), FEATURES: features}
+
+    def compute_output_spec(
+        self, inputs: Any, training: bool | None = None
+    ) -> dict:
+        # Layer by layer: Keras would try lengths that no position has.
+        features = self.block.compute_output_spec(self._tensors(inputs))
+        return {**self._carried(inputs), FEATURES: features}
+
+    def _carried(self, inputs: Any) -> dict:
+        return {name: inputs[name] for name in self.names}
+
+    def _tensors(self, inputs: Any) -> list:
+        tensors = list(self._carried(inputs).values())
+        return tensors if self.first else [inputs[FEATURES], *tensors]
 
     def get_config(self) -> dict:
         return {

@@ -63,13 +63,17 @@ def split_backbone(
                 f"({list(known)}). Received: '{name}'"
             )
     given = (graph_ends(backbone) or (backbone.input,))[0]
-    named = dict(given) if isinstance(given, Mapping) else {}
-    inputs = list(named.values()) or [given]
+    named = list(given) if isinstance(given, Mapping) else []
+    ends = [known[name].output for name in layer_names]
+    inputs = [given]
+    if named:
+        # Keras changes the inputs of a graph that a graph within it shares.
+        copy = _copy(keras.Model(list(given.values()), ends))
+        inputs, ends = copy.inputs, copy.outputs
     tensor: Any = None
     blocks: list[keras.layers.Layer] = []
     used: set[int] = set()
-    for index, name in enumerate(layer_names):
-        output = known[name].output
+    for index, (name, output) in enumerate(zip(layer_names, ends, strict=True)):
         taken = [*([] if tensor is None else [tensor]), *inputs]
         if not named:
             taken = taken[0]
@@ -84,10 +88,17 @@ def split_backbone(
         used |= own
         if named:
             first = tensor is None
-            block = CarryingBlock(block, list(named), first, name=block.name)
+            block = CarryingBlock(
+                _copy(block), named, first, name=f"block_{index}"
+            )
         blocks.append(block)
         tensor = output
     return blocks
+
+
+def _copy(model: keras.Model) -> keras.Model:
+    """A graph of its own, of the same layers."""
+    return keras.models.clone_model(model, clone_function=lambda layer: layer)
 
 
 def _crossing(name: str) -> ValueError:

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from keras_mmrel.contract import Tensor
-from keras_mmrel.encoders._pooling import mean_over_positions
+from keras_mmrel.encoders._masks import MeanOverPositions
+from keras_mmrel.encoders._pooling import features_of
 from keras_mmrel.encoders._vocabulary import LookupLayer
 from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.tensor_layer import describe
@@ -21,7 +22,8 @@ class BlockEncoder(LookupLayer):
     block is averaged over every axis between the batch and the channels. A
     block may take and return a dict where something goes along with its
     tensor, `"features"`: of `(batch, tokens, d)` those tokens are averaged
-    that a `"padding_mask"` `(batch, tokens)` beside it marks.
+    that a `"padding_mask"` `(batch, tokens)` beside it marks. Where there is
+    none, the mask counts that Keras' layers hand on (`mask_zero`).
 
     Args:
         blocks: Non-empty list of Keras layers or models; the last axis of
@@ -52,6 +54,7 @@ class BlockEncoder(LookupLayer):
         check_blocks(blocks)
         super().__init__(**kwargs)
         self.blocks = list(blocks)
+        self.pool = MeanOverPositions(name="pool")
 
     @property
     def input_shape(self) -> Tensor:
@@ -70,7 +73,13 @@ class BlockEncoder(LookupLayer):
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         for block in self.blocks:
             inputs = block(inputs, training=training)
-        return mean_over_positions(inputs)
+        return self.pool(inputs)
+
+    def compute_output_spec(
+        self, inputs: Tensor, training: bool | None = None
+    ) -> keras.KerasTensor:
+        *_, last = block_specs(self.blocks, inputs)
+        return pooled_spec(last)
 
     def get_config(self) -> dict:
         return {
@@ -83,6 +92,24 @@ class BlockEncoder(LookupLayer):
     @classmethod
     def from_config(cls, config: dict) -> "BlockEncoder":
         return cls(**restore_blocks(config))
+
+
+def block_specs(blocks: Sequence[keras.layers.Layer], x: Any) -> Iterator[Any]:
+    """What each block returns, as symbolic tensors, from its own answer.
+
+    Keras would run all blocks at once, at lengths that nobody has: JAX cannot
+    tell whether an unknown one fits a backbone's positions.
+    """
+    for block in blocks:
+        x = block.compute_output_spec(x)
+        yield x
+
+
+def pooled_spec(x: Any) -> keras.KerasTensor:
+    """What the mean over positions of a block's output is."""
+    features = features_of(x)
+    shape = (features.shape[0], features.shape[-1])
+    return keras.KerasTensor(shape, features.dtype)
 
 
 def symbolic_outputs(
@@ -115,6 +142,7 @@ def symbolic_outputs(
 
 
 def check_blocks(blocks: Any) -> None:
+    """Refuse what are no blocks, and let masks pass through those that are."""
     if (
         not isinstance(blocks, list | tuple)
         or not blocks
@@ -124,6 +152,10 @@ def check_blocks(blocks: Any) -> None:
             "`blocks` must be a non-empty list of Keras layers or models. "
             f"Received: blocks={blocks!r}"
         )
+    for block in blocks:
+        if isinstance(block, keras.Model):
+            # Its layers hand masks on; Keras says that it destroyed them.
+            block.supports_masking = True
 
 
 def restore_blocks(config: dict) -> dict:

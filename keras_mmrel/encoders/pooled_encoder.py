@@ -4,12 +4,12 @@ from typing import Any
 
 import keras
 
-from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._backbone_encoder import used_network
+from keras_mmrel.encoders._masks import MaskReader
 from keras_mmrel.encoders._pooling import PADDING
 from keras_mmrel.encoders._pooling import masked_mean
 from keras_mmrel.encoders._pooling import usable_mask
@@ -83,6 +83,7 @@ class PooledEncoder(LookupLayer):
         self.backbone = backbone
         self.output_key = output_key
         self.mask_key = mask_key
+        self.mask_of = MaskReader(name="mask_of")
 
     @property
     def input_shape(self) -> Tensor:
@@ -111,7 +112,7 @@ class PooledEncoder(LookupLayer):
         names = set(given) if isinstance(given, Mapping) else set()
         carried = self.mask_key == PADDING and PADDING in names
         masked = {self.mask_key, PADDING} & names
-        if not carried and (masked or upstream.keras_mask(output) is not None):
+        if masked and not carried:
             return []
         return natural_blocks(network) or [network]
 
@@ -142,7 +143,7 @@ class PooledEncoder(LookupLayer):
 
     def _token_mask(self, inputs: Tensor, outputs: Tensor) -> Tensor | None:
         """Which of the backbone's tokens count `(batch, tokens)`, if known."""
-        mask = upstream.keras_mask(outputs)
+        mask = self.mask_of(outputs)
         if isinstance(inputs, Mapping) and self.mask_key in inputs:
             mask = inputs[self.mask_key]
         return usable_mask(mask, outputs)

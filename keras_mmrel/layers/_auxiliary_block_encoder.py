@@ -13,11 +13,14 @@ from keras_mmrel.constraints import Number
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Tensor
+from keras_mmrel.encoders._masks import ChannelGate
+from keras_mmrel.encoders._masks import MaskReader
+from keras_mmrel.encoders._masks import MeanOverPositions
 from keras_mmrel.encoders._pooling import FEATURES
 from keras_mmrel.encoders._pooling import features_of
-from keras_mmrel.encoders._pooling import mean_over_positions
-from keras_mmrel.encoders._pooling import with_features
+from keras_mmrel.encoders.block_encoder import block_specs
 from keras_mmrel.encoders.block_encoder import check_blocks
+from keras_mmrel.encoders.block_encoder import pooled_spec
 from keras_mmrel.encoders.block_encoder import restore_blocks
 from keras_mmrel.encoders.block_encoder import symbolic_outputs
 from keras_mmrel.layers._depth_statistics import DepthStatistics
@@ -74,10 +77,13 @@ class AuxiliaryBlockEncoder(TensorLayer):
     Call arguments:
         inputs: Whatever the first block takes.
         training: Passed on to the blocks.
-        return_blocks: Whether to return the list of all blocks' outputs.
+        return_depths: Whether to return what the losses and statistics need.
 
     Returns:
-        Tensor of shape `(batch, d)`, the pooled output of the last block.
+        Tensor of shape `(batch, d)`, the pooled output of the last block. With
+        `return_depths` a tuple: the pooled outputs of all blocks; what the
+        first block has returned; and a list of Keras' own mask of it, empty
+        where it has none.
 
     Raises:
         ValueError: If `blocks` is no list of Keras layers, or another
@@ -117,6 +123,9 @@ class AuxiliaryBlockEncoder(TensorLayer):
             DepthStatistics(num_classes, name=f"statistics_{index}")
             for index in range(len(self.blocks))
         ]
+        self.pool = MeanOverPositions(name="pool")
+        self.mask_of = MaskReader(name="mask_of")
+        self.channel_gate = ChannelGate(name="channel_gate")
 
     @property
     def input_shape(self) -> Tensor:
@@ -150,20 +159,38 @@ class AuxiliaryBlockEncoder(TensorLayer):
         self,
         inputs: Tensor,
         training: bool | None = None,
-        return_blocks: bool = False,
-    ) -> Tensor:
-        outputs = []
-        for block in self.blocks:
+        return_depths: bool = False,
+    ) -> Any:
+        pooled, first, masks = [], None, []
+        for depth, block in enumerate(self.blocks):
             inputs = block(inputs, training=training)
-            outputs.append(inputs)
-        return outputs if return_blocks else mean_over_positions(outputs[-1])
+            # At once: attention of Keras takes the mask from what it reads.
+            if depth == 0:
+                mask = self.mask_of(inputs)
+                first, masks = inputs, [] if mask is None else [mask]
+            if return_depths or depth == len(self.blocks) - 1:
+                pooled.append(self.pool(inputs))
+        return (pooled, first, masks) if return_depths else pooled[-1]
 
-    def auxiliary_path(self, first_output: Tensor) -> Tensor:
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        return_depths: bool = False,
+    ) -> Any:
+        outputs = list(block_specs(self.blocks, inputs))
+        pooled = [pooled_spec(x) for x in outputs]
+        return (pooled, outputs[0], []) if return_depths else pooled[-1]
+
+    def auxiliary_path(
+        self, first_output: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """Run the auxiliary path from the main path's first block output.
 
         Args:
-            first_output: First entry of what a call with `return_blocks` and
-                `training=True` returned, or some of its rows.
+            first_output: What the first block returned in a call with
+                `return_depths` and `training=True`, or some of its rows.
+            mask: The mask that the same call returned, the same rows.
 
         Returns:
             Tensor of shape `(batch, d)`.
@@ -175,20 +202,20 @@ class AuxiliaryBlockEncoder(TensorLayer):
             if not v.trainable
         ]
         kept = [v + 0 for v in moving]
-        x = self.gate(first_output, 0)
+        x = self.gate(first_output, 0, mask)
         for depth, block in enumerate(self.blocks[1:], 1):
             x = self.gate(block(x, training=True), depth)
         for variable, value in zip(moving, kept, strict=True):
             variable.assign(value)
-        return mean_over_positions(x)
+        return self.pool(x)
 
-    def gate(self, x: Tensor, depth: int) -> Tensor:
+    def gate(self, x: Tensor, depth: int, mask: Tensor | None = None) -> Tensor:
         """Reduce some samples to the channels of the mask."""
         features = features_of(x)
         channels = features.shape[-1]
-        mask = ops.convert_to_tensor(self.masks[depth])
-        kept = ops.maximum(ops.sum(mask), 1.0)
-        factor = mask * ops.sqrt(channels / kept)
+        chosen = ops.convert_to_tensor(self.masks[depth])
+        kept = ops.maximum(ops.sum(chosen), 1.0)
+        factor = chosen * ops.sqrt(channels / kept)
         drawn = keras.random.uniform(
             (ops.shape(features)[0], 1),
             dtype="float32",
@@ -196,9 +223,8 @@ class AuxiliaryBlockEncoder(TensorLayer):
         )
         gated = ops.cast(drawn < self.strength[depth], "float32")
         scale = 1.0 - gated + gated * factor
-        shape = (-1, *[1] * (len(features.shape) - 2), channels)
-        scale = ops.cast(ops.reshape(scale, shape), features.dtype)
-        return with_features(x, features * scale)
+        given = {} if mask is None else {"mask": mask}
+        return self.channel_gate(x, scale, **given)
 
     # -- Statistics ----------------------------------------------------------
 

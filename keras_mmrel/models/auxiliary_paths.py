@@ -18,7 +18,6 @@ from keras_mmrel.contract import Model
 from keras_mmrel.contract import Outputs
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import one_hot_labels
-from keras_mmrel.encoders._pooling import mean_over_positions
 from keras_mmrel.encoders._split_backbone import natural_blocks
 from keras_mmrel.layers._auxiliary_block_encoder import SELECTIONS
 from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
@@ -208,14 +207,12 @@ class AuxiliaryPaths:
         """
         model = self.model
         outputs = [
-            encoder(inputs[name], training=training, return_blocks=True)
+            encoder(inputs[name], training=training, return_depths=True)
             for name, encoder in zip(
                 model.modality_names, model.encoders, strict=True
             )
         ]
-        pooled = [
-            [mean_over_positions(x) for x in blocks] for blocks in outputs
-        ]
+        pooled = [own for own, _, _ in outputs]
         features = [
             weighed(own[-1], inputs, index) for index, own in enumerate(pooled)
         ]
@@ -223,13 +220,18 @@ class AuxiliaryPaths:
             return features, {}
         record: dict[str, Any] = {"depth_features": pooled}
         if any(self.weights.values()):
-            first = [blocks[0] for blocks in outputs]
-            weak = self._weak_features(first, features, inputs)
+            first = [x for _, x, _ in outputs]
+            masks = [own for _, _, own in outputs]
+            weak = self._weak_features(first, masks, features, inputs)
             record["auxiliary_logits"] = self._logits(features, weak)
         return features, record
 
     def _weak_features(
-        self, first: list[Tensor], features: list[Tensor], inputs: Modalities
+        self,
+        first: list[Tensor],
+        masks: list[list[Tensor]],
+        features: list[Tensor],
+        inputs: Modalities,
     ) -> list[Tensor]:
         """One weak feature a modality, of its rows of the batch."""
         if self.auxiliary == ZEROS:
@@ -239,13 +241,15 @@ class AuxiliaryPaths:
         rows = zip(
             self.model.encoders,
             self.rows_of_each(first),
+            self.rows_of_each(masks, first),
             self.rows_of_each([inputs[MASK][:, i] for i in range(count)]),
             self.rows_of_each([believed[:, i] for i in range(count)]),
             strict=True,
         )
         weak = []
-        for encoder, x, present, factor in rows:
-            feature = keep_present(encoder.auxiliary_path(x), present)
+        for encoder, x, mask, present, factor in rows:
+            feature = encoder.auxiliary_path(x, *mask)
+            feature = keep_present(feature, present)
             weak.append(feature * ops.cast(factor[:, None], feature.dtype))
         return weak
 
@@ -277,16 +281,19 @@ class AuxiliaryPaths:
             for name, logits in found.items()
         }
 
-    def rows_of_each(self, values: list[Any]) -> list[Any]:
+    def rows_of_each(
+        self, values: list[Any], like: list[Any] | None = None
+    ) -> list[Any]:
         """Take from each modality's tensor the rows of its auxiliary path.
 
         Args:
             values: One tensor a modality, batch first, or a dict of such.
+            like: Likewise, of the same batch, where `values` may be empty.
         """
         count = len(values)
         if count == 1:
             return values
-        batch = ops.shape(keras.tree.flatten(values[0])[0])[0]
+        batch = ops.shape(keras.tree.flatten((like or values)[0])[0])[0]
         size = (batch + count - 1) // count
         starts = [i * (batch - size) // (count - 1) for i in range(count)]
         return [

@@ -129,7 +129,7 @@ def test_the_losses_are_those_of_the_weak_features_in_turn():
     for index, rows in enumerate((slice(0, 12), slice(12, 24))):
         encoder = model.encoders[index]
         x = X[model.modality_names[index]][rows]
-        first = encoder(x, return_blocks=True)[0]
+        _, first, _ = encoder(x, return_depths=True)
         weak = [f[rows] for f in features]
         weak[index] = to_numpy(encoder.auxiliary_path(first))
         assert np.abs(weak[index] - features[index][rows]).max() > 0.01
