@@ -116,7 +116,7 @@ class VideoEncoder(TensorLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        options = {
+        options: dict[str, Any] = {
             "image_shape": image_shape,
             "mean": mean,
             "std": std,
@@ -126,7 +126,7 @@ class VideoEncoder(TensorLayer):
             "output_key": output_key,
         }
         given = {n: v for n, v in options.items() if v != DEFAULTS[n]}
-        self.wraps = bool(given) or is_image_backbone(backbone)
+        self._wraps = bool(given) or is_image_backbone(backbone)
         if isinstance(backbone, BackboneEncoder) and given:
             name, value = next(iter(given.items()))
             raise ValueError(
@@ -134,19 +134,21 @@ class VideoEncoder(TensorLayer):
                 f"has one of its own. Received: {name}={value!r} and "
                 f"{type(backbone).__name__}"
             )
-        if self.wraps:
+        encoder: Any = backbone
+        if self._wraps:
             inner = options.pop("image_pooling")
-            backbone = ImageEncoder(
+            encoder = ImageEncoder(
                 backbone, pooling=inner, dtype=kwargs.get("dtype"), **options
             )
-        self.image_encoder = backbone
+        self.image_encoder: keras.layers.Layer = encoder
         self.pooling = pooling
 
     @property
     def backbone(self) -> keras.layers.Layer:
         """What a frame goes through, without the scaling of its pixels."""
-        inner = self.image_encoder
-        return inner.backbone if self.wraps else inner
+        if isinstance(self.image_encoder, ImageEncoder) and self._wraps:
+            return self.image_encoder.backbone
+        return self.image_encoder
 
     @property
     def blocks(self) -> list[keras.layers.Layer]:
@@ -179,7 +181,7 @@ class VideoEncoder(TensorLayer):
 
     def get_config(self) -> dict:
         own = {**DEFAULTS, "pooling": self.pooling}
-        if self.wraps:
+        if self._wraps:
             inner = self.image_encoder.get_config()
             own.update({n: inner[n] for n in DEFAULTS if n in inner})
             own["image_pooling"] = inner["pooling"]
