@@ -483,11 +483,6 @@ def test_a_pooled_backbone_is_its_blocks(kind):
     for other in (
         encoders.PooledEncoder(words(mask_zero=True), mask_key=None),
         encoders.PooledEncoder(layers.Identity()),
-        encoders.PooledEncoder(
-            keras.Sequential(
-                [keras.Input((5,)), layers.Embedding(9, 4, mask_zero=True)]
-            )
-        ),
     ):
         assert other.blocks == []
         with pytest.raises(
