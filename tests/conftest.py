@@ -39,6 +39,9 @@ def pytest_collection_modifyitems(config, items):
     gc.collect()
     gc.freeze()
     items.sort(key=lambda item: item.path.name not in FIRST)
+    # Side by side, for one of pytest-xdist's workers: each that has some of
+    # them starts two devices.
+    items.sort(key=lambda item: "replicas" not in item.fixturenames)
     for item in items:
         mark_slow(item)
     if "one_backend" not in config.option.markexpr:
