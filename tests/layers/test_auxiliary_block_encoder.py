@@ -68,7 +68,7 @@ def test_the_main_path_is_the_plain_encoder_whatever_the_gates():
 
 
 def auxiliary(encoder, x=X):
-    first = encoder(x, training=True, return_blocks=True)[0]
+    _, first, _ = encoder(x, training=True, return_depths=True)
     return to_numpy(encoder.auxiliary_path(first))
 
 
@@ -117,8 +117,8 @@ class OnlyAuxiliary(keras.Model):
         self.encoder = encoder
 
     def call(self, x, training=None):
-        blocks = self.encoder(x, training=training, return_blocks=True)
-        return self.encoder.auxiliary_path(blocks[0])
+        _, first, _ = self.encoder(x, training=training, return_depths=True)
+        return self.encoder.auxiliary_path(first)
 
 
 @pytest.mark.slow_on("jax", "tensorflow")
@@ -154,7 +154,7 @@ def test_moving_statistics_are_those_of_the_main_path_alone():
         ]
 
     start = moving()
-    first = encoder(X, training=True, return_blocks=True)[0]
+    _, first, _ = encoder(X, training=True, return_depths=True)
     main = moving()
     encoder.auxiliary_path(first)
     assert len(start) == 6
