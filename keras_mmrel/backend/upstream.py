@@ -79,11 +79,6 @@ def is_emptied(variable: Any) -> bool:
     return variable._value is None
 
 
-def keras_mask(x: Any) -> Any:
-    """Return the mask that layers of Keras pass on with a tensor, if any."""
-    return getattr(x, "_keras_mask", None)
-
-
 def made_by(tensor: Any) -> str:
     """Return the name of the layer that a symbolic tensor is the output of."""
     return tensor._keras_history.operation.name

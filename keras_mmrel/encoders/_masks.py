@@ -10,9 +10,9 @@ import keras
 from keras import ops
 
 from keras_mmrel.contract import Tensor
-from keras_mmrel.encoders._pooling import PADDING
 from keras_mmrel.encoders._pooling import features_of
 from keras_mmrel.encoders._pooling import masked_mean
+from keras_mmrel.encoders._pooling import mean_over_positions
 from keras_mmrel.encoders._pooling import usable_mask
 from keras_mmrel.encoders._pooling import with_features
 
@@ -46,10 +46,9 @@ class MeanOverPositions(keras.layers.Layer):
         self.built = True
 
     def call(self, x: Any, mask: Any = None) -> Tensor:
-        features = features_of(x)
         if isinstance(x, Mapping):
-            mask = x.get(PADDING)
-        return masked_mean(features, usable_mask(mask, features))
+            return mean_over_positions(x)
+        return masked_mean(x, usable_mask(mask, x))
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
         """No positions are left."""

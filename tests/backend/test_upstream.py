@@ -226,14 +226,6 @@ def test_a_callback_holds_its_model_under_the_private_name():
     assert vars(callback)[upstream.MODEL_OF_A_CALLBACK] is model
 
 
-def test_a_tensor_has_the_mask_of_the_layer_that_made_it():
-    tokens = np.array([[3, 1, 0, 0]])
-    out = keras.layers.Embedding(4, 2, mask_zero=True)(tokens)
-    mask = ops.convert_to_numpy(upstream.keras_mask(out))
-    assert mask.tolist() == [[True, True, False, False]]
-    assert upstream.keras_mask(ops.ones(2)) is None
-
-
 @pytest.mark.skipif(
     keras.config.backend() == "tensorflow", reason="builds nothing ahead"
 )
