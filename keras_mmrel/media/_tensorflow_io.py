@@ -5,9 +5,14 @@ resampled by PyAV as all sound is: `tensorflow_io.audio.resample` delays what
 it returns by half its filter, 32 samples of the lower rate. For video it needs
 FFmpeg 4 (or 3.4, 2.8) of the machine, and gives all pictures without their
 moments: how long a file takes is asked of PyAV.
+
+A file that it opens takes the place of the last one for every thread, in
+silence: https://github.com/tensorflow/io/issues/1647 and 1764, both open. So
+one thread at a time is in here.
 """
 
 import math
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +26,8 @@ from keras_mmrel.optional import require
 
 USER = 'media.Audio(decoder="tensorflow_io")'
 VIDEO_USER = 'media.Video(decoder="tensorflow_io")'
+
+_alone = threading.Lock()
 
 
 def _opened(path: Path) -> Any:
@@ -39,18 +46,20 @@ def _opened(path: Path) -> Any:
 
 
 def duration(path: Path) -> float:
-    file = _opened(path)
-    return int(file.shape[0]) / int(file.rate)
+    with _alone:
+        file = _opened(path)
+        return int(file.shape[0]) / int(file.rate)
 
 
 def audio(path: Path, sample_rate: int, start: float, seconds: float) -> Array:
-    file = _opened(path)
-    rate, frames = int(file.rate), int(file.shape[0])
-    first = min(round(start * rate), frames)
-    last = min(first + math.ceil(seconds * rate) + rate // 10, frames)
-    if first == last:
-        return np.zeros((0, 1), "float32")
-    values = scaled(file[first:last].numpy())
+    with _alone:
+        file = _opened(path)
+        rate, frames = int(file.rate), int(file.shape[0])
+        first = min(round(start * rate), frames)
+        last = min(first + math.ceil(seconds * rate) + rate // 10, frames)
+        if first == last:
+            return np.zeros((0, 1), "float32")
+        values = scaled(file[first:last].numpy())
     if len(values) < last - first:
         raise ValueError(f"truncated, {len(values)} of {last - first} frames")
     return _pyav.resampled(values, rate, sample_rate)
@@ -81,7 +90,7 @@ def _all_pictures(path: Path) -> Array:
     content = path.read_bytes()
     try:
         # It warns of every FFmpeg that it looks for before the machine's.
-        with warnings.catch_warnings():
+        with _alone, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ffmpeg.decode_video(content, 0).numpy()
     except NotImplementedError as error:
