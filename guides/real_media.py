@@ -249,8 +249,9 @@ only sensible choice.
 
 - **Pixels**: bytes (`media.Image(..., pixels="uint8")`) or floats in [0, 1], the
   default. `ImageEncoder` and `ConvEncoder` take both for the same picture.
-  Floats up to 255 are none of these. The strength of a noise is in parts of
-  white for both.
+  Where the first training has floats up to 255, as Keras' own loaders of images
+  give them, the model divides by 255 from then on, and says so. The strength of
+  a noise is in parts of white for all three.
 - **Waveforms**: floats in [-1, 1], as `media.Audio` makes them.
 - **Anything else**, such as decibels or measurements: `encoders.Scaling(shape)`,
   which learns mean and deviation of each band, channel or feature from the

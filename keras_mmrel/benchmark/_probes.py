@@ -3,17 +3,14 @@
 import types
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
-import keras
 import numpy as np
 
+from keras_mmrel._encoder_features import encoder_features
 from keras_mmrel.contract import MODALITY_LOGITS
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import modality_arrays
-from keras_mmrel.contract import rows_of
-from keras_mmrel.contract import to_numpy
 from keras_mmrel.optional import require
 
 BATCH = 1024
@@ -45,9 +42,10 @@ def linear_probe(
     found = {}
     for index, name in enumerate(model.modality_names):
         features = [
-            _features(model.encoders[index], part[name])
+            encoder_features(model, index, part[name], BATCH)
             for part in (x_train, x)
         ]
+        features = [f.reshape(len(f), -1) for f in features]
         mean, deviation = features[0].mean(axis=0), features[0].std(axis=0)
         features = [(f - mean) / (deviation + 1e-6) for f in features]
         classifier = linear.LogisticRegression(C=0.1, max_iter=60)
@@ -57,17 +55,6 @@ def linear_probe(
             classifier.fit(features[0], y_train)
         found[name] = float(classifier.score(features[1], y))
     return found
-
-
-def _features(encoder: keras.layers.Layer, values: Any) -> Array:
-    count = len(keras.tree.flatten(values)[0])
-    parts = [
-        to_numpy(encoder(batch["x"], training=False))
-        for first in range(0, count, BATCH)
-        for batch in [rows_of({"x": values}, slice(first, first + BATCH))]
-    ]
-    features = np.concatenate(parts)
-    return features.reshape(len(features), -1)
 
 
 def learning_curves(

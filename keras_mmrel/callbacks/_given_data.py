@@ -8,26 +8,10 @@ import numpy as np
 
 from keras_mmrel.contract import MASK
 from keras_mmrel.contract import Array
-from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
-
-
-def encoder_features(
-    encoder: keras.layers.Layer, values: ArrayLike, batch_size: int
-) -> Array:
-    """Features of one encoder, in batches."""
-    count = len(keras.tree.flatten(values)[0])
-    features = []
-    for start in range(0, count, batch_size):
-        batch = keras.tree.map_structure(
-            lambda v, s=start: v[s : s + batch_size], values
-        )
-        feature = encoder(batch, training=False)
-        features.append(keras.ops.convert_to_numpy(feature))
-    return np.concatenate(features).astype("float32")
 
 
 def modalities_of(callback: str, model: Any, data: Mapping) -> list[str]:

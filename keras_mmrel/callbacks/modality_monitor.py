@@ -3,7 +3,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mmrel.callbacks._given_data import encoder_features
+from keras_mmrel._encoder_features import encoder_features
 from keras_mmrel.callbacks._given_data import kind_of
 from keras_mmrel.callbacks._given_data import modalities_of
 from keras_mmrel.callbacks._given_data import read_data
@@ -196,8 +196,7 @@ class ModalityMonitor(keras.callbacks.Callback):
         )
 
     def _features(self, index: int, values: ArrayLike) -> Array:
-        encoder = self.model.encoders[index]
-        return encoder_features(encoder, values, self.batch_size)
+        return encoder_features(self.model, index, values, self.batch_size)
 
     # -- Picture -------------------------------------------------------------
 

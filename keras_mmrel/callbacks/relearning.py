@@ -3,7 +3,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_mmrel.callbacks._given_data import encoder_features
+from keras_mmrel._encoder_features import encoder_features
 from keras_mmrel.callbacks._given_data import kind_of
 from keras_mmrel.callbacks._given_data import modalities_of
 from keras_mmrel.callbacks._given_data import read_data
@@ -126,7 +126,7 @@ class Relearning(keras.callbacks.Callback):
             one = keras.tree.map_structure(
                 lambda v: v[:1], given["training_data"][name]
             )
-            encoder_features(self.model.encoders[index], one, 1)
+            encoder_features(self.model, index, one, 1)
             self.initial.append([to_numpy(w) for w in self._weights(index)])
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -151,7 +151,7 @@ class Relearning(keras.callbacks.Callback):
         purities = []
         for x, y in self.data.values():
             features = encoder_features(
-                self.model.encoders[index], x[name], self.batch_size
+                self.model, index, x[name], self.batch_size
             )
             features = features.reshape(len(features), -1)
             purities.append(self._purity(features, self._numbers(y)))

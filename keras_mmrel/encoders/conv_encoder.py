@@ -47,7 +47,8 @@ class ConvEncoder(TensorLayer):
     Call arguments:
         inputs: Tensor of shape `(batch, height, width, channels)`, or
             `(batch, frames, bins)` for a spectrogram. Bytes (uint8) are
-            pixels from 0 to 255 and become [0, 1].
+            pixels from 0 to 255 and become [0, 1], and so do, in a model,
+            floats of images up to 255 (see `ImageEncoder`).
         training: Whether dropout is active.
 
     Returns:

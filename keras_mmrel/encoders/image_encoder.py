@@ -33,8 +33,10 @@ class ImageEncoder(BackboneEncoder):
     """Encode an image with a backbone, pretrained or not.
 
     Takes pixels as `keras_mmrel.media.Image` makes them: bytes from 0 to 255
-    (`pixels="uint8"`), or floats in [0, 1]. They are standardised as the
-    backbone expects it, and what it returns is averaged over all positions.
+    (`pixels="uint8"`), or floats in [0, 1]. Floats up to 255 are divided by
+    255 by a model whose first training has such, which it says. They are
+    standardised as the backbone expects it, and what it returns is averaged
+    over all positions.
 
     What of the backbone learns is `fine_tune`. What is frozen runs as at
     inference, its moving statistics too. A backbone that was given as an

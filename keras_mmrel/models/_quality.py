@@ -23,7 +23,6 @@ from keras_mmrel.contract import Modalities
 from keras_mmrel.contract import Model
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import class_numbers
-from keras_mmrel.contract import is_pixels
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.layers._quality_fit import FEWEST
 from keras_mmrel.models._sampled_rows import ROWS
@@ -177,7 +176,7 @@ def _samples(
         inputs[MASK] = x[MASK]
     y = to_numpy(class_numbers(y, model.num_classes))
     kept = counted(y, sample_weight, class_weight)
-    if not kept.all() or any(is_pixels(x[n]) for n in model.pixel_modalities):
+    if not kept.all() or model.pixel_units.names:
         rows = np.flatnonzero(kept)
         if hasattr(layer, "samples"):
             # Those that it would draw, so that no others are copied.
@@ -189,13 +188,11 @@ def _samples(
 
 
 def _as_seen(model: Model, inputs: Modalities) -> Modalities:
-    """Return inputs with bytes of images as a step makes pixels of them."""
-    seen = {
-        name: np.asarray(inputs[name], "float32") / 255.0
-        for name in model.pixel_modalities
-        if name in inputs and is_pixels(inputs[name])
+    """Return inputs with pixels of images as a step makes them."""
+    return {
+        name: model.pixel_units.scaled_array(name, x)
+        for name, x in inputs.items()
     }
-    return {**inputs, **seen}
 
 
 def _warn_of_nothing(model: Model, y: Array) -> None:

@@ -19,7 +19,6 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import class_numbers
 from keras_mmrel.contract import to_numpy
 from keras_mmrel.encoders._feature_scaling import FeatureScaling
-from keras_mmrel.encoders._pixel_scaling import unit_pixels
 from keras_mmrel.encoders.block_encoder import BlockEncoder
 from keras_mmrel.layers._auxiliary_block_encoder import AuxiliaryBlockEncoder
 from keras_mmrel.models._sampled_rows import ROWS
@@ -164,7 +163,6 @@ def _adapt(
     if len(chosen) > ROWS:
         few = np.random.default_rng(0).permutation(len(chosen))[:ROWS]
         chosen = chosen[np.sort(few)]
-    bytes_too = name in model.pixel_modalities
 
     def parts() -> Iterator[Any]:
         for start in range(0, len(chosen), CHUNK):
@@ -172,6 +170,6 @@ def _adapt(
             part = keras.tree.map_structure(
                 lambda v, some=some: ops.convert_to_tensor(to_numpy(v[some])), x
             )
-            yield unit_pixels(part, "float32") if bytes_too else part
+            yield model.pixel_units.scaled(name, part)
 
     layer.adapt_inside(lambda part: encoder(part, training=False), parts())

@@ -18,6 +18,7 @@ from keras_mmrel.models import _own_callbacks
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
 from keras_mmrel.models._batch_form import BatchForm
+from keras_mmrel.models._pixel_units import PixelUnits
 from keras_mmrel.models._quality import adapt_quality
 from keras_mmrel.models._quality import put_back
 from keras_mmrel.models._quality import training_part
@@ -47,6 +48,7 @@ class CheckedModel(keras.Model):
         quality: Layer that judges inputs, or `None`.
         class_names: Names of the classes, or `None`.
         informative: Weight `(n_modalities,)`, 1 for what varies in training.
+        pixel_units: What pixels are divided by.
     """
 
     modality_names: list[str]
@@ -56,6 +58,7 @@ class CheckedModel(keras.Model):
     quality: keras.layers.Layer | None
     class_names: list[str] | None
     informative: keras.Variable
+    pixel_units: PixelUnits
     _runs = 0
 
     @reads_tables
@@ -286,6 +289,7 @@ class CheckedModel(keras.Model):
         check_adapted(self, trains=True)
         check_optimizer_is_own(self)
         self.modality_inputs.ranges.keep()
+        self.pixel_units.keep()
         with self._running():
             return super().train_on_batch(
                 x, y, sample_weight, class_weight, **kwargs
@@ -329,6 +333,7 @@ class CheckedModel(keras.Model):
         """Learn from all training data what has to be known before a step."""
         _class_names.take(self, x)
         self.modality_inputs.ranges.keep()
+        self.pixel_units.keep()
         kept = sample_weight
         if class_weight and isinstance(x, Mapping):
             numbers = ops.convert_to_numpy(class_numbers(y, self.num_classes))

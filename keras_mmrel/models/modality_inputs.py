@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -17,7 +18,6 @@ from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import largest_value
 from keras_mmrel.contract import read_tables
 from keras_mmrel.contract import to_numpy
-from keras_mmrel.encoders._pixel_scaling import unit_pixels
 from keras_mmrel.models import _class_names
 from keras_mmrel.models import pipelines
 from keras_mmrel.models import validation
@@ -93,10 +93,9 @@ class ModalityInputs:
             name: keras.tree.map_structure(ops.convert_to_tensor, inputs[name])
             for name in self.names
         }
-        for name in self.model.pixel_modalities:
-            # So whatever judges or cleans inputs sees what an encoder sees.
-            if keras.backend.standardize_dtype(tensors[name].dtype) == "uint8":
-                tensors[name] = unit_pixels(tensors[name], "float32")
+        # So whatever judges or cleans inputs sees what an encoder sees.
+        for name in self.model.pixel_units.names:
+            tensors[name] = self.model.pixel_units.scaled(name, tensors[name])
         if inputs.get(MASK) is None:
             leaf = keras.tree.flatten(tensors)[0]
             one = ops.ones_like(leaf[(..., *[0] * (len(leaf.shape) - 1))])
@@ -343,8 +342,9 @@ class ModalityInputs:
                 name
                 for name, spec in self.model.modality_specs.items()
                 if not isinstance(spec, tuple)
-                and name not in self.model.pixel_modalities
+                and name not in self.model.pixel_units.names
             ],
+            unit=partial(self.model.pixel_units.unit_of, learns=trains),
         )
         self.tokens.check(plain, rows)
         validation.check_order(plain, self.names)

@@ -37,6 +37,7 @@ from keras_mmrel.models import _quality
 from keras_mmrel.models import _saving
 from keras_mmrel.models import modality_encoders
 from keras_mmrel.models import validation
+from keras_mmrel.models._pixel_units import PixelUnits
 from keras_mmrel.models.batch_watch import BatchWatch
 from keras_mmrel.models.clock import Clock
 from keras_mmrel.models.compile_arguments import check_loss
@@ -218,8 +219,11 @@ class MultimodalModel(StoredModel):
             self._encoder_of(name, spec)
             for name, spec in self.modality_specs.items()
         ]
-        self.pixel_modalities = modality_encoders.pixel_modalities(
-            self.modality_names, self.encoders
+        self.pixel_units = PixelUnits(
+            self,
+            modality_encoders.pixel_modalities(
+                self.modality_names, self.encoders
+            ),
         )
         modality_encoders.check_sharing(self.modality_names, self.encoders)
         self.auxiliary_trackers = {

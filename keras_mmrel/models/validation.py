@@ -324,6 +324,7 @@ def check_arrays(
     limit: float = LARGEST,
     encoded: Sequence[str] = (),
     hint: Callable[[str, float], None] | None = None,
+    unit: Callable[[str, Array, float], float] | None = None,
 ) -> tuple[int, dict[str, float]]:
     """Check the values of in-memory inputs.
 
@@ -337,6 +338,8 @@ def check_arrays(
         encoded: Modalities whose encoder is the user's: what it makes of
             integers (numbers of tokens, say) is its own affair.
         hint: Function of a modality's name and its largest value.
+        unit: Function of a modality's name, some of its samples and the
+            largest value of all: what a step divides it by.
 
     Returns:
         The number of samples, and the size of the largest value of each
@@ -365,23 +368,26 @@ def check_arrays(
             )
             if numbers:
                 continue
-            if first.dtype.name == "uint8" and first.ndim > 3:
-                largest /= 255
-            elif (
+            some = _some_present(array, present)
+            by = 1.0 if unit is None else unit(name, some, largest)
+            if (
                 hint is not None
                 and name in hints
-                and (largest > RAW or _mean_size(array, present) > RAW_MEAN)
+                and by == 1.0
+                and (largest > RAW or _mean_size(some) > RAW_MEAN)
             ):
                 hint(name, largest)
-            sizes[name] = max(sizes[name], largest)
+            sizes[name] = max(sizes[name], largest / by)
     return count, sizes
 
 
-def _mean_size(array: Array | Tensor, present: Array | None) -> float:
-    """Mean size of the values of some samples that are there."""
+def _some_present(array: Array | Tensor, present: Array | None) -> Array:
+    """Some samples that are there."""
     some = rows_to_numpy(array, slice(ROWS_OF_MEAN))
-    if present is not None:
-        some = some[present[:ROWS_OF_MEAN]]
+    return some if present is None else some[present[:ROWS_OF_MEAN]]
+
+
+def _mean_size(some: Array) -> float:
     return float(np.abs(some.astype("float32")).mean()) if some.size else 0.0
 
 
