@@ -100,10 +100,10 @@ encoders.ImageEncoder("mobilenet_v3_small_100_imagenet", (224, 224, 3))
 encoders.TextEncoder("distil_bert_base_en_uncased", length=32)
 ```
 
-A text's preprocessor belongs to its backbone: `media.Text` takes
-`keras_hub.models.TextClassifierPreprocessor.from_preset(preset)`, which adds the
-tokens that begin and end a text (a tokenizer alone does not), and its padding.
-BERT's hands on segments, too: `TextEncoder(..., segment_ids=True)`.
+What prepares a text or a sound belongs to the backbone, so it is named by the same
+preset: `media.Text(..., tokenizer=preset)` adds the tokens that begin and end a text
+(a tokenizer alone does not) and its padding, `media.Audio(..., transform=preset)`
+makes Whisper's spectrograms.
 """
 
 

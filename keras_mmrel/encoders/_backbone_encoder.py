@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_mmrel._presets import PRESET
+from keras_mmrel._presets import from_preset
 from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import SIZE
 from keras_mmrel.constraints import Choice
@@ -23,7 +25,6 @@ from keras_mmrel.encoders._split_backbone import natural_blocks
 from keras_mmrel.encoders._vocabulary import LookupLayer
 from keras_mmrel.encoders._vocabulary import vocabularies
 from keras_mmrel.encoders.block_encoder import symbolic_outputs
-from keras_mmrel.optional import require
 from keras_mmrel.tensor_layer import TensorLayer
 from keras_mmrel.tensor_layer import describe
 from keras_mmrel.tensor_layer import refusing
@@ -31,10 +32,7 @@ from keras_mmrel.tensor_layer import refusing
 # What a backbone of several outputs calls what it makes of its inputs.
 OUTPUTS = ("sequence_output", "encoder_sequence_output")
 
-BACKBONE = Instance(
-    (keras.layers.Layer, str), "a `keras.Layer`, or the name of a preset"
-)
-BACKBONE.bad = (1.5, None)
+BACKBONE = Either(Instance(keras.layers.Layer, "a `keras.Layer`"), PRESET)
 
 OPTIONS: dict[str, Constraint] = {
     "fine_tune": Either(Choice("all", "none", "lora"), Integer(1)),
@@ -216,21 +214,11 @@ def load_backbone(backbone: keras.layers.Layer | str) -> keras.layers.Layer:
     """Return a backbone, of a preset of keras-hub where it is a name."""
     if not isinstance(backbone, str):
         return backbone
-    hub = require("keras_hub", "a preset's name")
-    try:
-        return hub.models.Backbone.from_preset(backbone)
-    # Downloads, files and presets fail in many ways.
-    except Exception as error:
-        raise preset_error(backbone, error) from error
-
-
-def preset_error(preset: str, error: Exception) -> ValueError:
-    """Return the one sentence about a preset that cannot be had."""
-    first = (str(error).splitlines() or [""])[0][:120]
-    return ValueError(
-        "`backbone` must be a `keras.Layer`, or a preset of keras-hub that "
-        "lies in a folder or can be downloaded. Received: "
-        f"backbone={preset!r} ({type(error).__name__}: {first})"
+    return from_preset(
+        "backbone",
+        "a `keras.Layer`",
+        backbone,
+        lambda hub: hub.models.Backbone.from_preset(backbone),
     )
 
 

@@ -43,7 +43,7 @@ class AudioEncoder(BackboneEncoder):
     `keras_mmrel.encoders.LogMelSpectrogram`; of an image backbone that wants
     channels, the spectrogram is the only one. A backbone of keras-hub that
     was pretrained on spectrograms of its own (Whisper) gets them from its
-    converter: `keras_mmrel.media.Audio(..., transform=converter)`.
+    converter: `keras_mmrel.media.Audio(..., transform=preset)`.
     Of a backbone with encoder and decoder (Whisper, Moonshine) the encoder is
     used. One that takes waveforms and the mask of their padding (Moonshine)
     has the zeros masked that end a clip, with which `keras_mmrel.media.Audio`

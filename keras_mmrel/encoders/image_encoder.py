@@ -4,6 +4,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel._presets import USER
 from keras_mmrel.constraints import Constraint
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Every
@@ -148,7 +149,7 @@ class ImageEncoder(BackboneEncoder):
 
 def preset_scale(preset: str) -> tuple[Any, Any]:
     """Mean and deviation on the scale [0, 1] that a preset's pixels have."""
-    hub = require("keras_hub", "a preset's name")
+    hub = require("keras_hub", USER)
     try:
         converter = hub.layers.ImageConverter.from_preset(preset)
     except Exception as error:

@@ -25,8 +25,8 @@ class TextEncoder(BackboneEncoder):
     """Encode a text with a transformer, pretrained or not.
 
     Takes token numbers and the mask of their padding as
-    `keras_mmrel.media.Text` makes them with the tokenizer that belongs to the
-    backbone, such as `keras_hub.tokenizers.Tokenizer.from_preset(preset)`.
+    `keras_mmrel.media.Text` makes them with what belongs to the same
+    backbone: `media.Text(..., tokenizer=preset)` takes its name.
     Padding takes no part: the same tokens, padded to another length, have the
     same feature. Of a backbone with encoder and decoder the encoder is used.
 

@@ -46,10 +46,10 @@ class VideoEncoder(TensorLayer):
 
     A preset's name or a backbone becomes a
     `keras_mmrel.encoders.ImageEncoder`, which takes pixels as that one does:
-    bytes from 0 to 255, or floats in [0, 1] or up to 255. A layer that makes one feature
-    of an image already, such as `keras_mmrel.encoders.ConvEncoder` or an
-    `ImageEncoder`, is used itself, unless an argument of the image's encoder
-    is given.
+    bytes from 0 to 255, or floats in [0, 1] or up to 255. A layer that makes
+    one feature of an image already, such as
+    `keras_mmrel.encoders.ConvEncoder` or an `ImageEncoder`, is used itself,
+    unless an argument of the image's encoder is given.
 
     All frames share its weights, and their features become one. So the order
     of frames plays no part; a backbone that sees motion goes into

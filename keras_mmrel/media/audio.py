@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel._presets import PRESET
+from keras_mmrel._presets import from_preset
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Flag
@@ -35,7 +37,7 @@ PLACES = ("middle", RANDOM)
     mono=Flag(),
     padding=Choice("zeros", "repeat"),
     decoder=Choice("auto", *_decoders.AUDIO),
-    transform=TRANSFORM,
+    transform=Either(TRANSFORM, PRESET),
 )
 class Audio(FileMedium):
     """Sound from files: so many seconds at one sample rate.
@@ -64,7 +66,10 @@ class Audio(FileMedium):
             soundfile for WAV and FLAC and PyAV for the rest;
             `"tensorflow_io"` is there for who has it, with TensorFlow 2.16
             or 2.17: its own project calls it abandoned.
-        transform: As in `keras_mmrel.media.FileMedium`.
+        transform: As in `keras_mmrel.media.FileMedium`, or the name of a
+            preset of keras-hub, the one that
+            `keras_mmrel.encoders.AudioEncoder` gets: its converter makes
+            spectrograms.
 
     Example:
 
@@ -84,9 +89,17 @@ class Audio(FileMedium):
         mono: bool = True,
         padding: str = "zeros",
         decoder: str = "auto",
-        transform: Callable[[Array], Array] | None = None,
+        transform: Callable[[Array], Array] | str | None = None,
     ) -> None:
-        super().__init__(column, transform=transform)
+        self.preset = transform if isinstance(transform, str) else None
+        super().__init__(
+            column,
+            transform=(
+                converter_of(transform, sample_rate)
+                if isinstance(transform, str)
+                else transform
+            ),
+        )
         self.sample_rate = sample_rate
         self.seconds = seconds
         self.start = start
@@ -139,6 +152,27 @@ class Audio(FileMedium):
             "padding": self.padding,
             "decoder": self.decoder,
         }
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {**config, "transform": self.preset or config["transform"]}
+
+
+def converter_of(preset: str, sample_rate: int) -> keras.layers.Layer:
+    """Return what makes of sound what a preset's backbone takes."""
+    converter = from_preset(
+        "transform",
+        "a function of an array",
+        preset,
+        lambda hub: hub.layers.AudioConverter.from_preset(preset),
+    )
+    expected = getattr(converter, "sampling_rate", sample_rate)
+    if expected != sample_rate:
+        raise ValueError(
+            f"`sample_rate` must be {expected} for the preset {preset!r}. "
+            f"Received: {sample_rate}"
+        )
+    return converter
 
 
 def columns_of(start: float | str, end: float | str | None) -> list[str]:

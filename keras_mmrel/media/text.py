@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_mmrel._presets import PRESET
+from keras_mmrel._presets import from_preset
 from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Every
@@ -36,7 +38,10 @@ LARGEST_FILE = 16 * 1024 * 1024
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
     column=COLUMN,
-    tokenizer=Instance(Callable, "a function of a text, or a Keras layer"),  # type: ignore[arg-type]
+    tokenizer=Either(
+        Instance(Callable, "a function of a text, or a Keras layer"),  # type: ignore[arg-type]
+        PRESET,
+    ),
     length=Integer(1, 100_000),
     files=Flag(),
     encodings=Every(Encoding()),
@@ -64,7 +69,9 @@ class Text(Medium):
             learns them from the first table it gets, so let that be the
             training one) or a tokenizer or preprocessor of keras-hub. The
             latter adds the tokens that begin and end a text; neither can be
-            read back from a config.
+            read back from a config. Or the name of a preset of keras-hub,
+            the one that `keras_mmrel.encoders.TextEncoder` gets: its
+            preprocessor makes texts of `length`, without segments.
         length: Tokens of a text; more are cut off. A dict of a tokenizer's
             own must have one length already.
         files: Whether the cells name text files.
@@ -92,7 +99,7 @@ class Text(Medium):
         self,
         column: str,
         *,
-        tokenizer: Callable[[Any], Any],
+        tokenizer: Callable[[Any], Any] | str,
         length: int = 64,
         files: bool = False,
         encodings: Sequence[str] = ("utf-8-sig", "latin-1"),
@@ -102,7 +109,12 @@ class Text(Medium):
     ) -> None:
         super().__init__((column,))
         self.column = column
-        self.tokenizer = tokenizer
+        self.preset = tokenizer if isinstance(tokenizer, str) else None
+        self.tokenizer = (
+            preprocessor_of(tokenizer, length)
+            if isinstance(tokenizer, str)
+            else tokenizer
+        )
         self.length = length
         self.files = files
         self.encodings = tuple(encodings)
@@ -180,7 +192,8 @@ class Text(Medium):
             if isinstance(made[0], Mapping):
                 made = {k: np.stack([m[k] for m in made]) for k in made[0]}
         if isinstance(made, Mapping):
-            return {name: to_numpy(value) for name, value in made.items()}
+            names = (TOKENS, PADDING) if self.preset else made
+            return {name: to_numpy(made[name]) for name in names}
         tokens = np.full((len(texts), self.length), self.pad_id, "int32")
         for row, ids in enumerate(made):
             ids = self._numbers(ids)[: self.length]
@@ -232,7 +245,8 @@ class Text(Medium):
     def get_config(self) -> dict[str, Any]:
         return {
             "column": self.column,
-            "tokenizer": keras.saving.serialize_keras_object(self.tokenizer),
+            "tokenizer": self.preset
+            or keras.saving.serialize_keras_object(self.tokenizer),
             "length": self.length,
             "files": self.files,
             "encodings": list(self.encodings),
@@ -240,3 +254,15 @@ class Text(Medium):
             "pad_id": self.pad_id,
             "clean": keras.saving.serialize_keras_object(self.clean),
         }
+
+
+def preprocessor_of(preset: str, length: int) -> keras.layers.Layer:
+    """Return what makes of texts what a preset's backbone takes."""
+    return from_preset(
+        "tokenizer",
+        "a function of a text, a Keras layer",
+        preset,
+        lambda hub: hub.models.TextClassifierPreprocessor.from_preset(
+            preset, sequence_length=length
+        ),
+    )
