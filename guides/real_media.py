@@ -302,7 +302,8 @@ said(small.fit, bright, labels)
 A text is a dict of tokens and the mask of their padding, a sequence one of
 values and that mask: padding takes no part in a feature. A text needs an
 encoder of tokens. A sequence gets `encoders.SequenceEncoder` by its shape alone,
-as pictures, vectors and videos get theirs.
+as pictures, vectors and videos get theirs; `encoders.Scaling` takes its shape where
+its values have units of their own.
 """
 
 both = media.MediaTable(

@@ -238,6 +238,26 @@ class Every(Constraint):
         return type(value)(self.item.plain(item) for item in value)
 
 
+class Shapes(Constraint):
+    """A dict of shapes of sequences: values, and the mask of their padding."""
+
+    expected = (
+        "a dict of two shapes, of values (time, features) and of "
+        "'padding_mask' (time,)"
+    )
+    bad = ({}, {"values": (5, 2)}, {"a": (5, 2), "padding_mask": (4,)})
+
+    def accepts(self, value: Any) -> bool:
+        whole = Every(Integer(1))
+        if not isinstance(value, Mapping) or len(value) != 2:
+            return False
+        if not all(map(whole.accepts, value.values())):
+            return False
+        mask = value.get("padding_mask", ())
+        values = [s for name, s in value.items() if name != "padding_mask"]
+        return len(values[0]) == 2 and tuple(mask) == tuple(values[0][:1])
+
+
 class Names(Constraint):
     """A sequence of strings, which may be empty."""
 

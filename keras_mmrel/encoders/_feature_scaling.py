@@ -1,18 +1,20 @@
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel._shapes import map_shapes
+from keras_mmrel._shapes import with_batch
 from keras_mmrel.contract import Array
-from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import rows_to_numpy
 from keras_mmrel.contract import to_numpy
+from keras_mmrel.encoders._pooling import PADDING
+from keras_mmrel.encoders._sequence_block import check_sequence
 from keras_mmrel.state import add_state
 from keras_mmrel.tensor_layer import TensorLayer
 
@@ -51,34 +53,61 @@ class FeatureScaling(TensorLayer):
     """Standardise features by what training samples have.
 
     Args:
-        shape: Shape of a sample; statistics are of its last axis.
+        shape: Shape of a sample; statistics are of its last axis. Of a padded
+            sequence a dict of two shapes: steps of padding count for nothing.
         **kwargs: Arguments of `keras.layers.Layer`.
     """
 
-    def __init__(self, shape: Sequence[int], **kwargs: Any) -> None:
+    def __init__(self, shape: Any, **kwargs: Any) -> None:
         # Raw values may be more than float16 holds.
         super().__init__(autocast=False, **kwargs)
-        self.shape = tuple(shape)
-        self.mean = add_state(self, "mean", self.shape[-1:])
-        self.variance = add_state(self, "variance", self.shape[-1:], "ones")
+        self.shape = map_shapes(tuple, shape)
+        # The name of a sequence's values.
+        self.values = None
+        if isinstance(self.shape, dict):
+            self.values = check_sequence(map_shapes(with_batch, self.shape))
+        last = self._of_values(self.shape)[-1:]
+        self.mean = add_state(self, "mean", last)
+        self.variance = add_state(self, "variance", last, "ones")
         self.count = add_state(self, "count")
         # What gets the inputs of a call, and ends it.
         self._seeing: Moments | None = None
         self.built = True
 
     @property
-    def input_shape(self) -> tuple:
+    def input_shape(self) -> Any:
         """Shape that is taken, batch axis included."""
-        return (None, *self.shape)
+        return map_shapes(with_batch, self.shape)
 
-    def call(self, inputs: Tensor) -> Tensor:
+    def call(self, inputs: Any) -> Any:
         if self._seeing is not None:
-            self._seeing.add(to_numpy(inputs).reshape(-1, self.shape[-1]))
+            self._seeing.add(
+                self._rows(keras.tree.map_structure(to_numpy, inputs))
+            )
             raise Reached
-        x = ops.cast(inputs, "float32")
+        scaled = self._scaled(self._of_values(inputs))
+        if self.values is None:
+            return scaled
+        there = ops.cast(inputs[PADDING], "bool")[:, :, None]
+        # Zeros, as what is padded with.
+        return {**inputs, self.values: ops.where(there, scaled, 0)}
+
+    def _of_values(self, given: Any) -> Any:
+        """The values, or their shape, of what may be a sequence."""
+        return given if self.values is None else given[self.values]
+
+    def _rows(self, arrays: Any) -> Array:
+        """Rows `(count, features)` of samples, without padding."""
+        values = self._of_values(arrays)
+        if self.values is not None:
+            return values[np.asarray(arrays[PADDING]).astype(bool)]
+        return values.reshape(-1, values.shape[-1])
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        x = ops.cast(x, "float32")
         mean = ops.convert_to_tensor(self.mean)
         variance = ops.convert_to_tensor(self.variance)
-        if len(self.shape) == 1:
+        if self.values is not None or len(self.shape) == 1:
             # Each number has a unit of its own; what varies by less than a
             # millionth of its size is rounding.
             varies = variance > ops.square(1e-6 * mean)
@@ -90,40 +119,50 @@ class FeatureScaling(TensorLayer):
         x = (x - mean) / deviation
         return ops.cast(x, self.compute_dtype)
 
-    def adapt(self, inputs: ArrayLike, present: Array | None = None) -> None:
+    def adapt(self, inputs: Any, present: Array | None = None) -> None:
         """Take the statistics of samples; what was known is forgotten.
 
         Args:
-            inputs: `(samples, *shape)`, read in chunks.
+            inputs: `(samples, *shape)`, or a dict of such, read in chunks.
             present: `(samples,)`, true for those that count.
 
         Raises:
             ValueError: If they have another shape, or one that counts is not
                 finite.
         """
-        shape = tuple(np.shape(inputs))
-        if len(shape) < 2 or shape[1:] != self.shape:
-            raise ValueError(
-                "`inputs` must have the shape (samples, "
-                f"{', '.join(map(str, self.shape))}). Received: shape={shape}"
-            )
+        count = self._count(inputs)
         if present is not None:
             present = np.asarray(present).astype(bool).reshape(-1)
-            if len(present) != shape[0]:
+            if len(present) != count:
                 raise ValueError(
-                    f"`present` must have one value a sample, {shape[0]}. "
+                    f"`present` must have one value a sample, {count}. "
                     f"Received: {len(present)}"
                 )
         moments = Moments()
-        first = rows_to_numpy(inputs, slice(1))
+        first = rows_to_numpy(self._of_values(inputs), slice(1))
         step = max(1, CHUNK_BYTES // max(first.nbytes, 1))
-        for start in range(0, len(inputs), step):
+        for start in range(0, count, step):
             rows = slice(start, start + step)
-            chunk = rows_to_numpy(inputs, rows)
-            if present is not None:
-                chunk = chunk[present[rows]]
-            moments.add(chunk.reshape(-1, self.shape[-1]))
+            kept = slice(None) if present is None else present[rows]
+            chunk = keras.tree.map_structure(
+                lambda x, rows=rows, kept=kept: rows_to_numpy(x, rows)[kept],
+                inputs,
+            )
+            moments.add(self._rows(chunk))
         self._take(moments)
+
+    def _count(self, inputs: Any) -> int:
+        """Return the number of samples, if their shapes are right."""
+        shapes = keras.tree.map_structure(lambda x: tuple(np.shape(x)), inputs)
+        count = len(keras.tree.flatten(inputs)[0])
+        if shapes != map_shapes(lambda shape: (count, *shape), self.shape):
+            expected = map_shapes(lambda shape: ("samples", *shape), self.shape)
+            shown = str(expected).replace("'samples'", "samples")
+            raise ValueError(
+                f"`inputs` must have the shape {shown}. Received: "
+                f"shape={shapes}"
+            )
+        return count
 
     def adapt_inside(
         self, network: Callable[[Any], Any], parts: Iterable[Any]
@@ -156,4 +195,4 @@ class FeatureScaling(TensorLayer):
             self.count.assign(moments.count)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "shape": list(self.shape)}
+        return {**super().get_config(), "shape": map_shapes(list, self.shape)}

@@ -1,41 +1,44 @@
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_mmrel._shapes import map_shapes
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Every
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Integer
+from keras_mmrel.constraints import Shapes
 from keras_mmrel.constraints import constrained
 from keras_mmrel.contract import Array
-from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Tensor
 from keras_mmrel.encoders._backbone_encoder import FrontedBlock
 from keras_mmrel.encoders._backbone_encoder import build_all
 from keras_mmrel.encoders._feature_scaling import FeatureScaling
 from keras_mmrel.encoders.conv_encoder import ConvEncoder
 from keras_mmrel.encoders.mlp_encoder import MLPEncoder
+from keras_mmrel.encoders.sequence_encoder import SequenceEncoder
 from keras_mmrel.tensor_layer import TensorLayer
 
 
 @keras.saving.register_keras_serializable(package="keras_mmrel")
 @constrained(
-    shape=Every(Integer(1)),
+    shape=Either(Every(Integer(1)), Shapes()),
     encoder=Either(Instance(keras.layers.Layer, "a `keras.Layer`"), None),
     seed=SEED,
 )
 class Scaling(TensorLayer):
     """Standardise a modality by its training samples, then encode it.
 
-    Of a vector each number has a mean and a deviation of its own, of a
-    spectrogram each band, of an image each channel. They are learnt before
-    the first step of the first `fit`, from samples that have the modality,
-    and are in the model's file. A number of a vector that does not vary is
-    only shifted; a band or a channel that hardly varies (less than a tenth of
-    what they vary on average) is not blown up.
+    Of a vector, and of each step of a sequence, each number has a mean and a
+    deviation of its own, of a spectrogram each band, of an image each channel.
+    They are learnt before the first step of the first `fit`, from samples that
+    have the modality, and are in the model's file. A number of a vector that
+    does not vary is only shifted; a band or a channel that hardly varies (less
+    than a tenth of what they vary on average) is not blown up.
 
     It may stand inside another encoder, in a `VideoEncoder` or a
     `keras.Sequential` say: there it learns from what it gets of up to 2,048
@@ -47,14 +50,17 @@ class Scaling(TensorLayer):
     given as `quality` see what the data hold.
 
     Args:
-        shape: Shape of a sample: what `modalities` would be given.
+        shape: Shape of a sample: what `modalities` would be given. Of a padded
+            sequence (`keras_mmrel.media.Series`) a dict of two shapes; its
+            padding counts for nothing, and stays 0.
         encoder: Layer that encodes what is scaled; by default an `MLPEncoder`
-            for a vector, and a `ConvEncoder` for what has more axes.
+            for a vector, a `SequenceEncoder` for a padded sequence, and a
+            `ConvEncoder` for what has more axes.
         seed: Seed of the default encoder.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: Tensor `(batch, *shape)`.
+        inputs: Tensor `(batch, *shape)`, or a dict of such.
         training: Passed on to the encoder.
 
     Returns:
@@ -74,24 +80,26 @@ class Scaling(TensorLayer):
 
     def __init__(
         self,
-        shape: Sequence[int],
+        shape: Sequence[int] | Mapping[str, Sequence[int]],
         encoder: keras.layers.Layer | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
-        self.shape = tuple(shape)
+        self.shape = map_shapes(tuple, shape)
         self.seed = seed
         self.front = FeatureScaling(
             self.shape, name="front", dtype=self.dtype_policy
         )
         if encoder is None:
-            kind = MLPEncoder if len(self.shape) == 1 else ConvEncoder
+            kind: type = MLPEncoder if len(self.shape) == 1 else ConvEncoder
+            if isinstance(self.shape, Mapping):
+                kind = SequenceEncoder
             encoder = kind(seed=seed, dtype=self.dtype_policy)
         self.encoder = encoder
 
     @property
-    def input_shape(self) -> tuple:
+    def input_shape(self) -> Any:
         """Shape that is taken, batch axis included."""
         return self.front.input_shape
 
@@ -106,11 +114,11 @@ class Scaling(TensorLayer):
         """Whether statistics are known."""
         return bool(ops.convert_to_numpy(self.front.count))
 
-    def adapt(self, inputs: ArrayLike, present: Array | None = None) -> None:
+    def adapt(self, inputs: Any, present: Array | None = None) -> None:
         """Take the statistics of samples; what was known is forgotten.
 
         Args:
-            inputs: `(samples, *shape)`, read in chunks.
+            inputs: `(samples, *shape)`, or a dict of such, read in chunks.
             present: `(samples,)`, true for those that count.
         """
         self.front.adapt(inputs, present)
@@ -124,7 +132,7 @@ class Scaling(TensorLayer):
     def get_config(self) -> dict:
         return {
             **super().get_config(),
-            "shape": list(self.shape),
+            "shape": map_shapes(list, self.shape),
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "seed": self.seed,
         }

@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 
+from keras_mmrel._shapes import map_shapes
 from keras_mmrel.backend import upstream
 from keras_mmrel.contract import ModalitySpecs
 from keras_mmrel.models import _quantization
-from keras_mmrel.models.modality_encoders import map_shapes
 
 PREFIX = "seed_"
 

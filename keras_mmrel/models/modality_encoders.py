@@ -1,13 +1,13 @@
 """From what describes a modality to its encoder and its input shape."""
 
 import zlib
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_mmrel._shapes import map_shapes
 from keras_mmrel.encoders import BlockEncoder
 from keras_mmrel.encoders import ConvEncoder
 from keras_mmrel.encoders import ImageEncoder
@@ -40,17 +40,6 @@ def known_shape(spec: Any) -> Any:
     if isinstance(shape, list):
         return None
     return map_shapes(lambda s: tuple(s[1:]), shape)
-
-
-def map_shapes(function: Callable, shapes: Any) -> Any:
-    """Apply `function` to a shape, or to each shape of a (nested) dict."""
-    if isinstance(shapes, Mapping):
-        return {k: map_shapes(function, s) for k, s in shapes.items()}
-    return function(shapes)
-
-
-def with_batch(shape: Sequence) -> tuple:
-    return (None, *shape)
 
 
 def pixel_modalities(

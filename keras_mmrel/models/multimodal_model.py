@@ -6,6 +6,8 @@ import keras
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel._shapes import map_shapes
+from keras_mmrel._shapes import with_batch
 from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
@@ -47,8 +49,6 @@ from keras_mmrel.models.compile_arguments import check_options
 from keras_mmrel.models.compile_arguments import known_optimizer
 from keras_mmrel.models.compile_arguments import logits_loss
 from keras_mmrel.models.metric_routes import MetricRoutes
-from keras_mmrel.models.modality_encoders import map_shapes
-from keras_mmrel.models.modality_encoders import with_batch
 from keras_mmrel.models.modality_inputs import ModalityInputs
 from keras_mmrel.models.modality_inputs import keep_present
 from keras_mmrel.models.modulation_slot import ModulationSlot

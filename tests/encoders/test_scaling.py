@@ -9,6 +9,7 @@ import pytest
 import keras_mmrel
 from keras_mmrel import encoders
 from tests.helpers import EAGER
+from tests.helpers import json_round_trip
 from tests.helpers import run_layer_checks
 from tests.helpers import to_numpy
 from tests.helpers import vectors
@@ -217,7 +218,11 @@ class Failing(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     "x, present, expected",
     [
-        (np.ones((9, 8)), None, r"`inputs` must have the shape \(samples, 4\)"),
+        (
+            np.ones((9, 8)),
+            None,
+            r"`inputs` must have the shape \(samples, 4\)",
+        ),
         (np.full((9, 4), np.nan), None, "`inputs` must be finite"),
         (np.ones((9, 4)), np.ones(5), "`present` must have one value a sample"),
     ],
@@ -249,3 +254,77 @@ def test_each_number_of_a_vector_has_a_unit_of_its_own():
     bands.adapt(np.repeat(x[:, None] - [1.7, 4e4], 5, axis=1))
     scaled = to_numpy(bands.front(np.repeat(x[:, None], 5, axis=1)))
     assert scaled[..., 0].std() < 1e-3
+
+
+def padded(count=40, steps=9):
+    """Sequences of any length in units of their own, and rubbish behind."""
+    lengths = RNG.integers(1, steps + 1, count)
+    mask = np.arange(steps) < lengths[:, None]
+    values = RNG.normal([-60, 5, 900], [20, 0.1, 300], (count, steps, 3))
+    values[~mask] = 1e4
+    return {"values": values.astype("float32"), "padding_mask": mask}
+
+
+SEQUENCE = {"values": (9, 3), "padding_mask": (9,)}
+
+
+def test_scaling_of_a_sequence():
+    encoder = encoders.Scaling(SEQUENCE, encoders.SequenceEncoder((3,)))
+    assert json_round_trip(encoder).get_config() == encoder.get_config()
+    x = padded()
+    encoder.adapt(x)
+    feature = to_numpy(encoder(x))
+    assert feature.shape == (40, 3) and np.ptp(feature, axis=0).max() > 1e-3
+    inputs = {n: keras.Input(s, name=n) for n, s in SEQUENCE.items()}
+    model = keras.Model(inputs, encoder(inputs))
+    np.testing.assert_allclose(model.predict(x, verbose=0), feature, atol=1e-5)
+    low = encoders.Scaling(SEQUENCE, dtype="mixed_float16")
+    low.adapt(x)
+    assert np.isfinite(to_numpy(low(x)).astype("float32")).all()
+
+
+@pytest.mark.one_backend
+def test_padding_counts_for_nothing_in_a_sequence():
+    x = padded()
+    layer = encoders.Scaling(SEQUENCE)
+    present = np.arange(40) > 5
+    layer.adapt(x, present)
+    some = x["values"][present][x["padding_mask"][present]]
+    np.testing.assert_allclose(
+        to_numpy(layer.front.mean), some.mean(axis=0), rtol=1e-5
+    )
+    scaled = to_numpy(layer.front(x)["values"])
+    assert (scaled[~x["padding_mask"]] == 0).all()
+    assert np.abs(scaled[x["padding_mask"]].std(axis=0) - 1).max() < 0.2
+    # Each number of a step has a unit of its own, as in a vector.
+    wrong = {**x, "values": x["values"][:, :, :2]}
+    with pytest.raises(ValueError, match=r"`inputs` .*'values': .* Received: "):
+        layer.adapt(wrong)
+    with pytest.raises(
+        ValueError, match=r"`inputs` .* Received: shape=\(40, 9"
+    ):
+        layer.adapt(x["values"])
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("method", ["QADMNet", "MICINet", "AIM", "CAL"])
+def test_a_sequence_of_raw_values_is_scaled_by_every_method(method, tmp_path):
+    x = {"a": X["a"][:40], "s": padded()}
+    modalities = {"a": (6,), "s": encoders.Scaling(SEQUENCE, seed=1)}
+    model = getattr(keras_mmrel, method)(modalities, 3, seed=0)
+    model.compile(run_eagerly=EAGER)
+    with warnings.catch_warnings():
+        # CAL has a word to say of few samples.
+        warnings.filterwarnings("error", "Modalit", UserWarning)
+        model.fit(x, Y[:40], verbose=0)
+    out = model.predict(x, verbose=0)["logits"]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0)["logits"], out, atol=1e-5
+    )
+    # What padding holds plays no part.
+    x["s"]["values"][~x["s"]["padding_mask"]] = -7
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0)["logits"], out, atol=1e-4
+    )
