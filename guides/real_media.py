@@ -256,6 +256,8 @@ only sensible choice.
 - **Anything else**, such as decibels or measurements: `encoders.Scaling(shape)`,
   which learns mean and deviation of each band, channel or feature from the
   first training data, before the first step, and keeps them in the model's file.
+  It keeps how loud a clip is: for speakers that training did not have,
+  `encoders.LogMelSpectrogram`, which takes each clip by itself, was 20 points ahead.
 
 What has another range is not refused, but there is a warning. `fit` warns of
 large values that nothing scales, `predict` of values of another size than in

@@ -99,6 +99,8 @@ class TensorLayer(keras.layers.Layer):
 
 
 def _check_tensors(name: str, value: Any) -> None:
+    if ops.is_tensor(value):
+        return
     leaves = [x for x in keras.tree.flatten(value) if x is not None]
     if not leaves or not all(hasattr(x, "shape") for x in leaves):
         raise refused(
