@@ -1,8 +1,13 @@
 """Labels and class scores as losses and metrics are given them.
 
 Values that are at hand, as in a call of one's own or in a step on PyTorch, are
-refused with a sentence. In a compiled step nothing can be said.
+refused with a sentence. In a compiled step nothing can be said, and in a step
+of this library's models nothing need be: they see to it (`made_usable`).
 """
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
 
 import keras
 from keras import ops
@@ -14,6 +19,25 @@ from keras_mmrel.contract import check_rows_agree
 from keras_mmrel.contract import known_values
 from keras_mmrel.contract import number_array
 from keras_mmrel.contract import one_hot_labels
+
+_usable = contextvars.ContextVar("usable", default=False)
+
+
+@contextlib.contextmanager
+def made_usable() -> Iterator[None]:
+    """Say that labels and weights of a step have been made usable already.
+
+    To look at values is to wait for the device that computes them.
+    """
+    token = _usable.set(True)
+    try:
+        yield
+    finally:
+        _usable.reset(token)
+
+
+def are_made_usable() -> bool:
+    return _usable.get()
 
 
 def as_tensor(value: ArrayLike, name: str) -> Tensor:
@@ -71,6 +95,8 @@ def plainly_fit(
 
     A step on PyTorch, which has them at hand, is not to pay for more.
     """
+    if _usable.get() and from_logits is None:
+        return True
     y, z = known_values(y_true), known_values(scores)
     if y is None or z is None or not y.size or y.dtype.kind not in "iu":
         return False

@@ -2,6 +2,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.class_scores import are_made_usable
 from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.class_scores import as_tensors
 from keras_mmrel.class_scores import label_rows
@@ -55,6 +56,8 @@ class ClassLoss(keras.losses.Loss):
         sample_weight: Tensor | None = None,
     ) -> Tensor:
         labels, logits = as_tensors(y_true, y_pred)
+        if are_made_usable():
+            return super().__call__(labels, logits, sample_weight)
         counts = None
         if known_values(logits) is not None and sample_weight is not None:
             counts = counted(sample_weight, logits)

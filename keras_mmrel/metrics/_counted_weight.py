@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_mmrel.class_scores import are_made_usable
 from keras_mmrel.class_scores import as_tensor
 from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import known_values
@@ -46,7 +47,7 @@ def counted_weight(
 
 
 def _refuse_broken(weight: Tensor) -> None:
-    values = known_values(weight)
+    values = None if are_made_usable() else known_values(weight)
     if values is None:
         return
     wrong = values[~(np.isfinite(values) & (values >= 0))]

@@ -9,6 +9,7 @@ from keras_mmrel import backend
 from keras_mmrel._shapes import map_shapes
 from keras_mmrel._shapes import with_batch
 from keras_mmrel.backend import upstream
+from keras_mmrel.class_scores import made_usable
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import ClassNames
@@ -487,9 +488,10 @@ class MultimodalModel(StoredModel):
             outputs, sample_weight = self.modulation_slot.modulate_outputs(
                 labels, outputs, sample_weight, self.clock
             )
-        loss = super().compute_loss(
-            x, y, outputs[LOGITS], sample_weight, training
-        )
+        with made_usable():
+            loss = super().compute_loss(
+                x, y, outputs[LOGITS], sample_weight, training
+            )
         terms = self.auxiliary_losses(y, outputs, sample_weight)
         validation.check_terms(terms, self.auxiliary_trackers)
         batch = ops.shape(outputs[LOGITS])[0]
@@ -526,7 +528,8 @@ class MultimodalModel(StoredModel):
         y, _ = self.batch_watch.usable_labels(y)
         sample_weight, _ = self.batch_watch.usable_weights(sample_weight)
         slots = self.metric_routes.slots(y, y_pred)
-        return super().compute_metrics(x, *slots, sample_weight)
+        with made_usable():
+            return super().compute_metrics(x, *slots, sample_weight)
 
     # -- Gradients -----------------------------------------------------------
 

@@ -8,6 +8,9 @@ import pytest
 from keras import ops
 
 import keras_mmrel
+from keras_mmrel import class_scores
+from keras_mmrel.losses import _class_loss
+from keras_mmrel.metrics import _counted_weight
 from tests.helpers import EAGER
 from tests.helpers import SHAPES
 from tests.helpers import assert_close
@@ -387,3 +390,23 @@ def test_the_parts_of_a_model_are_built():
     assert [layer.name for layer in model.layers if not layer.built] == []
     names = {layer.name for layer in model.layers}
     assert {"clock", "modulation_slot"} <= names
+
+
+@pytest.mark.one_backend
+def test_a_step_does_not_wait_for_what_its_device_computes(monkeypatch):
+    x, y = vectors()
+    model = keras_mmrel.ConcatFusion(SHAPES, 3, modality_loss_weight=1.0)
+    model.compile()
+    model.fit(x, y, verbose=0)
+
+    def fetched(tensor):
+        raise AssertionError("values were fetched")
+
+    for module in (class_scores, _class_loss, _counted_weight):
+        monkeypatch.setattr(module, "known_values", fetched)
+    weight = np.ones(len(y))
+    model.fit(x, y, sample_weight=weight, verbose=0)
+    model.evaluate(x, y, sample_weight=weight, verbose=0)
+    # A call of one's own says what is wrong, as ever.
+    with pytest.raises(AssertionError, match="values were fetched"):
+        keras_mmrel.losses.LabelCrossentropy()(y, np.zeros((len(y), 3)))
