@@ -1,13 +1,29 @@
 """What a preset of keras-hub holds, by its name or the folder it lies in."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
-from keras_mmrel.constraints import NonEmpty
+from keras_mmrel.constraints import Constraint
 from keras_mmrel.optional import require
 
 USER = "a preset's name"
-PRESET = NonEmpty("the name of a preset of keras-hub")
+
+
+class _Preset(Constraint):
+    """A string that is not empty, or the path of a folder."""
+
+    expected = "the name or the folder of a preset of keras-hub"
+    bad = ("", 1.5, None, ("a",))
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, str | os.PathLike) and os.fspath(value) != ""
+
+    def plain(self, value: Any) -> str:
+        return os.fspath(value)
+
+
+PRESET = _Preset()
 
 
 def from_preset(

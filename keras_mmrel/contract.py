@@ -144,6 +144,28 @@ def is_pixels(array: Array | Tensor) -> bool:
     return len(array.shape) > 3 and "uint8" in str(array.dtype)
 
 
+# A picture's largest value is rarely as small, nor is it ever above white.
+BRIGHT, WHITE = 100.0, 255.0
+# Channels of a picture at most: more are features.
+CHANNELS = 4
+
+
+def are_pixels_to_white(array: Array, largest: float) -> bool:
+    """Whether numbers of images, no bytes, plainly are pixels from 0 to 255.
+
+    Args:
+        array: Samples, all or some.
+        largest: Size of the largest number of all.
+    """
+    return (
+        array.ndim > 3
+        and array.shape[-1] <= CHANNELS
+        and BRIGHT < largest <= WHITE
+        and array.dtype.name != "uint8"
+        and bool((array >= 0).all())
+    )
+
+
 def number_array(array: ArrayLike, name: str = "An array") -> Array:
     """Return `to_numpy` of an array of real numbers, as every backend takes.
 

@@ -94,6 +94,19 @@ def all_layers(layer: keras.layers.Layer) -> Sequence[keras.layers.Layer]:
     return layer._flatten_layers()
 
 
+def moving_state(layer: keras.layers.Layer) -> list[Any]:
+    """Return what a call in training moves, such as moving averages.
+
+    It is not what is frozen: PyTorch may need that for its gradients as it is.
+    """
+    return [
+        variable
+        for part in all_layers(layer)
+        if part.trainable
+        for variable in part._non_trainable_variables
+    ]
+
+
 def in_symbolic_scope() -> bool:
     """Whether Keras is finding out shapes, on invented values maybe."""
     with keras.SymbolicScope() as scope:

@@ -8,10 +8,12 @@ import numpy as np
 
 from keras_mmrel.constraints import Constraint
 from keras_mmrel.contract import MASK
+from keras_mmrel.contract import WHITE
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import ArrayLike
 from keras_mmrel.contract import Labels
 from keras_mmrel.contract import Modalities
+from keras_mmrel.contract import are_pixels_to_white
 from keras_mmrel.contract import check_labels
 from keras_mmrel.contract import check_mask_values
 from keras_mmrel.contract import check_rows_agree
@@ -126,10 +128,19 @@ def as_given(values: Any, given: ArrayLike) -> Any:
 
 
 def white_of(given: Any, high: float = 1.0) -> float:
-    """Return by what pixels in bytes are divided for white to be `high`."""
-    if not hasattr(given, "dtype") or not is_pixels(given):
+    """Return by what pixels are divided for white to be `high`.
+
+    It is not 1 for those in bytes, and for numbers that plainly go to 255, as
+    models take them.
+    """
+    if not hasattr(given, "dtype") or len(given.shape) < 4:
         return 1.0
-    return 255.0 / high
+    if not is_pixels(given):
+        array = to_numpy(given)
+        largest = float(np.abs(array).max()) if array.size else 0.0
+        if not are_pixels_to_white(array, largest):
+            return 1.0
+    return WHITE / high
 
 
 def is_text(values: ArrayLike) -> bool:

@@ -21,7 +21,7 @@ class GaussianNoise(Corruption):
 
     Args:
         severity: Standard deviation of the noise, at least 0; of images and
-            videos in bytes, in parts of white.
+            videos in bytes, or as numbers up to 255, in parts of white.
         target: Which modalities are corrupted, as in `Corruption`.
         probability: Number in [0, 1] for `target="independent"`.
         feature_fraction: Number in (0, 1]. Below 1, exactly this

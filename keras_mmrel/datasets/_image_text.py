@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_mmrel._presets import PRESET
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
 from keras_mmrel.constraints import Integer
@@ -17,7 +18,7 @@ from keras_mmrel.media import Image
 from keras_mmrel.media import Medium
 from keras_mmrel.media import Text
 
-TOKENIZER = Either(Instance(Callable, "a function of a text"), None)  # type: ignore[arg-type]
+TOKENIZER = Either(Instance(Callable, "a function of a text"), PRESET, None)  # type: ignore[arg-type]
 LENGTH = Either(Integer(1, 100_000), None)
 # What texts of tweets and captions are in, tried in this order: the last one
 # takes any bytes.
@@ -98,7 +99,7 @@ def own_media(preset: Mapping[str, Medium], **others: Any) -> dict[str, Medium]:
 
 def peers_media(
     preset: str | Mapping[str, Medium],
-    tokenizer: Callable[[Any], Any] | None,
+    tokenizer: Callable[[Any], Any] | str | None,
     length: int | None,
     **options: Any,
 ) -> dict[str, Medium]:

@@ -67,7 +67,7 @@ def load_cub_raw(
     *,
     captions: str | os.PathLike | None = None,
     num_captions: int = PUBLISHED,
-    tokenizer: Callable[[Any], Any] | None = None,
+    tokenizer: Callable[[Any], Any] | str | None = None,
     length: int | None = None,
     **options: Unpack[TableOptions],
 ) -> tuple[MediaTable, MediaTable]:
@@ -213,7 +213,7 @@ def _pairs(file: Path, column: str, dropped: Dropped) -> dict[str, str]:
 def _media(
     preset: str | Mapping[str, Medium],
     num_captions: int,
-    tokenizer: Callable[[Any], Any] | None,
+    tokenizer: Callable[[Any], Any] | str | None,
     length: int | None,
 ) -> dict[str, Medium]:
     if not isinstance(preset, str):

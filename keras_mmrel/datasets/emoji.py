@@ -50,7 +50,7 @@ def load_emoji(
     path: str | os.PathLike,
     preset: str | Mapping[str, Medium] = "names",
     *,
-    tokenizer: Callable[[Any], Any] | None = None,
+    tokenizer: Callable[[Any], Any] | str | None = None,
     length: int | None = None,
     **options: Unpack[TableOptions],
 ) -> tuple[MediaTable, MediaTable]:
@@ -138,7 +138,7 @@ def _parse(cells: dict[str, str]) -> Row:
 
 def _media(
     preset: str | Mapping[str, Medium],
-    tokenizer: Callable[[Any], Any] | None,
+    tokenizer: Callable[[Any], Any] | str | None,
     length: int | None,
 ) -> dict[str, Medium]:
     if not isinstance(preset, str):

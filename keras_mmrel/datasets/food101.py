@@ -46,7 +46,7 @@ def load_food101(
     path: str | os.PathLike,
     preset: str | Mapping[str, Medium] = "qmf",
     *,
-    tokenizer: Callable[[Any], Any] | None = None,
+    tokenizer: Callable[[Any], Any] | str | None = None,
     length: int | None = None,
     validation: str | os.PathLike | None = None,
     **options: Unpack[TableOptions],

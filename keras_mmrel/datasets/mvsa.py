@@ -54,7 +54,7 @@ def load_mvsa(
     preset: str | Mapping[str, Medium] = "qmf",
     *,
     labels: str = "merge",
-    tokenizer: Callable[[Any], Any] | None = None,
+    tokenizer: Callable[[Any], Any] | str | None = None,
     length: int | None = None,
     splits: str | os.PathLike | None = None,
     **options: Unpack[TableOptions],

@@ -185,8 +185,8 @@ def _read_inputs(model: Model, x: Modalities) -> dict[str, ArrayLike]:
     """Host arrays of the modalities, in the model's order, and the mask."""
     if not isinstance(x, Mapping) or not set(x) - {MASK}:
         raise ValueError(
-            "`x` must be a non-empty dict of modality names to arrays. "
-            f"Received: {type(x).__name__}"
+            "`x` must be a non-empty dict of modality names to arrays (of a "
+            f"`MediaTable`: its `arrays()`). Received: {type(x).__name__}"
         )
     x = {name: value for name, value in x.items() if value is not None}
     # Without a mask the order says nothing, and the mask to come has one.

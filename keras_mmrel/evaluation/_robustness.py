@@ -308,8 +308,8 @@ def _read(
     """
     if not isinstance(x, Mapping) or not set(x) - {MASK}:
         raise ValueError(
-            "`x` must be a non-empty dict of modality names to arrays. "
-            f"Received: {type(x).__name__}"
+            "`x` must be a non-empty dict of modality names to arrays (of a "
+            f"`MediaTable`: its `arrays()`). Received: {type(x).__name__}"
         )
     check_rows_agree({**{f"Modality '{n}'": v for n, v in x.items()}, "`y`": y})
     texts = {n: as_texts(v) for n, v in x.items() if is_text(v)}

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_mmrel.backend import upstream
 from keras_mmrel.constraints import NUM_CLASSES
 from keras_mmrel.constraints import SEED
 from keras_mmrel.constraints import Choice
@@ -196,10 +197,7 @@ class AuxiliaryBlockEncoder(TensorLayer):
             Tensor of shape `(batch, d)`.
         """
         moving = [
-            v
-            for block in self.blocks[1:]
-            for v in block.weights
-            if not v.trainable
+            v for block in self.blocks[1:] for v in upstream.moving_state(block)
         ]
         kept = [v + 0 for v in moving]
         x = self.gate(first_output, 0, mask)

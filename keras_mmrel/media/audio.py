@@ -172,6 +172,14 @@ def converter_of(preset: str, sample_rate: int) -> keras.layers.Layer:
             f"`sample_rate` must be {expected} for the preset {preset!r}. "
             f"Received: {sample_rate}"
         )
+    try:
+        converter(np.zeros(sample_rate, "float32"))
+    except Exception as error:
+        raise ValueError(
+            "`transform` must be a preset whose converter takes a waveform, "
+            "as Whisper's does; a backbone that takes the waveform itself "
+            f"needs none. Received: transform={preset!r}"
+        ) from error
     return converter
 
 

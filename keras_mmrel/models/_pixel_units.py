@@ -7,17 +7,14 @@ import numpy as np
 from keras import ops
 
 from keras_mmrel import backend
+from keras_mmrel.contract import WHITE
 from keras_mmrel.contract import Array
 from keras_mmrel.contract import Tensor
+from keras_mmrel.contract import are_pixels_to_white
 from keras_mmrel.contract import is_pixels
 from keras_mmrel.encoders._pixel_scaling import unit_pixels
 from keras_mmrel.state import add_state
 from keras_mmrel.user_warning import warn
-
-# A picture's largest value is rarely that small, nor is it ever above white.
-BRIGHT, WHITE = 100.0, 255.0
-# Channels of a picture at most: more are features.
-CHANNELS = 4
 
 
 class PixelUnits:
@@ -61,11 +58,7 @@ class PixelUnits:
         """
         unit = 1.0
         if is_pixels(rows) or (
-            name in self.names
-            and rows.ndim > 3
-            and rows.shape[-1] <= CHANNELS
-            and BRIGHT < largest <= WHITE
-            and bool((rows >= 0).all())
+            name in self.names and are_pixels_to_white(rows, largest)
         ):
             unit = WHITE
         if rows.dtype.name == "uint8":
@@ -88,7 +81,7 @@ class PixelUnits:
         pixels = [name for name, unit in new.items() if unit != 1.0]
         if pixels:
             warn(
-                f"Modalities {pixels} hold floats up to 255: they are taken "
+                f"Modalities {pixels} hold numbers up to 255: they are taken "
                 "for pixels, and divided by 255 whenever this model gets them."
             )
         units = [new.get(name, known[name]) for name in self.names]

@@ -207,7 +207,8 @@ def _warn_of_nothing(model: Model, y: Array) -> None:
             warn(
                 f"{type(model).__name__} does without its "
                 f"{type(layer).__name__}, which judges modalities of floats "
-                "that vary alone: cast integers to float32."
+                "that vary alone: cast integers to float32 that are no "
+                "numbers of tokens."
             )
         return
     warn(

@@ -213,7 +213,8 @@ def check_structure(inputs: Modalities, shapes: Shapes) -> None:
     if missing or unknown:
         raise ValueError(
             f"Inputs must have exactly the modalities {list(shapes)}, and may "
-            f"have '{MASK}' to announce a missing one. Received: "
+            f"have '{MASK}' to announce a missing one, which `predict` and "
+            "`evaluate` do for one that is left out. Received: "
             f"{list(inputs)} (missing: {missing}, unknown: {unknown})"
         )
     leaves = [leaf for n, s in shapes.items() for leaf in _leaves(n, s, inputs)]

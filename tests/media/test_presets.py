@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image as Pillow
 
 import keras_mmrel
 from keras_mmrel import encoders
@@ -136,3 +137,41 @@ def test_what_cannot_be_had_is_named_in_one_sentence(whisper, tmp_path):
             assert preset in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"`sample_rate` must be 800 .* 16000"):
         media.Audio("a", transform=str(whisper))
+
+
+def test_a_loader_takes_a_name_as_its_media_do(bert, tmp_path):
+    (tmp_path / "images").mkdir()
+    names = [f"{number:x}" for number in range(12)]
+    rows = [
+        f"images/{n}.png,a cat,dog,{'ab'[i % 2]}" for i, n in enumerate(names)
+    ]
+    table = "\n".join(["image,name,keywords,label", *rows])
+    (tmp_path / "emoji.csv").write_text(table)
+    for name in names:
+        Pillow.new("RGB", (64, 64)).save(tmp_path / "images" / f"{name}.png")
+    train, _ = keras_mmrel.datasets.load_emoji(
+        tmp_path, tokenizer=bert, length=5
+    )
+    assert train.shapes["text"] == {"token_ids": (5,), "padding_mask": (5,)}
+    assert train.arrays()[0]["text"]["token_ids"][0, 0] == 2
+
+
+def test_a_folder_may_be_a_path(bert):
+    assert media.Text("t", tokenizer=bert, length=6).preset == str(bert)
+    assert encoders.TextEncoder(bert, 6).input_shape["token_ids"] == (None, 6)
+
+
+def test_a_converter_that_takes_no_waveform_is_named(tmp_path):
+    hub.layers.MoonshineAudioConverter().save_to_preset(tmp_path)
+    hub.models.MoonshineBackbone(
+        vocabulary_size=10,
+        filter_dim=16,
+        encoder_num_layers=1,
+        decoder_num_layers=1,
+        hidden_dim=16,
+        intermediate_dim=16,
+        encoder_num_heads=2,
+        decoder_num_heads=2,
+    ).save_to_preset(tmp_path)
+    with pytest.raises(ValueError, match="^`transform` must be .* waveform"):
+        media.Audio("a", transform=tmp_path)

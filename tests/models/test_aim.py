@@ -5,9 +5,11 @@ from keras import ops
 
 import keras_mmrel
 from keras_mmrel.models import AuxiliaryPaths
+from tests.helpers import EAGER
 from tests.helpers import everywhere
 from tests.helpers import run_model_checks
 from tests.helpers import to_numpy
+from tests.helpers import vectors
 from tests.models.aim_models import OPTIONS
 from tests.models.aim_models import SHAPES
 from tests.models.aim_models import X
@@ -384,3 +386,31 @@ def test_strengths_follow_the_performance_after_the_warm_up():
         "a_strength",
         "b_strength",
     }
+
+
+@pytest.mark.parametrize("kind", ["frozen", "frozen statistics", "lora"])
+def test_blocks_that_hold_something_still_train(kind):
+    x, y = vectors(shapes={"a": (6,), "b": (4,)})
+    middle = {
+        "frozen": keras.layers.LayerNormalization,
+        "frozen statistics": keras.layers.BatchNormalization,
+        "lora": lambda: keras.layers.Dense(8),
+    }[kind]()
+    if kind == "lora":
+        middle.build((None, 8))
+        middle.enable_lora(2)
+    else:
+        middle.trainable = False
+    first = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8)])
+    blocks = [first, middle, keras.layers.Dense(8)]
+    model = keras_mmrel.AIM({"a": blocks, "b": (4,)}, 3, warmup=0.0, seed=0)
+    model.compile(run_eagerly=EAGER)
+    model.fit(x, y, verbose=0)
+    held = [to_numpy(w) for w in middle.weights if not w.trainable]
+    moved = to_numpy(blocks[-1].kernel)
+    model.fit(x, y, verbose=0)
+    for before, weight in zip(
+        held, [w for w in middle.weights if not w.trainable], strict=True
+    ):
+        np.testing.assert_array_equal(to_numpy(weight), before)
+    assert (to_numpy(blocks[-1].kernel) != moved).any()

@@ -117,7 +117,7 @@ def test_it_is_said_once_and_kept_in_the_file(tmp_path):
     x = of("float32")
     fit = {"batch_size": 12, "verbose": 0}
     first = said(lambda: model.fit(x, Y, **fit))
-    assert len(first) == 1 and "['image'] hold floats up to 255" in first[0]
+    assert len(first) == 1 and "['image'] hold numbers up to 255" in first[0]
     assert not said(lambda: model.fit(x, Y, **fit))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -213,3 +213,20 @@ def test_validation_data_do_not_decide():
             of("[0, 1]"), Y, validation_data=(of("float32"), Y), verbose=0
         )
     assert model.pixel_units.known() == {"image": 1.0}
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("form", ["float32", "int32"])
+def test_noise_has_the_same_strength_in_every_form(form):
+    noises = [
+        keras_mmrel.corruptions.GaussianNoise(0.3, "image"),
+        keras_mmrel.corruptions.SaltAndPepper(0.3, "image"),
+    ]
+    for noise in noises:
+        unit = noise(of("[0, 1]"), seed=0)["image"]
+        other = noise(of(form), seed=0)["image"]
+        np.testing.assert_allclose(other, 255 * unit, atol=1e-3)
+    # What may be no pixels has a unit of its own.
+    dark = {"image": IMAGE.astype("float32") / 4}
+    made = noises[0](dark, seed=0)["image"] - dark["image"]
+    assert 0.2 < made.std() < 0.4
