@@ -13,6 +13,7 @@ from keras_mmrel.contract import Tensor
 from keras_mmrel.contract import are_pixels_to_white
 from keras_mmrel.contract import is_pixels
 from keras_mmrel.encoders._pixel_scaling import unit_pixels
+from keras_mmrel.models.modality_encoders import pixel_modalities
 from keras_mmrel.state import add_state
 from keras_mmrel.user_warning import warn
 
@@ -26,11 +27,14 @@ class PixelUnits:
     gives such. The unit is a weight of the model and stays what it is.
 
     Args:
-        model: The model.
+        model: The model, with its encoders.
+
+    Attributes:
         names: Its modalities of images.
     """
 
-    def __init__(self, model: Any, names: list[str]) -> None:
+    def __init__(self, model: Any) -> None:
+        names = pixel_modalities(model.modality_names, model.encoders)
         self.names = names
         # 0 for what is not known yet.
         self.units = (

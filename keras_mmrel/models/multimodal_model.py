@@ -220,12 +220,7 @@ class MultimodalModel(StoredModel):
             self._encoder_of(name, spec)
             for name, spec in self.modality_specs.items()
         ]
-        self.pixel_units = PixelUnits(
-            self,
-            modality_encoders.pixel_modalities(
-                self.modality_names, self.encoders
-            ),
-        )
+        self.pixel_units = PixelUnits(self)
         modality_encoders.check_sharing(self.modality_names, self.encoders)
         self.auxiliary_trackers = {
             name: keras.metrics.Mean(name=name) for name in auxiliary_loss_names
