@@ -206,22 +206,6 @@ class Either(Constraint):
         return option.plain(value)
 
 
-class NonEmpty(Constraint):
-    """A string that is not empty.
-
-    Args:
-        expected: What it names.
-    """
-
-    bad = ("", 1.5, None, ("a",))
-
-    def __init__(self, expected: str) -> None:
-        self.expected = expected
-
-    def accepts(self, value: Any) -> bool:
-        return isinstance(value, str) and value != ""
-
-
 class Every(Constraint):
     """A non-empty sequence, each item of which a constraint accepts."""
 

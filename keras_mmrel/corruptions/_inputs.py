@@ -136,7 +136,8 @@ def white_of(given: Any, high: float = 1.0) -> float:
     if not hasattr(given, "dtype") or len(given.shape) < 4:
         return 1.0
     if not is_pixels(given):
-        array = to_numpy(given)
+        # A missing one may hold NaN.
+        array = np.nan_to_num(to_numpy(given))
         largest = float(np.abs(array).max()) if array.size else 0.0
         if not are_pixels_to_white(array, largest):
             return 1.0

@@ -11,7 +11,16 @@ from keras_mmrel.constraints import Choice
 from keras_mmrel.constraints import Constraint
 from keras_mmrel.constraints import Either
 from keras_mmrel.constraints import Instance
-from keras_mmrel.constraints import NonEmpty
+
+
+class Column(Constraint):
+    """The name of a column."""
+
+    expected = "the name of a column"
+    bad = ("", 1.5, None, ("a",))
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, str) and value != ""
 
 
 class Size(Constraint):
@@ -34,7 +43,7 @@ class Size(Constraint):
         return int(pair[0]), int(pair[1])
 
 
-COLUMN = NonEmpty("the name of a column")
+COLUMN = Column()
 SIZE = Size()
 TRANSFORM = Either(Instance(Callable, "a function of an array"), None)  # type: ignore[arg-type]
 FIT = Choice("crop", "pad", "stretch")

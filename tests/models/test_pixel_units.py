@@ -226,6 +226,13 @@ def test_noise_has_the_same_strength_in_every_form(form):
         unit = noise(of("[0, 1]"), seed=0)["image"]
         other = noise(of(form), seed=0)["image"]
         np.testing.assert_allclose(other, 255 * unit, atol=1e-3)
+    # Nor does it change with what a missing picture holds.
+    mask = np.ones((24, 1), "float32")
+    mask[0] = 0
+    x = {"image": of("float32")["image"], "modality_mask": mask}
+    x["image"][0] = np.nan
+    made = noises[0](x, seed=0)["image"][1:] - x["image"][1:]
+    assert 60 < made.std() < 100
     # What may be no pixels has a unit of its own.
     dark = {"image": IMAGE.astype("float32") / 4}
     made = noises[0](dark, seed=0)["image"] - dark["image"]
